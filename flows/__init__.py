@@ -1,0 +1,1 @@
+"""Prefect flows: when and where stages run. The order is read from DVC."""

@@ -1,0 +1,115 @@
+"""Directories that appear whole or not at all, and digests that agree with DVC's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from acclimate.errors import DataError
+
+MANIFEST = "manifest.json"
+_BLOCK_BYTES = 1 << 20
+
+
+@contextmanager
+def publish(*outs: Path) -> Iterator[list[Path]]:
+    """Give a temporary sibling for each out; rename all of them at the end, drop them on any exception.
+
+    A name that holds a suffix (`report.html`) is a file that the caller writes; any other is a directory that is made.
+    """
+    temporaries = [out.with_name(f".{out.name}.partial") for out in outs]
+    for out, temporary in zip(outs, temporaries, strict=True):
+        remove(temporary)
+        (temporary.parent if out.suffix else temporary).mkdir(parents=True, exist_ok=True)
+    try:
+        yield temporaries
+    except BaseException:
+        for temporary in temporaries:
+            remove(temporary)
+        raise
+    for out, temporary in zip(outs, temporaries, strict=True):
+        remove(out)
+        os.replace(temporary, out)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a directory, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON by rename: sorted keys, floats as they are, a final newline. NaN is refused."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        DataError: missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; has the stage that makes it run?") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: line {error.lineno}: not valid JSON ({error.msg})") from None
+
+
+def file_md5(path: Path) -> str:
+    """MD5 of a file's bytes, as DVC records it."""
+    return _file_digest(path, hashlib.md5(usedforsecurity=False))
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    return _file_digest(path, hashlib.sha256())
+
+
+def _file_digest(path: Path, digest: hashlib._Hash) -> str:
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def dvc_md5(path: Path) -> str:
+    """The md5 that DVC 3 writes to dvc.lock for a file or a directory.
+
+    A directory's is the md5 of the JSON list of its files' md5 and relative path, followed by `.dir`;
+    byte code is left out, as .dvcignore says. A contract test compares it with dvc.lock.
+    """
+    if path.is_file():
+        return file_md5(path)
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or directory")
+    entries = [
+        {"md5": file_md5(file), "relpath": file.relative_to(path).as_posix()}
+        for file in path.rglob("*")
+        if file.is_file() and file.suffix != ".pyc" and "__pycache__" not in file.parts
+    ]
+    entries.sort(key=lambda entry: entry["relpath"])
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def write_manifest(directory: Path, *, stage: str, params: dict[str, Any], inputs: dict[str, str]) -> None:
+    """Say what a directory was made from and what is in it. Holds nothing that differs between two equal runs."""
+    files = {
+        file.relative_to(directory).as_posix(): {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
+        for file in sorted(directory.rglob("*"))
+        if file.is_file() and file.name != MANIFEST
+    }
+    write_json(directory / MANIFEST, {"stage": stage, "params": params, "inputs_md5": inputs, "files": files})

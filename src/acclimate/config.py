@@ -1,0 +1,427 @@
+"""The shape of params.yaml: frozen sections, unknown keys refused, every error at once with its dotted path."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from acclimate import plugins
+from acclimate.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0.0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+Schedule = Literal["linear", "cosine", "constant"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+
+
+class Section(BaseModel):
+    """One section of params.yaml. Frozen; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class ModelConfig(Section):
+    """Which pretrained encoder is adapted, and how it is known to be the right one."""
+
+    source: Literal["package", "path", "hub"] = "package"
+    name: str = Field(description="importable package, directory, or hub id, by `source`")
+    subfolder: str = ""
+    revision: str | None = Field(default=None, description="hub only: the 40-digit commit")
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+    @model_validator(mode="after")
+    def _pinned(self) -> ModelConfig:
+        if self.source == "hub" and not (self.revision and len(self.revision) == 40):
+            raise ValueError("source `hub` needs `revision`: the full 40-digit commit, so that the run can be made again")
+        if self.source != "hub" and self.revision:
+            raise ValueError(f"`revision` belongs to source `hub`, not to `{self.source}`; use `sha256` to pin the weights")
+        return self
+
+
+class CorpusSource(Section):
+    """One table or file of unlabelled text, relative to data/."""
+
+    data: str
+    text: str = "text"
+    id: str | None = None
+    group: str | None = Field(default=None, description="documents of one group never part between train and held-out")
+
+
+class IngestConfig(Section):
+    """Unlabelled text: the domain, its held-out part, and general text to measure forgetting against."""
+
+    corpus: Annotated[list[CorpusSource], Field(min_length=1)]
+    heldout: list[CorpusSource] = Field(default=[], description="when empty, `heldout_share` of the corpus groups is held out")
+    general: list[CorpusSource] = []
+    heldout_share: OpenShare = 0.02
+    min_chars: Annotated[int, Field(ge=0)] = 20
+    max_quarantine_share: Share = 0.2
+
+
+class SplitFiles(Section):
+    """One file per split, relative to data/."""
+
+    train: str
+    dev: str | None = None
+    test: str
+
+
+class TaskConfig(Section):
+    """One labelled table. `kind` is a file name under src/acclimate/tasks/."""
+
+    kind: str
+    data: str | SplitFiles
+    text: str = Field(default="text", description="column of the text; for `tagging`, of the list of words")
+    text_pair: str | None = None
+    label: str = "label"
+    id: str | None = None
+    group: str | None = Field(default=None, description="rows of one group never part; without it, rows with equal text")
+    split: str | None = Field(default=None, description="column holding train, dev or test; without it, by hash of the group")
+    dev_share: OpenShare = 0.1
+    test_share: OpenShare = 0.1
+    label_separator: str | None = Field(default=None, description="splits a string of labels (multi_label) or words and tags (tagging)")
+    max_train_rows: Count | None = None
+    max_dev_rows: Count | None = None
+    max_test_rows: Count | None = None
+    max_tokens: Annotated[int, Field(ge=4)] = 64
+    pooling: Literal["mean", "first"] = "mean"
+    metric: str | None = Field(default=None, description="the metric that decides; default by kind")
+
+    @model_validator(mode="after")
+    def _kind_exists(self) -> TaskConfig:
+        _check_name("tasks", self.kind)
+        if self.dev_share + self.test_share >= 1:
+            raise ValueError(f"dev_share + test_share is {self.dev_share + self.test_share:g}; it must be below 1")
+        return self
+
+
+class ValidateConfig(Section):
+    """Thresholds of the Great Expectations suites."""
+
+    max_duplicate_share: Share = 0.01
+    max_truncated_share: Share = 0.9
+    min_rows_per_label: Count = 2
+    min_rows_per_split: Count = 8
+
+
+class TokenizeConfig(Section):
+    """Packing of the corpus: rows of `tokens_per_row` ids, documents laid end to end, no padding."""
+
+    tokens_per_row: Annotated[int, Field(ge=8, le=8192)] = 128
+    min_document_tokens: Count = 4
+
+
+class OptimizerConfig(Section):
+    """AdamW and its schedule (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101)."""
+
+    learning_rate: Positive
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    beta1: OpenShare = 0.9
+    beta2: OpenShare = 0.98
+    epsilon: Positive = 1e-6
+    clip_norm: Positive = 1.0
+    schedule: Schedule = "linear"
+    warmup_share: Share = 0.06
+
+
+class RetentionConfig(Section):
+    """What to keep of the base model. `method` is a file name under src/acclimate/retention/."""
+
+    method: str = "weight_average"
+    options: dict[str, dict[str, Any]] = {}
+    task: str | None = Field(default=None, description="its dev split chooses; without it the held-out losses choose")
+
+
+class PretrainConfig(Section):
+    """Domain-adaptive pretraining (Gururangan et al. 2020, https://arxiv.org/abs/2004.10964)."""
+
+    objective: str = "mlm"
+    objectives: dict[str, dict[str, Any]] = {}
+    max_tokens: Count
+    head_warmup_tokens: Annotated[int, Field(ge=0)] = 0
+    rows_per_batch: Count = 32
+    accumulation: Count = 1
+    optimizer: OptimizerConfig
+    head_learning_rate: Positive = 1e-3
+    dropout: Share = 0.0
+    precision: Precision = "auto"
+    heldout_rows: Count = 256
+    evaluations: Count = 4
+    checkpoint_every_s: Positive = 30.0
+    retention: RetentionConfig
+
+    @model_validator(mode="after")
+    def _components_exist(self) -> PretrainConfig:
+        _check_name("objectives", self.objective)
+        _check_name("retention", self.retention.method)
+        return self
+
+
+class FinetuneConfig(Section):
+    """Fine-tuning: task x encoder x seed. `strategy` is a file name under src/acclimate/strategies/."""
+
+    tasks: Annotated[list[str], Field(min_length=1)]
+    single_seed_tasks: list[str] = Field(default=[], description="run with the first seed only")
+    encoders: Annotated[list[Literal["base", "adapted"]], Field(min_length=1)] = ["base", "adapted"]
+    seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
+    strategy: str = "full"
+    strategies: dict[str, dict[str, Any]] = {}
+    epochs: Positive = 4
+    rows_per_batch: Count = 16
+    accumulation: Count = 1
+    lr: Positive = 1e-4
+    head_lr: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip_norm: Positive = 1.0
+    schedule: Schedule = "linear"
+    warmup_share: Share = 0.1
+    dropout: Share = 0.1
+    precision: Precision = "auto"
+    checkpoint_every_s: Positive = 30.0
+
+    @model_validator(mode="after")
+    def _names(self) -> FinetuneConfig:
+        _check_name("strategies", self.strategy)
+        both = set(self.tasks) & set(self.single_seed_tasks)
+        if both:
+            raise ValueError(f"{sorted(both)} stand both in `tasks` and in `single_seed_tasks`; keep one")
+        for field in ("tasks", "single_seed_tasks", "encoders", "seeds"):
+            values = getattr(self, field)
+            if len(set(values)) < len(values):
+                raise ValueError(f"`{field}` names a value twice: {values}")
+        return self
+
+    @property
+    def all_tasks(self) -> list[str]:
+        """Every task that is fine-tuned, those with all seeds first."""
+        return [*self.tasks, *self.single_seed_tasks]
+
+    def seeds_of(self, task: str) -> list[int]:
+        """The seeds that a task is fine-tuned with."""
+        return self.seeds if task in self.tasks else self.seeds[:1]
+
+
+class EvaluateConfig(Section):
+    """Significance of adapted against base."""
+
+    bootstrap_samples: Count = 2000
+    confidence: OpenShare = 0.95
+    calibration_bins: Count = 10
+
+
+class ProbeConfig(Section):
+    """Linear probing: frozen features of every layer."""
+
+    tasks: list[str] = Field(default=[], description="empty: the first fine-tuned task")
+    max_train_rows: Count | None = None
+    regularization: Positive = 1.0
+
+
+class ExportConfig(Section):
+    """Which fine-tuned models become ONNX, and what they must meet."""
+
+    tasks: Annotated[list[str], Field(min_length=1)]
+    quantize: list[Literal["int8"]] = ["int8"]
+    max_logit_difference: Positive = 1e-3
+    max_metric_loss: Annotated[float, Field(ge=0)] = 0.01
+    latency_batches: list[Count] = [1, 8]
+    latency_rounds: Count = 30
+    optimize_for: Literal["accuracy", "latency"] = "accuracy"
+
+
+class GatesConfig(Section):
+    """When a new version becomes champion."""
+
+    min_metric: float | None = None
+    min_over_baseline: float | None = Field(default=None, description="metric minus the TF-IDF baseline's")
+    min_over_champion: float | None = Field(default=None, description="metric minus the present champion's, when there is one")
+    max_latency_ms: Positive | None = None
+    max_calibration_error: Share | None = None
+
+
+class RegisterConfig(Section):
+    """The MLflow registry."""
+
+    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "acclimate"
+    gates: GatesConfig = GatesConfig()
+
+
+class TrackingConfig(Section):
+    """Where runs are recorded. MLFLOW_TRACKING_URI overrides `uri`."""
+
+    uri: str = "sqlite:///mlflow.db"
+    experiment: str = "acclimate"
+    system_metrics_every_s: Positive = 5.0
+
+
+class ReportConfig(Section):
+    """The HTML report."""
+
+    title: str = "acclimate"
+
+
+class Config(Section):
+    """All of params.yaml."""
+
+    seed: int
+    model: ModelConfig
+    tracking: TrackingConfig = TrackingConfig()
+    ingest: IngestConfig
+    tasks: Annotated[dict[Name, TaskConfig], Field(min_length=1)]
+    validate_: ValidateConfig = Field(default=ValidateConfig(), alias="validate")
+    tokenize: TokenizeConfig = TokenizeConfig()
+    pretrain: PretrainConfig
+    finetune: FinetuneConfig
+    evaluate: EvaluateConfig = EvaluateConfig()
+    probe: ProbeConfig = ProbeConfig()
+    export: ExportConfig
+    register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _references(self) -> Config:
+        problems = [
+            f"{where}: task {task!r} is not defined under `tasks`; defined: {', '.join(self.tasks)}"
+            for where, names in (
+                ("finetune.tasks", self.finetune.tasks),
+                ("finetune.single_seed_tasks", self.finetune.single_seed_tasks),
+                ("probe.tasks", self.probe.tasks),
+                ("export.tasks", self.export.tasks),
+                ("pretrain.retention.task", [self.pretrain.retention.task] if self.pretrain.retention.task else []),
+            )
+            for task in names
+            if task not in self.tasks
+        ]
+        problems += [
+            f"export.tasks: {task!r} is not fine-tuned; fine-tuned: {', '.join(self.finetune.all_tasks)}"
+            for task in self.export.tasks
+            if task in self.tasks and task not in self.finetune.all_tasks
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def _check_name(family: str, name: str) -> None:
+    """Refuse a component that has no file."""
+    valid = plugins.names(family)
+    if name not in valid:
+        nearest = difflib.get_close_matches(name, valid, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise ValueError(f"{name!r} is not one of the {family}{hint} (allowed: {', '.join(valid)})")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read YAML 1.2 as DVC does: PyYAML would turn `1e-4` into a string.
+
+    Raises:
+        ConfigError: missing, not UTF-8, not YAML, or not a mapping.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        loaded = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; run from the project's root, where params.yaml is") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    except YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: expected sections such as `model:` and `tasks:`, found {type(loaded).__name__}")
+    return loaded
+
+
+def load_config(path: Path = Path("params.yaml")) -> Config:
+    """Read and validate the whole of params.yaml, with the options of every component.
+
+    Raises:
+        ConfigError: every problem at once, one line each, with its dotted path.
+    """
+    raw = read_yaml(path)
+    try:
+        config = Config(**raw)
+    except ValidationError as error:
+        raise ConfigError(describe_errors(error, Config, file=path)) from None
+    _check_component_options(config)
+    return config
+
+
+def _check_component_options(config: Config) -> None:
+    groups = (
+        ("objectives", "pretrain.objectives", config.pretrain.objectives),
+        ("retention", "pretrain.retention.options", config.pretrain.retention.options),
+        ("strategies", "finetune.strategies", config.finetune.strategies),
+    )
+    problems = []
+    for family, where, options_by_name in groups:
+        for name, options in options_by_name.items():
+            try:
+                plugins.configure(family, name, options, where=f"{where}.{name}")
+            except ConfigError as error:
+                problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def describe_errors(error: ValidationError, model: type[BaseModel], *, prefix: str = "", file: Path | None = None) -> str:
+    """One line per problem: dotted path, what is wrong, what is allowed or the nearest valid name."""
+    lines = []
+    for item in error.errors():
+        path = ".".join([prefix, *map(str, item["loc"])]).strip(".")
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{path}: unknown key; {_suggest(model, item['loc'])}")
+        elif item["type"] == "missing":
+            lines.append(f"{path}: missing; it must be given")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            given = "" if isinstance(item["input"], dict | BaseModel) else f" (given: {item['input']!r})"
+            lines.append(f"{path}: {message}{given}" if path else message)
+    head = f"{file}: {len(lines)} problem{'s' if len(lines) > 1 else ''}\n  " if file else ""
+    return head + ("\n  " if file else "\n").join(lines)
+
+
+def _suggest(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    """Nearest valid key of the section that holds an unknown key."""
+    section: Any = model
+    for part in loc[:-1]:
+        section = _descend(section, part)
+    if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        return "remove it"
+    valid = [field.alias or name for name, field in section.model_fields.items()]
+    nearest = difflib.get_close_matches(str(loc[-1]), valid, n=1, cutoff=0.5)
+    return f"did you mean `{nearest[0]}`?" if nearest else f"allowed: {', '.join(valid)}"
+
+
+def _descend(annotation: Any, part: int | str) -> Any:
+    """The type found one step further down a dotted path; unions give their section member."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        by_alias = {field.alias or name: field.annotation for name, field in annotation.model_fields.items()}
+        if part not in by_alias:
+            return annotation if part == annotation.__name__ else None
+        return _section_of(by_alias[str(part)])
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (dict, list) and arguments:
+        return _section_of(arguments[-1])
+    return None
+
+
+def _section_of(annotation: Any) -> Any:
+    """Unwrap Annotated and Optional."""
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        return _section_of(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        members = [_section_of(member) for member in typing.get_args(annotation)]
+        sections = [m for m in members if isinstance(m, type) and issubclass(m, BaseModel)]
+        return sections[0] if sections else members[0]
+    return annotation

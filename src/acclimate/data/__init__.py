@@ -1,0 +1,1 @@
+"""Records: reading, cleaning, splitting, encoding and packing them."""

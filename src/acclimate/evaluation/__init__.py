@@ -1,0 +1,1 @@
+"""Metrics, significance, calibration, probes and the report."""

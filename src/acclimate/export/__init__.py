@@ -1,0 +1,1 @@
+"""ONNX: graph, quantisation, parity, latency and prediction from raw text."""

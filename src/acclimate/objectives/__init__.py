@@ -1,0 +1,1 @@
+"""Pretraining objectives, one file each; the file name is the name in params.yaml."""

@@ -1,0 +1,1 @@
+"""Ways to keep what the model knew before, one file each."""

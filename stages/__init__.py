@@ -1,0 +1,1 @@
+"""DVC stages: one module, one command; each reads, calls the library and writes."""

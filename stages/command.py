@@ -1,0 +1,168 @@
+"""What every stage's command shares: flags from the signature of `run`, params, tracking, whole outs only."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import inspect
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from acclimate import artifacts
+from acclimate.config import Config, Section, load_config
+from acclimate.errors import AcclimateError
+from acclimate.runtime import STATE_DIRECTORY, configure_logging, prepare_environment
+from acclimate.sinks import Sink
+
+_OUT = "out"
+Out = Annotated[Path, _OUT]
+"""A `run` argument that is an out of dvc.yaml; every plain `Path` argument is a dep."""
+
+CONTINUE_EXIT_CODE = 75
+"""EX_TEMPFAIL: the stage was stopped, its state is saved, and the same command goes on from there."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class StageContext:
+    """What a stage is handed besides its params and paths."""
+
+    stage: str
+    sink: Sink
+    checkpoint_directory: Path
+    run_id: Callable[[], str | None]
+    """Waits for the tracker's run id; None when the tracking server cannot be reached."""
+    record: dict[str, Any] = field(default_factory=dict)
+    """Facts that differ between equal runs, such as throughput; written to records/, not into the outs."""
+    final_metrics: dict[str, float] = field(default_factory=dict)
+    """Logged to the tracker once, at the end."""
+    artifacts: list[Path] = field(default_factory=list)
+    """Files to copy to the tracker: paths inside the outs, small ones."""
+
+
+def main(run: Callable[..., None], params_class: type[Section]) -> None:
+    """Run one stage as a command and exit."""
+    prepare_environment()
+    configure_logging()
+    try:
+        sys.exit(execute(run, params_class, sys.argv[1:]))
+    except AcclimateError as error:
+        print(f"{stage_name(run)}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print(f"{stage_name(run)}: stopped; the next run goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+
+
+def execute(run: Callable[..., None], params_class: type[Section], argv: list[str]) -> int:
+    """Parse flags, run the stage, publish its outs and its record."""
+    from acclimate.adapters.tracking import Tracker
+
+    arguments = parse_arguments(run, argv)
+    record_path = arguments.pop("record")
+    config = load_config()
+    params = select_params(config, params_class)
+    outs = {name: arguments[name] for name in out_names(run)}
+    inputs = {name: artifacts.dvc_md5(path) for name, path in arguments.items() if isinstance(path, Path) and name not in outs}
+    name = instance_name(run, arguments)
+    started_at, started = time.time(), time.monotonic()
+    values = params.model_dump(mode="json", by_alias=True)
+    with Tracker(config.tracking, stage=name, params=values, inputs={str(arguments[k]): v for k, v in inputs.items()}) as tracker:
+        context = StageContext(
+            stage=name,
+            sink=tracker,
+            checkpoint_directory=STATE_DIRECTORY / "checkpoints" / fingerprint(name, values, inputs),
+            run_id=tracker.run_id,
+        )
+        with artifacts.publish(*outs.values()) as temporaries:
+            run(params, **{**arguments, **dict(zip(outs, temporaries, strict=True))}, context=context)
+            for temporary in temporaries:
+                if temporary.is_dir():
+                    artifacts.write_manifest(temporary, stage=name, params=values, inputs=inputs)
+        tracker.log_final(context.final_metrics)
+        for path in context.artifacts:
+            tracker.log_artifact(_published(path, dict(zip(temporaries, outs.values(), strict=True))))
+        tracker.set_outputs({str(path): artifacts.dvc_md5(path) for path in outs.values()})
+        run_id = tracker.run_id()
+    artifacts.remove(context.checkpoint_directory)
+    record = {
+        "stage": name,
+        "run_id": run_id,
+        "tracking_uri": tracker.uri,
+        "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started_at)),
+        "wall_s": round(time.monotonic() - started, 2),
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "git_commit": tracker.git_commit,
+        "outs_md5": {str(path): artifacts.dvc_md5(path) for path in outs.values()},
+        **context.record,
+    }
+    artifacts.write_json(record_path, record)
+    return 0
+
+
+def _published(path: Path, outs_by_temporary: dict[Path, Path]) -> Path:
+    """Where a file written into a temporary out lies after the rename."""
+    for temporary, out in outs_by_temporary.items():
+        if path == temporary or temporary in path.parents:
+            return out / path.relative_to(temporary)
+    return path
+
+
+def stage_name(run: Callable[..., None]) -> str:
+    """`stages/finetune.py` is the stage `finetune`, also when it runs as `__main__`."""
+    return Path(inspect.getfile(run)).stem
+
+
+def instance_name(run: Callable[..., None], arguments: dict[str, Any]) -> str:
+    """The stage's name with its matrix values, as DVC spells it: `finetune@section-base-0`."""
+    given = os.environ.get("DVC_STAGE")
+    if given and given.split("@")[0].replace("-", "_").startswith(stage_name(run)):
+        return given
+    values = [str(value) for value in arguments.values() if not isinstance(value, Path)]
+    return "@".join([stage_name(run), "-".join(values)]) if values else stage_name(run)
+
+
+def parse_arguments(run: Callable[..., None], argv: list[str]) -> dict[str, Any]:
+    """One `--flag` for each keyword argument of `run`, and `--record` for the record file."""
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage_name(run)}", description=inspect.getmodule(run).__doc__)  # type: ignore[union-attr]
+    for name, kind in flag_types(run).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, required=True)
+    parser.add_argument("--record", type=Path, required=True, help="where the record of this run goes")
+    return vars(parser.parse_args(argv))
+
+
+def flag_types(run: Callable[..., None]) -> dict[str, Callable[[str], Any]]:
+    """The keyword arguments of `run` that are flags, with the type that parses each."""
+    hints = typing.get_type_hints(run)
+    return {name: hints[name] for name in inspect.signature(run).parameters if name not in ("params", "context")}
+
+
+def out_names(run: Callable[..., None]) -> list[str]:
+    """The arguments of `run` annotated `Out`."""
+    hints = typing.get_type_hints(run, include_extras=True)
+    return [name for name, hint in hints.items() if typing.get_origin(hint) is Annotated and _OUT in typing.get_args(hint)[1:]]
+
+
+def select_params(config: Config, params_class: type[Section]) -> Section:
+    """The sections that a stage reads, out of the validated whole."""
+    return params_class.model_construct(**{name: getattr(config, name) for name in params_class.model_fields})
+
+
+def fingerprint(stage: str, params: dict[str, Any], inputs: dict[str, str]) -> str:
+    """Names a checkpoint directory: equal only for the same stage, params, inputs and code."""
+    package = Path(importlib.import_module("acclimate").__file__).parent  # type: ignore[arg-type]
+    code = {"library": artifacts.dvc_md5(package), "stage": artifacts.file_md5(Path(f"stages/{stage.split('@')[0].replace('-', '_')}.py"))}
+    text = json.dumps([stage, params, inputs, code], sort_keys=True)
+    return f"{stage.replace('@', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
