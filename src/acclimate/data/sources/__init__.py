@@ -1,0 +1,1 @@
+"""Builders of raw material: one module per kind of source."""
