@@ -119,8 +119,7 @@ def test_deb822_continuation_lines_join_the_field_above():
 def test_packages_join_their_long_description(packages):
     game, data = packages
     assert game.paragraphs == (
-        "0 A.D. is a free, open-source, cross-platform real-time strategy game:\n"
-        "* single player;\n* many players, over the network.",
+        "0 A.D. is a free, open-source, cross-platform real-time strategy game:\n* single player;\n* many players, over the network.",
         "It is in short a war game.",
     )
     assert game.tags == ("game::strategy", "interface::graphical", "uitoolkit::sdl")
@@ -157,8 +156,7 @@ def test_a_missing_list_is_one_clear_line(tmp_path):
 def test_mdoc_text_shows_brackets_and_skips_code():
     texts = [spans_to_text(spans) for spans in mdoc_paragraphs(MDOC)]
     assert texts == [
-        "The sysctl() function fails with ENOMEM, see errno(2). "
-        "A struct rtentry * is kept in /etc/sysctl.conf (see oldlenp).",
+        "The sysctl() function fails with ENOMEM, see errno(2). A struct rtentry * is kept in /etc/sysctl.conf (see oldlenp).",
         "sysctl reads CTL_HW-like names.",
     ]
 
@@ -331,6 +329,4 @@ def test_entity_tags_are_wellformed():
         for before, tag in pairwise(["O", *row["tags"]]):
             assert tag == "O" or tag[2:] in ENTITY_TYPES
             assert not tag.startswith("I-") or before[2:] == tag[2:], row["id"]
-        assert not any(
-            word.endswith(")") for word, tag in zip(row["words"], row["tags"], strict=True) if tag == "B-FUNC"
-        )
+        assert not any(word.endswith(")") for word, tag in zip(row["words"], row["tags"], strict=True) if tag == "B-FUNC")

@@ -123,12 +123,8 @@ def make_tables(archive: Archive, sizes: Sizes) -> Tables:
         "general": debian_wordnet.choose_general_rows(archive.glosses, num_bytes=sizes.general_bytes),
         "section": debian_tasks.section_rows(archive.packages, max_chars=sizes.max_text_chars),
         "works_with": debian_tasks.works_with_rows(archive.packages, max_chars=sizes.max_text_chars),
-        "related": debian_pairs.related_rows(
-            archive.packages, quota=_quota(sizes.num_related), max_chars=sizes.max_pair_chars
-        ),
-        "tag_overlap": debian_pairs.tag_overlap_rows(
-            archive.packages, quota=_quota(sizes.num_tag_overlap), max_chars=sizes.max_pair_chars
-        ),
+        "related": debian_pairs.related_rows(archive.packages, quota=_quota(sizes.num_related), max_chars=sizes.max_pair_chars),
+        "tag_overlap": debian_pairs.tag_overlap_rows(archive.packages, quota=_quota(sizes.num_tag_overlap), max_chars=sizes.max_pair_chars),
         "entities": debian_tasks.entity_rows(archive.pages, max_rows=sizes.max_entity_rows),
     }
     assert_no_leakage(tables["corpus"], protected_lines(archive.units))

@@ -83,9 +83,7 @@ def _rows_within(units: list[Unit], refused: frozenset[str], limit: int | None) 
         paragraphs = [text for text in (_without_lines(text, refused) for text in unit.paragraphs) if text]
         total += sum(len(text.encode()) + 1 for text in paragraphs)
         chosen.append((unit, paragraphs))
-    return [
-        row for unit, paragraphs in sorted(chosen, key=lambda pair: pair[0].group) for row in _rows(unit, paragraphs)
-    ]
+    return [row for unit, paragraphs in sorted(chosen, key=lambda pair: pair[0].group) for row in _rows(unit, paragraphs)]
 
 
 def _rows(unit: Unit, paragraphs: list[str]) -> list[Row]:

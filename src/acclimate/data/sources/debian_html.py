@@ -74,11 +74,7 @@ class ParagraphReader(HTMLParser):
 
 def _is_skipped(tag: str, attributes: dict[str, str | None]) -> bool:
     classes = (attributes.get("class") or "").split()
-    return (
-        tag in SKIPPED_TAGS
-        or not SKIPPED_CLASSES.isdisjoint(classes)
-        or (attributes.get("role") or "") in SKIPPED_ROLES
-    )
+    return tag in SKIPPED_TAGS or not SKIPPED_CLASSES.isdisjoint(classes) or (attributes.get("role") or "") in SKIPPED_ROLES
 
 
 def html_paragraphs(html: str) -> list[str]:

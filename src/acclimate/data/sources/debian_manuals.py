@@ -60,18 +60,13 @@ def read_manuals(debs: dict[str, DebFile]) -> list[Manual]:
 
 def read_marked_pages(deb: DebFile) -> list[MarkedPage]:
     """The mdoc pages, one for each content: most files of the package are links to another."""
-    pages = [
-        MarkedPage(name, tuple(tuple(paragraph) for paragraph in mdoc_paragraphs(text)))
-        for name, text in _man_sources(deb.root)
-    ]
+    pages = [MarkedPage(name, tuple(tuple(paragraph) for paragraph in mdoc_paragraphs(text))) for name, text in _man_sources(deb.root)]
     return [page for page in pages if page.paragraphs]
 
 
 def manual_of(page: MarkedPage) -> Manual:
     """The page as running text."""
-    return Manual(
-        MDOC_PAGES, page.name, split_of(page.name), prose(spans_to_text(list(spans)) for spans in page.paragraphs)
-    )
+    return Manual(MDOC_PAGES, page.name, split_of(page.name), prose(spans_to_text(list(spans)) for spans in page.paragraphs))
 
 
 def prose(paragraphs: Iterable[str]) -> tuple[str, ...]:

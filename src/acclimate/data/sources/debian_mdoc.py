@@ -30,9 +30,7 @@ PLAIN = frozenset({
 BLOCK_BREAKS = frozenset({
     "Pp", "Lp", "Sh", "Ss", "It", "Bl", "El", "Bd", "Ed", "sp", "br", "Dl", "D1",
 })  # fmt: skip
-CONTENT_SECTIONS_SKIPPED = frozenset(
-    {"NAME", "LIBRARY", "SYNOPSIS", "SEE ALSO", "AUTHORS", "AUTHOR", "HISTORY", "STANDARDS"}
-)
+CONTENT_SECTIONS_SKIPPED = frozenset({"NAME", "LIBRARY", "SYNOPSIS", "SEE ALSO", "AUTHORS", "AUTHOR", "HISTORY", "STANDARDS"})
 LITERAL_DISPLAY = re.compile(r"^\.Bd\s.*-(literal|unfilled)")
 CLOSING, OPENING = frozenset(".,:;)]?!"), frozenset("([")
 

@@ -60,18 +60,12 @@ def _unrelated_second(first: Package, second: Package, candidates: list[Package]
     """The first fit candidate at or after a place that the two names choose."""
     start = int.from_bytes(stable_order(f"{first.name}|{second.name}")[:8], "big") % len(candidates)
     for other in candidates[start:] + candidates[:start]:
-        if (
-            other.source not in (first.source, second.source)
-            and other.name not in first.depends
-            and first.name not in other.depends
-        ):
+        if other.source not in (first.source, second.source) and other.name not in first.depends and first.name not in other.depends:
             return other
     return None
 
 
-def tag_overlap_rows(
-    packages: list[Package], *, quota: Quota, max_chars: int | None, min_tags: int = 4
-) -> list[dict[str, Any]]:
+def tag_overlap_rows(packages: list[Package], *, quota: Quota, max_chars: int | None, min_tags: int = 4) -> list[dict[str, Any]]:
     """Pairs across sources scored by the Jaccard index of their debtags, spread evenly over five bins of score."""
     tagged = [package for package in packages if len(package.tags) >= min_tags]
     rows: list[dict[str, Any]] = []
@@ -108,9 +102,7 @@ def _pairs_by_overlap(packages: list[Package], *, num_neighbours: int = 40) -> d
     return dict(sorted(bins.items()))
 
 
-def _use_each_rarely(
-    pairs: list[tuple[Package, Package]], *, num_pairs: int, max_uses: int = 3
-) -> list[tuple[Package, Package]]:
+def _use_each_rarely(pairs: list[tuple[Package, Package]], *, num_pairs: int, max_uses: int = 3) -> list[tuple[Package, Package]]:
     uses: Counter[str] = Counter()
     chosen: list[tuple[Package, Package]] = []
     for first, second in sorted(pairs, key=lambda pair: stable_order(f"{pair[0].name}|{pair[1].name}")):

@@ -69,9 +69,7 @@ def _base_row(package: Package, max_chars: int | None) -> dict[str, str]:
     return {"id": package.name, "package": package.name, "source": package.source, "text": text}
 
 
-def entity_rows(
-    pages: list[MarkedPage], *, max_rows: int | None, min_words: int = 5, max_words: int = 160
-) -> list[dict[str, Any]]:
+def entity_rows(pages: list[MarkedPage], *, max_rows: int | None, min_words: int = 5, max_words: int = 160) -> list[dict[str, Any]]:
     """Words and BIO tags of paragraphs with markup, each text once; splits by page.
 
     Where dev or test has a text too, the copy in train goes: rows are offered test, dev, train.

@@ -12,9 +12,7 @@ PARTS_OF_SPEECH = ("noun", "verb", "adj", "adv")
 
 def read_glosses(root: Path) -> list[list[str]]:
     """Entries `word: gloss` of each part of speech, in file order: neighbours are often related."""
-    return [
-        [parse_gloss(line) for line in _data_lines(root / f"usr/share/wordnet/data.{part}")] for part in PARTS_OF_SPEECH
-    ]
+    return [[parse_gloss(line) for line in _data_lines(root / f"usr/share/wordnet/data.{part}")] for part in PARTS_OF_SPEECH]
 
 
 def _data_lines(path: Path) -> list[str]:
