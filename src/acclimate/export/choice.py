@@ -1,0 +1,70 @@
+"""Which fine-tuned run is exported, and which variant of it is deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from acclimate import artifacts
+from acclimate.errors import DataError
+
+REFERENCE = "fp32"
+"""The ONNX variant that the others are measured against."""
+
+
+@dataclass(frozen=True)
+class FinetunedRun:
+    """One fine-tuned model and its dev metric."""
+
+    encoder: str
+    seed: int
+    directory: Path
+    dev_metric: float
+
+
+def best_run(directory: Path, *, encoders: Sequence[str], seeds: Sequence[int], metric: str, lower_is_better: bool) -> FinetunedRun:
+    """The best of a task's runs by dev metric; of equal ones the adapted encoder's, then the lowest seed's.
+
+    Only runs that params.yaml names are looked at: others may lie there from an earlier run.
+
+    Raises:
+        DataError: a run is missing or has no such dev metric.
+    """
+    runs = [_read_run(directory, encoder, seed, metric) for encoder in encoders for seed in seeds]
+    sign = 1.0 if lower_is_better else -1.0
+    return min(runs, key=lambda run: (sign * run.dev_metric, run.encoder != "adapted", run.seed))
+
+
+def _read_run(directory: Path, encoder: str, seed: int, metric: str) -> FinetunedRun:
+    run = directory / f"{encoder}-{seed}"
+    dev = artifacts.read_json(run / "metrics.json")["dev"]
+    if metric not in dev:
+        raise DataError(f"{run / 'metrics.json'}: no dev metric {metric!r}; it has: {', '.join(dev)}")
+    return FinetunedRun(encoder, seed, run, float(dev[metric]))
+
+
+def choose_variant(
+    variants: Mapping[str, Mapping[str, Any]],
+    *,
+    metric: str,
+    lower_is_better: bool,
+    optimize_for: Literal["accuracy", "latency"],
+    max_metric_loss: float,
+    batch: int,
+) -> str:
+    """Name the variant to deploy.
+
+    `accuracy` is the fp32 graph. `latency` is the fastest variant whose metric is within `max_metric_loss` of it.
+
+    Args:
+        variants: for each ONNX variant its `metric` scores and its `latency_ms` by batch.
+        batch: the batch size whose latency decides.
+    """
+    if optimize_for == "accuracy":
+        return REFERENCE
+    sign = 1.0 if lower_is_better else -1.0
+    reference = variants[REFERENCE]["metric"][metric]
+    eligible = [name for name, found in variants.items() if sign * (found["metric"][metric] - reference) <= max_metric_loss]
+    return min(eligible, key=lambda name: float(variants[name]["latency_ms"][str(batch)]))

@@ -1,0 +1,129 @@
+"""Write a task's best model as ONNX and int8, and prove that each still computes the same: logits, decisions, metric, latency."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from acclimate.artifacts import read_json, write_json
+from acclimate.config import ExportConfig, FinetuneConfig, Section
+from acclimate.export import choice, graph, latency, parity, quantize, reference
+from acclimate.export.predictor import Predictor
+from stages.command import Out, StageContext, main
+
+if TYPE_CHECKING:
+    from acclimate.models.task_model import TaskModel
+
+logger = logging.getLogger("stages.export")
+
+FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+
+
+class Params(Section):
+    """The sections of params.yaml that this stage reads."""
+
+    export: ExportConfig
+    finetune: FinetuneConfig
+
+
+def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path, out: Out, context: StageContext) -> None:
+    """Export one task.
+
+    Args:
+        task: its name under `tasks`.
+        finetune: the task's fine-tuned runs, `<encoder>-<seed>` each.
+        table: the task's ingested table.
+        verdict: that the data passed; a dep only.
+        out: the export directory.
+
+    Raises:
+        ModelError: the fp32 graph's logits differ from torch's by more than `export.max_logit_difference`.
+    """
+    from acclimate.evaluation.metrics import LOWER_IS_BETTER, score
+    from acclimate.models.task_model import load_task_model
+    from acclimate.runtime import set_threads
+
+    set_threads()
+    schema = read_json(table / "schema.json")
+    metric, lower_is_better = schema["metric"], schema["metric"] in LOWER_IS_BETTER
+    chosen = choice.best_run(
+        finetune,
+        encoders=params.finetune.encoders,
+        seeds=params.finetune.seeds_of(task),
+        metric=metric,
+        lower_is_better=lower_is_better,
+    )
+    logger.info("%s: %s-%d is the best on dev (%s %.4f)", task, chosen.encoder, chosen.seed, metric, chosen.dev_metric)
+    model = load_task_model(chosen.directory, attention="sdpa")
+    files = {name: FILES[name] for name in ("fp32", *params.export.quantize)}
+    _write_graphs(model, chosen.directory, out, files)
+
+    predictors = {name: Predictor.load(out, variant=file) for name, file in files.items()}
+    rows = reference.read_test_rows(table, chosen.directory, predictors["fp32"])
+    logits = {"torch": reference.torch_logits(model, rows, predictors["fp32"].pad_id)}
+    for name, predictor in predictors.items():
+        logits[name] = reference.per_word(predictor.logits(rows.encodings), rows)
+    compared = {name: parity.compare(logits["torch"], logits[name], rows.ids, kind=schema["kind"]) for name in files}
+    parity.require_parity(compared["fp32"], limit=params.export.max_logit_difference, what=f"export of {task}")
+
+    variants: dict[str, dict[str, Any]] = {
+        name: {"metric": score(schema["kind"], rows.gold, [row.ravel() for row in values], labels=schema["labels"])}
+        for name, values in logits.items()
+    }
+    for name, file in files.items():
+        found = compared[name]
+        variants[name] |= {"bytes": (out / file).stat().st_size, **asdict(found)}
+    conditions = _measure_latency(params.export, model, out, files, variants)
+    variant = choice.choose_variant(
+        {name: variants[name] for name in files},
+        metric=metric,
+        lower_is_better=lower_is_better,
+        optimize_for=params.export.optimize_for,
+        max_metric_loss=params.export.max_metric_loss,
+        batch=params.export.latency_batches[0],
+    )
+    _report(variants, metric)
+    training = asdict(parity.compare(rows.trained_logits, logits["torch"], rows.ids, kind=schema["kind"]))
+    write_json(out / "metrics.json", {"metric": metric, "variants": variants, "latency": conditions, "against_finetuning": training})
+    write_json(out / "chosen.json", {"encoder": chosen.encoder, "seed": chosen.seed, "variant": variant, "file": files[variant]})
+    write_json(out / "parity.json", reference.examples(rows, logits, predictors[variant]))
+    context.final_metrics |= {f"{name}/{metric}": found["metric"][metric] for name, found in variants.items()}
+    context.final_metrics |= {f"{name}/max_logit_difference": found.max_logit_difference for name, found in compared.items()}
+    context.artifacts += [out / name for name in ("metrics.json", "chosen.json", "parity.json")]
+
+
+def _write_graphs(model: TaskModel, source: Path, out: Path, files: dict[str, str]) -> None:
+    for name in ("tokenizer.json", "task.json"):
+        shutil.copyfile(source / name, out / name)
+    logger.info("writing the ONNX graph, about ten seconds")
+    graph.export_graph(model, out / files["fp32"], max_tokens=model.spec.max_tokens)
+    if "int8" in files:
+        quantize.quantize_int8(out / files["fp32"], out / files["int8"])
+
+
+def _measure_latency(
+    config: ExportConfig, model: TaskModel, out: Path, files: dict[str, str], variants: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Fill in `latency_ms` of every variant; return the conditions it was measured under."""
+    tokens = model.spec.max_tokens
+    with latency.one_core() as core:
+        calls = {"torch": reference.torch_call(model)}
+        calls |= {name: Predictor.load(out, variant=file, threads=1).run for name, file in files.items()}
+        for batch in config.latency_batches:
+            inputs = latency.full_length_inputs(batch, tokens)
+            for name, median_ms in latency.median_latency_ms(calls, inputs, rounds=config.latency_rounds).items():
+                variants[name].setdefault("latency_ms", {})[str(batch)] = median_ms
+    return latency.measurement_conditions(core, rounds=config.latency_rounds, tokens=tokens)
+
+
+def _report(variants: dict[str, dict[str, Any]], metric: str) -> None:
+    for name, found in variants.items():
+        times = ", ".join(f"{ms:.1f} ms at batch {batch}" for batch, ms in found["latency_ms"].items())
+        logger.info("%-5s %s %.4f  %s", name, metric, found["metric"][metric], times)
+
+
+if __name__ == "__main__":
+    main(run, Params)
