@@ -1,0 +1,67 @@
+# The commands of this project; CI calls the same. `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run flow check test lint bench stack stack-down snapshot clean setup setup-dev
+
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+# No dependency reports home; src/acclimate/runtime.py says the same for stages started by hand.
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export GX_ANALYTICS_ENABLED := false
+export PREFECT_HOME ?= $(CURDIR)/.acclimate/prefect
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  Settings: PROFILE=gpu|tiny (params.<profile>.yaml laid over params.yaml), ACCELERATOR=cpu|gpu,"
+	@echo "  PYTHON=python3.12, INSTALLER=uv|pip, MLFLOW_TRACKING_URI=..., TORCH_INDEX_URL=... (on Linux PyPI's torch"
+	@echo "  brings CUDA's 3 GB; name PyTorch's index of CPU builds to go without)."
+
+setup:
+	@infra/setup.sh run
+
+setup-dev:
+	@infra/setup.sh dev
+
+run: setup ## from raw text to a registered model; PROFILE=gpu for another set of values
+	@acclimate check $(if $(PROFILE),--profile $(PROFILE))
+	@dvc repro
+	@echo
+	@acclimate summary
+
+flow: setup ## the same DAG under Prefect, each stage a task of its own
+	@acclimate check $(if $(PROFILE),--profile $(PROFILE))
+	@python -m flows.pipeline
+	@echo
+	@acclimate summary
+
+check: setup ## validate params.yaml; every mistake at once
+	@acclimate check $(if $(PROFILE),--profile $(PROFILE))
+
+test: setup-dev ## every test; PYTEST_ARGS="-k onnx" for some
+	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+lint: setup-dev ## ruff, mypy --strict, and the direction of imports
+	@ruff check .
+	@ruff format --check .
+	@mypy
+	@lint-imports
+
+bench: setup-dev ## side-by-side measurements; each prints a table and writes JSON
+	@for file in benchmarks/[a-z]*.py; do OMP_NUM_THREADS=1 python -m "benchmarks.$$(basename "$$file" .py)"; done
+
+stack: setup ## Prefect, MLflow, work pools and a worker on this machine, until `make stack-down`
+	@python -m infra.stack up
+
+stack-down: ## stop what `make stack` started
+	@python -m infra.stack down
+
+snapshot: setup ## build data/debian again from Debian's archive (needs apt); FULL=1: all of it, into data/debian-full
+	@python -m acclimate.data.sources.debian --out data/debian$(if $(FULL),-full --full)
+
+clean: ## remove what a run made; keeps the environment, the registry and DVC's cache
+	@rm -rf artifacts reports records dvc_plots .acclimate/checkpoints .acclimate/prefect .mypy_cache .pytest_cache .ruff_cache .hypothesis

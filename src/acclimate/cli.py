@@ -1,0 +1,87 @@
+"""The command `acclimate`: what needs no stage to run. Each command answers at once; nothing heavy is imported."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from acclimate.errors import AcclimateError, DataError
+
+PARAMS = Path("params.yaml")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 is success, 1 an error that the user can mend, 2 a wrong command line."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.command == "check":
+            check(PARAMS, arguments.profile)
+        elif arguments.command == "profile":
+            lay_profile(PARAMS, arguments.name)
+        else:
+            summary(arguments.file)
+    except AcclimateError as error:
+        print(f"acclimate {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="acclimate", description="Take a pretrained text encoder to a domain.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    checking = commands.add_parser("check", help="validate params.yaml; every mistake at once")
+    checking.add_argument("--profile", help="lay this profile over params.yaml first")
+    profile = commands.add_parser("profile", help="lay params.<name>.yaml over params.yaml")
+    profile.add_argument("name")
+    summarizing = commands.add_parser("summary", help="print what the last run made")
+    summarizing.add_argument("file", type=Path, nargs="?", default=Path("artifacts/report/summary.txt"))
+    return parser
+
+
+def check(params: Path, profile: str | None = None) -> None:
+    """Validate params.yaml and say in a line what it asks for.
+
+    Raises:
+        ConfigError: every mistake, one a line.
+    """
+    from acclimate.config import load_config
+
+    if profile:
+        lay_profile(params, profile)
+    config = load_config(params)
+    runs = sum(len(config.finetune.encoders) * len(config.finetune.seeds_of(task)) for task in config.finetune.all_tasks)
+    print(
+        f"{params}: valid. {config.model.name}; tasks {', '.join(config.finetune.all_tasks)}; "
+        f"{runs} fine-tuning runs by {config.finetune.strategy}; to export: {', '.join(config.export.tasks)}"
+    )
+
+
+def lay_profile(params: Path, name: str) -> None:
+    """Lay a profile over params.yaml and print what changed.
+
+    Raises:
+        ConfigError: there is no such profile, or the result is not valid.
+    """
+    from acclimate.profiles import apply_profile
+
+    changes = apply_profile(params, name)
+    for change in changes:
+        print(f"  {change.path}: {change.before} -> {change.after}")
+    print(f"{params}: {len(changes) or 'no'} value{'' if len(changes) == 1 else 's'} changed by profile {name}")
+
+
+def summary(file: Path) -> None:
+    """Print the summary that the stage `report` wrote.
+
+    Raises:
+        DataError: there is none yet.
+    """
+    try:
+        print(file.read_text(encoding="utf-8"), end="")
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file; `make run` makes it") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Lay a set of values, `params.<name>.yaml`, over params.yaml without losing its comments."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acclimate.config import load_config, read_yaml
+from acclimate.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Change:
+    """One key whose value a profile changed."""
+
+    path: str
+    before: Any
+    after: Any
+
+
+def profile_names(directory: Path) -> list[str]:
+    """The profiles that stand beside params.yaml."""
+    return sorted(path.name.split(".")[1] for path in directory.glob("params.*.yaml"))
+
+
+def apply_profile(params: Path, name: str) -> list[Change]:
+    """Merge a profile into params.yaml: sections key by key, lists and values whole.
+
+    The result is validated before it takes the file's place, in one rename; nothing is written when nothing changes.
+
+    Returns:
+        The keys that changed, in the profile's order.
+
+    Raises:
+        ConfigError: there is no such profile, or params.yaml would not be valid with it.
+    """
+    from ruamel.yaml import YAML
+
+    valid = profile_names(params.parent)
+    if name not in valid:
+        nearest = difflib.get_close_matches(name, valid, n=1)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise ConfigError(f"no profile called {name!r}; {hint}there are: {', '.join(valid) or 'none'} (params.<profile>.yaml)")
+    profile = params.with_name(f"params.{name}.yaml")
+    for file in (params, profile):
+        read_yaml(file)  # its errors name the file and the line
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 140
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    merged = yaml.load(params.read_text(encoding="utf-8"))
+    changes = merge(merged, yaml.load(profile.read_text(encoding="utf-8")))  # not read_yaml: its lists keep their style
+    if changes:
+        temporary = params.with_name(f".{params.name}.partial")
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                yaml.dump(merged, file)
+            load_config(temporary)
+            os.replace(temporary, params)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace(str(temporary), f"{params} with {profile.name}")) from None
+        finally:
+            temporary.unlink(missing_ok=True)
+    return changes
+
+
+def merge(target: dict[str, Any], source: dict[str, Any], prefix: str = "") -> list[Change]:
+    """Merge `source` into `target` in place; mappings key by key, anything else whole."""
+    changes: list[Change] = []
+    for key, value in source.items():
+        path = f"{prefix}{key}"
+        present = target.get(key)
+        if isinstance(value, dict) and isinstance(present, dict):
+            changes += merge(present, value, f"{path}.")
+        elif key not in target or present != value:
+            changes.append(Change(path, present, value))
+            target[key] = value
+    return changes
