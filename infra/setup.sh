@@ -74,6 +74,14 @@ make_venv() {
   "$python" -m venv $VENV >"$LOG" 2>&1 || fail "$python -m venv failed: $(tail -n 1 "$LOG"); on Debian and Ubuntu: apt-get install python3-venv"
 }
 
+# PYTHON names another interpreter than the one in .venv: start over with it.
+heed_python() {
+  if [ -z "${PYTHON:-}" ] || [ ! -x $VENV/bin/python ]; then return; fi
+  local show='import sys; print("%d.%d.%d" % sys.version_info[:3])'
+  version_fits "$(find_python)"
+  [ "$("$PYTHON" -c "$show")" = "$($VENV/bin/python -c "$show")" ] || rm -rf $VENV
+}
+
 # The index settings that pip would use, in uv's words: uv does not read pip's configuration.
 uv_sources() {
   $VENV/bin/python - <<'PY'
@@ -100,7 +108,7 @@ fetch_uv() {
 
 check_index() {
   $VENV/bin/python -m pip download --quiet --no-deps --dest $VENV/.probe --constraint constraints.txt six >>"$LOG" 2>&1 ||
-    fail "pip cannot reach a package index: $(grep -iE 'error|could not' "$LOG" | tail -n 1); check the network, a proxy (HTTPS_PROXY) or PIP_INDEX_URL"
+    fail "pip cannot reach a package index: $(grep -iE -m 1 'error|could not' "$LOG"); check the network, a proxy (HTTPS_PROXY) or PIP_INDEX_URL"
   rm -rf $VENV/.probe
 }
 
@@ -116,7 +124,7 @@ install() {
     [ -z "${TORCH_INDEX_URL:-}" ] || sources+=("--index=$TORCH_INDEX_URL")
     say "installing $target with uv: half a minute to a few minutes, 2.4 GB (7 GB with CUDA)"
     # unsafe-best-match looks for a version in every index, as pip does; a private mirror of a part would hide the rest.
-    SSL_CERT_FILE=${SSL_CERT_FILE:-${PIP_CERT:-}} $VENV/bin/uv pip install --python $VENV/bin/python --constraint constraints.txt \
+    SSL_CERT_FILE=${SSL_CERT_FILE:-${PIP_CERT:-}} $VENV/bin/uv pip install --quiet --python $VENV/bin/python --constraint constraints.txt \
       --index-strategy unsafe-best-match "${sources[@]}" --editable "$target" && return
     say "uv could not; trying pip"
   fi
@@ -131,6 +139,7 @@ main() {
   local accelerator stamp extras other
   accelerator=$(accelerator)
   stamp=$(fingerprint "$accelerator")
+  heed_python
   # An environment for tests serves runs as well.
   if [ -f $STAMP ]; then
     case $(cat $STAMP) in "$stamp dev" | "$stamp $EXTRA") return ;; esac
