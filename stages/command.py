@@ -22,7 +22,7 @@ from typing import Annotated, Any
 from acclimate import artifacts
 from acclimate.config import Config, Section, load_config
 from acclimate.errors import AcclimateError
-from acclimate.runtime import STATE_DIRECTORY, configure_logging, prepare_environment
+from acclimate.runtime import STATE_DIRECTORY, StoppedError, configure_logging, prepare_environment
 from acclimate.sinks import Sink
 
 _OUT = "out"
@@ -61,8 +61,11 @@ def main(run: Callable[..., None], params_class: type[Section]) -> None:
     except AcclimateError as error:
         print(f"{stage_name(run)}: {error}", file=sys.stderr)
         sys.exit(1)
+    except StoppedError as stopped:
+        print(f"{stage_name(run)}: stopped, {stopped}; the next run goes on from there", file=sys.stderr)
+        sys.exit(CONTINUE_EXIT_CODE if stopped.signal_number == signal.SIGTERM else 128 + stopped.signal_number)
     except KeyboardInterrupt:
-        print(f"{stage_name(run)}: stopped; the next run goes on from the last checkpoint", file=sys.stderr)
+        print(f"{stage_name(run)}: stopped; nothing half-written is left, the next run does this stage again", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
 
 
@@ -73,7 +76,7 @@ def execute(run: Callable[..., None], params_class: type[Section], argv: list[st
     arguments = parse_arguments(run, argv)
     record_path = arguments.pop("record")
     config = load_config()
-    params = select_params(config, params_class)
+    params = select_params(config, params_class, task=arguments.get("task"))
     outs = {name: arguments[name] for name in out_names(run)}
     inputs = {name: artifacts.dvc_md5(path) for name, path in arguments.items() if isinstance(path, Path) and name not in outs}
     name = instance_name(run, arguments)
@@ -83,7 +86,7 @@ def execute(run: Callable[..., None], params_class: type[Section], argv: list[st
         context = StageContext(
             stage=name,
             sink=tracker,
-            checkpoint_directory=STATE_DIRECTORY / "checkpoints" / fingerprint(name, values, inputs),
+            checkpoint_directory=STATE_DIRECTORY / "checkpoints" / fingerprint(run, name, values, inputs),
             run_id=tracker.run_id,
         )
         with artifacts.publish(*outs.values()) as temporaries:
@@ -128,7 +131,7 @@ def stage_name(run: Callable[..., None]) -> str:
 def instance_name(run: Callable[..., None], arguments: dict[str, Any]) -> str:
     """The stage's name with its matrix values, as DVC spells it: `finetune@section-base-0`."""
     given = os.environ.get("DVC_STAGE")
-    if given and given.split("@")[0].replace("-", "_").startswith(stage_name(run)):
+    if given and given.startswith(stage_name(run)):
         return given
     values = [str(value) for value in arguments.values() if not isinstance(value, Path)]
     return "@".join([stage_name(run), "-".join(values)]) if values else stage_name(run)
@@ -155,14 +158,17 @@ def out_names(run: Callable[..., None]) -> list[str]:
     return [name for name, hint in hints.items() if typing.get_origin(hint) is Annotated and _OUT in typing.get_args(hint)[1:]]
 
 
-def select_params(config: Config, params_class: type[Section]) -> Section:
-    """The sections that a stage reads, out of the validated whole."""
-    return params_class.model_construct(**{name: getattr(config, name) for name in params_class.model_fields})
+def select_params(config: Config, params_class: type[Section], *, task: str | None = None) -> Section:
+    """The sections that a stage reads, out of the validated whole; a stage of one task sees that task alone."""
+    sections = {name: getattr(config, name) for name in params_class.model_fields}
+    if task and "tasks" in sections:
+        sections["tasks"] = {task: config.tasks[task]}
+    return params_class.model_construct(**sections)
 
 
-def fingerprint(stage: str, params: dict[str, Any], inputs: dict[str, str]) -> str:
+def fingerprint(run: Callable[..., None], stage: str, params: dict[str, Any], inputs: dict[str, str]) -> str:
     """Names a checkpoint directory: equal only for the same stage, params, inputs and code."""
     package = Path(importlib.import_module("acclimate").__file__).parent  # type: ignore[arg-type]
-    code = {"library": artifacts.dvc_md5(package), "stage": artifacts.file_md5(Path(f"stages/{stage.split('@')[0].replace('-', '_')}.py"))}
+    code = {"library": artifacts.dvc_md5(package), "stage": artifacts.file_md5(Path(inspect.getfile(run)))}
     text = json.dumps([stage, params, inputs, code], sort_keys=True)
     return f"{stage.replace('@', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acclimate.artifacts import read_json, write_json
-from acclimate.config import ExportConfig, FinetuneConfig, Section
+from acclimate.config import ExportConfig, RunsConfig, Section
 from acclimate.export import choice, graph, latency, parity, quantize, reference
 from acclimate.export.predictor import Predictor
 from stages.command import Out, StageContext, main
@@ -26,7 +26,7 @@ class Params(Section):
     """The sections of params.yaml that this stage reads."""
 
     export: ExportConfig
-    finetune: FinetuneConfig
+    runs: RunsConfig
 
 
 def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path, out: Out, context: StageContext) -> None:
@@ -51,8 +51,8 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
     metric, lower_is_better = schema["metric"], schema["metric"] in LOWER_IS_BETTER
     chosen = choice.best_run(
         finetune,
-        encoders=params.finetune.encoders,
-        seeds=params.finetune.seeds_of(task),
+        encoders=params.runs.encoders,
+        seeds=params.runs.seeds_of(task),
         metric=metric,
         lower_is_better=lower_is_better,
     )

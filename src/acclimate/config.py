@@ -137,7 +137,8 @@ class RetentionConfig(Section):
 
     method: str = "weight_average"
     options: dict[str, dict[str, Any]] = {}
-    task: str | None = Field(default=None, description="its dev split chooses; without it the held-out losses choose")
+    task: str = Field(description="the task on whose dev split a linear probe scores each candidate")
+    criterion: Literal["probe", "loss"] = Field(default="probe", description="`loss`: the mean of held-out domain and general loss chooses")
 
 
 class PretrainConfig(Section):
@@ -165,31 +166,16 @@ class PretrainConfig(Section):
         return self
 
 
-class FinetuneConfig(Section):
-    """Fine-tuning: task x encoder x seed. `strategy` is a file name under src/acclimate/strategies/."""
+class RunsConfig(Section):
+    """Which fine-tunings are made: task x encoder x seed. Adding one runs no other again."""
 
     tasks: Annotated[list[str], Field(min_length=1)]
     single_seed_tasks: list[str] = Field(default=[], description="run with the first seed only")
     encoders: Annotated[list[Literal["base", "adapted"]], Field(min_length=1)] = ["base", "adapted"]
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
-    strategy: str = "full"
-    strategies: dict[str, dict[str, Any]] = {}
-    epochs: Positive = 4
-    rows_per_batch: Count = 16
-    accumulation: Count = 1
-    lr: Positive = 1e-4
-    head_lr: Positive = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    clip_norm: Positive = 1.0
-    schedule: Schedule = "linear"
-    warmup_share: Share = 0.1
-    dropout: Share = 0.1
-    precision: Precision = "auto"
-    checkpoint_every_s: Positive = 30.0
 
     @model_validator(mode="after")
-    def _names(self) -> FinetuneConfig:
-        _check_name("strategies", self.strategy)
+    def _no_repeats(self) -> RunsConfig:
         both = set(self.tasks) & set(self.single_seed_tasks)
         if both:
             raise ValueError(f"{sorted(both)} stand both in `tasks` and in `single_seed_tasks`; keep one")
@@ -207,6 +193,30 @@ class FinetuneConfig(Section):
     def seeds_of(self, task: str) -> list[int]:
         """The seeds that a task is fine-tuned with."""
         return self.seeds if task in self.tasks else self.seeds[:1]
+
+
+class FinetuneConfig(Section):
+    """How each fine-tuning is done. `strategy` is a file name under src/acclimate/strategies/."""
+
+    strategy: str = "full"
+    strategies: dict[str, dict[str, Any]] = {}
+    epochs: Positive = 4
+    rows_per_batch: Count = 16
+    accumulation: Count = 1
+    lr: Positive = 1e-4
+    head_lr: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip_norm: Positive = 1.0
+    schedule: Schedule = "linear"
+    warmup_share: Share = 0.1
+    dropout: Share = 0.1
+    precision: Precision = "auto"
+    checkpoint_every_s: Positive = 30.0
+
+    @model_validator(mode="after")
+    def _strategy_exists(self) -> FinetuneConfig:
+        _check_name("strategies", self.strategy)
+        return self
 
 
 class EvaluateConfig(Section):
@@ -279,7 +289,8 @@ class Config(Section):
     validate_: ValidateConfig = Field(default=ValidateConfig(), alias="validate")
     tokenize: TokenizeConfig = TokenizeConfig()
     pretrain: PretrainConfig
-    finetune: FinetuneConfig
+    runs: RunsConfig
+    finetune: FinetuneConfig = FinetuneConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     probe: ProbeConfig = ProbeConfig()
     export: ExportConfig
@@ -291,19 +302,19 @@ class Config(Section):
         problems = [
             f"{where}: task {task!r} is not defined under `tasks`; defined: {', '.join(self.tasks)}"
             for where, names in (
-                ("finetune.tasks", self.finetune.tasks),
-                ("finetune.single_seed_tasks", self.finetune.single_seed_tasks),
+                ("runs.tasks", self.runs.tasks),
+                ("runs.single_seed_tasks", self.runs.single_seed_tasks),
                 ("probe.tasks", self.probe.tasks),
                 ("export.tasks", self.export.tasks),
-                ("pretrain.retention.task", [self.pretrain.retention.task] if self.pretrain.retention.task else []),
+                ("pretrain.retention.task", [self.pretrain.retention.task]),
             )
             for task in names
             if task not in self.tasks
         ]
         problems += [
-            f"export.tasks: {task!r} is not fine-tuned; fine-tuned: {', '.join(self.finetune.all_tasks)}"
+            f"export.tasks: {task!r} is not fine-tuned; fine-tuned: {', '.join(self.runs.all_tasks)}"
             for task in self.export.tasks
-            if task in self.tasks and task not in self.finetune.all_tasks
+            if task in self.tasks and task not in self.runs.all_tasks
         ]
         if problems:
             raise ValueError("; ".join(problems))

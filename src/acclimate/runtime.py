@@ -83,6 +83,14 @@ def require_disk(directory: Path, needed_bytes: int) -> None:
         )
 
 
+class StoppedError(Exception):
+    """SIGINT or SIGTERM arrived and the work so far is saved; the same command goes on from there."""
+
+    def __init__(self, signal_number: int, saved: str) -> None:
+        super().__init__(saved)
+        self.signal_number = signal_number
+
+
 class StopRequest:
     """Set by SIGINT or SIGTERM; the loop looks at it between steps, saves and leaves."""
 

@@ -1,0 +1,131 @@
+"""Text to token ids, ragged: one flat array and offsets, no padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from acclimate.errors import DataError, ModelError
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Encoded rows. Row i holds `ids[offsets[i]:offsets[i + 1]]`."""
+
+    ids: np.ndarray
+    """int32, flat."""
+    type_ids: np.ndarray
+    """int32, flat; zeros where there is no pair."""
+    offsets: np.ndarray
+    """int64, (rows + 1,)."""
+    word_positions: list[np.ndarray] | None
+    """Tagging: for each row the position, inside the row, of the first sub-token of each kept word."""
+    truncated: int
+    """Rows that were cut."""
+    only_special: int
+    """Rows without any token but special ones."""
+
+    def row(self, index: int) -> np.ndarray:
+        """Token ids of one row."""
+        return self.ids[self.offsets[index] : self.offsets[index + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, (rows,)."""
+        return np.diff(self.offsets)
+
+
+def load_tokenizer(directory: Path) -> Tokenizer:
+    """The fast tokenizer of an encoder, truncation and padding switched off.
+
+    Raises:
+        ModelError: no tokenizer.json, or it cannot be read.
+    """
+    path = directory / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the Rust library raises bare Exception
+        raise ModelError(f"{path}: no tokenizer can be read from it ({error})") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None = None, *, max_tokens: int) -> Encoded:
+    """Encode texts, or pairs of texts cut longest first, with special tokens; ids equal those of transformers' fast tokenizer.
+
+    Args:
+        max_tokens: special tokens count.
+    """
+    tokenizer.enable_truncation(max_tokens, strategy="longest_first")
+    try:
+        encodings = tokenizer.encode_batch(list(texts) if pairs is None else list(zip(texts, pairs, strict=True)))
+    finally:
+        tokenizer.no_truncation()
+    return _ragged(encodings, None)
+
+
+def encode_words(tokenizer: Tokenizer, rows: Sequence[Sequence[str]], *, max_tokens: int) -> Encoded:
+    """Encode rows of words, keeping where each word begins.
+
+    A word that gives no token (an odd control character, say) becomes the unknown token, so that no tag is lost before the cut.
+    """
+    tokenizer.enable_truncation(max_tokens)
+    try:
+        encodings = tokenizer.encode_batch([_visible(tokenizer, words) for words in rows], is_pretokenized=True)
+    finally:
+        tokenizer.no_truncation()
+    return _ragged(encodings, [_first_positions(encoding.word_ids) for encoding in encodings])
+
+
+def _visible(tokenizer: Tokenizer, words: Sequence[str]) -> list[str]:
+    unknown = "[UNK]" if tokenizer.token_to_id("[UNK]") is not None else "?"
+    return [word if word.strip() and _survives(tokenizer, word) else unknown for word in words]
+
+
+def _survives(tokenizer: Tokenizer, word: str) -> bool:
+    """Plain words always do; only odd ones are asked of the normaliser."""
+    if word.isascii() and word.isprintable():
+        return True
+    normalizer = tokenizer.normalizer
+    return bool((normalizer.normalize_str(word) if normalizer else word).strip())
+
+
+def _first_positions(word_ids: Sequence[int | None]) -> np.ndarray:
+    """Positions at which the word number rises."""
+    numbers = np.array([-1 if number is None else number for number in word_ids])
+    is_first = (numbers >= 0) & (numbers != np.concatenate([[-1], numbers[:-1]]))
+    return np.flatnonzero(is_first)
+
+
+def _ragged(encodings: Sequence[Any], word_positions: list[np.ndarray] | None) -> Encoded:
+    lengths = np.fromiter((len(encoding.ids) for encoding in encodings), dtype=np.int64, count=len(encodings))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Encoded(
+        ids=_concatenate([encoding.ids for encoding in encodings]),
+        type_ids=_concatenate([encoding.type_ids for encoding in encodings]),
+        offsets=offsets,
+        word_positions=word_positions,
+        truncated=sum(bool(encoding.overflowing) for encoding in encodings),
+        only_special=sum(all(encoding.special_tokens_mask) for encoding in encodings),
+    )
+
+
+def _concatenate(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    return np.fromiter((number for row in rows for number in row), dtype=np.int32)
+
+
+def require_content(encoded: Encoded, ids: Sequence[str], *, where: str) -> None:
+    """Refuse rows that hold nothing but special tokens.
+
+    Raises:
+        DataError: with the first rows at fault.
+    """
+    if encoded.only_special:
+        empty = [ids[i] for i in np.flatnonzero(encoded.lengths <= int(encoded.lengths.min()))][:5]
+        raise DataError(f"{where}: {encoded.only_special} rows hold no token but special ones, such as {', '.join(empty)}; give them text or remove them")

@@ -1,0 +1,199 @@
+"""Batches by step number: any step's batch can be asked for at once, so that resuming seeks nothing.
+
+Shape suffixes: B rows, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acclimate.errors import ConfigError
+
+_POOL_BATCHES = 32
+_LENGTH_MULTIPLE = 8
+
+
+class Batch(Protocol):
+    """What the loop needs to know of a micro-batch."""
+
+    @property
+    def num_targets(self) -> int:
+        """How many terms its loss sums."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Real tokens, without padding."""
+
+
+class BatchSource(Protocol):
+    """Windows of micro-batches; one window is one optimizer step."""
+
+    steps: int
+
+    def window(self, step: int) -> Sequence[Any]:
+        """The micro-batches of a step; the same step gives the same batches."""
+
+
+def step_generator(*key: int) -> torch.Generator:
+    """A generator that depends on nothing but its key, such as (seed, step)."""
+    state = np.random.SeedSequence([part % 2**32 for part in key]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+
+
+def epoch_order(num_rows: int, *, seed: int, epoch: int) -> np.ndarray:
+    """A permutation of the rows, (rows,) int64."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed % 2**32, epoch]))).permutation(num_rows)
+
+
+@dataclass(frozen=True)
+class PackedBatches:
+    """Rows of a packed corpus in shuffled order; the objective corrupts each micro-batch.
+
+    `make_batch(ids_BT, segments_BT, generator)` gives the objective's batch.
+    """
+
+    ids: np.ndarray
+    segments: np.ndarray
+    make_batch: Callable[[Tensor, Tensor, torch.Generator], Any]
+    rows_per_batch: int
+    accumulation: int
+    steps: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if len(self.ids) < self.rows_per_batch:
+            raise ConfigError(
+                f"pretrain.rows_per_batch is {self.rows_per_batch}, but the corpus packs into {len(self.ids)} rows; lower it or give more text"
+            )
+
+    def window(self, step: int) -> list[Any]:
+        """Micro-batches of a step. Rows of a pass that do not fill a batch wait for the next permutation."""
+        return [self._batch(step, step * self.accumulation + part) for part in range(self.accumulation)]
+
+    def _batch(self, step: int, index: int) -> Any:
+        batches_per_epoch = len(self.ids) // self.rows_per_batch
+        epoch, position = divmod(index, batches_per_epoch)
+        order = epoch_order(len(self.ids), seed=self.seed, epoch=epoch)
+        rows = np.sort(order[position * self.rows_per_batch : (position + 1) * self.rows_per_batch])
+        return self.make_batch(_tensor(self.ids[rows]), _tensor(self.segments[rows]), step_generator(self.seed, 1, index))
+
+
+def _tensor(rows: np.ndarray) -> Tensor:
+    return torch.from_numpy(rows.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class PaddedBatch:
+    """Rows of unequal length, padded to the longest (a multiple of 8)."""
+
+    ids_BT: Tensor
+    mask_BT: Tensor
+    type_ids_BT: Tensor
+    targets: Tensor
+    rows: np.ndarray
+    num_targets: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Real tokens."""
+        return int(self.mask_BT.sum())
+
+    def to(self, device: torch.device) -> PaddedBatch:
+        """The same batch on another device."""
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
+        return replace(self, **moved)
+
+
+class Rows(Protocol):
+    """Encoded rows, ragged (see acclimate.data.encoding.Encoded)."""
+
+    ids: np.ndarray
+    type_ids: np.ndarray
+    offsets: np.ndarray
+
+
+def pad_rows(encoded: Rows, rows: np.ndarray, pad_id: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, mask and type ids of the given rows, each (B, T) int64."""
+    starts, ends = encoded.offsets[rows], encoded.offsets[rows + 1]
+    lengths = ends - starts
+    width = int(-(-int(lengths.max()) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE)
+    columns = np.arange(width)
+    mask = columns[None, :] < lengths[:, None]
+    index = np.where(mask, starts[:, None] + columns[None, :], 0)
+    ids = np.where(mask, encoded.ids[index], pad_id)
+    type_ids = np.where(mask, encoded.type_ids[index], 0)
+    return _tensor(ids), _tensor(mask), _tensor(type_ids)
+
+
+@dataclass(frozen=True)
+class RaggedBatches:
+    """Labelled rows in batches of similar length: shuffle, sort inside pools of 32 batches, shuffle the batches.
+
+    `collate_targets(rows, width)` gives the target tensor of the rows and how many loss terms it holds.
+    """
+
+    encoded: Rows
+    collate_targets: Callable[[np.ndarray, int], tuple[Tensor, int]]
+    rows_per_batch: int
+    accumulation: int
+    epochs: float
+    seed: int
+    pad_id: int
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of an epoch."""
+        return len(self.encoded.offsets) - 1
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Micro-batches of an epoch; the last may be smaller."""
+        return -(-self.num_rows // self.rows_per_batch)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run, at least one."""
+        return max(1, round(self.batches_per_epoch * self.epochs / self.accumulation))
+
+    def window(self, step: int) -> list[PaddedBatch]:
+        """Micro-batches of a step."""
+        return [self._batch(step * self.accumulation + part) for part in range(self.accumulation)]
+
+    def _batch(self, index: int) -> PaddedBatch:
+        epoch, position = divmod(index, self.batches_per_epoch)
+        return make_padded_batch(self.encoded, self._epoch_batches(epoch)[position], self.collate_targets, self.pad_id)
+
+    def _epoch_batches(self, epoch: int) -> list[np.ndarray]:
+        lengths = np.diff(self.encoded.offsets)
+        order = epoch_order(self.num_rows, seed=self.seed, epoch=epoch)
+        pool_rows = _POOL_BATCHES * self.rows_per_batch
+        pools = [order[start : start + pool_rows] for start in range(0, len(order), pool_rows)]
+        rows = np.concatenate([pool[np.argsort(lengths[pool], kind="stable")] for pool in pools])
+        batches = [rows[start : start + self.rows_per_batch] for start in range(0, len(rows), self.rows_per_batch)]
+        return [batches[i] for i in epoch_order(len(batches), seed=self.seed + 1, epoch=epoch)]
+
+
+def make_padded_batch(
+    encoded: Rows, rows: np.ndarray, collate_targets: Callable[[np.ndarray, int], tuple[Tensor, int]], pad_id: int
+) -> PaddedBatch:
+    """Pad rows and collate their targets."""
+    ids_BT, mask_BT, type_ids_BT = pad_rows(encoded, rows, pad_id)
+    targets, num_targets = collate_targets(rows, ids_BT.shape[1])
+    return PaddedBatch(ids_BT, mask_BT, type_ids_BT, targets, rows, num_targets)
+
+
+def by_length(encoded: Rows, *, tokens_per_batch: int) -> Iterator[np.ndarray]:
+    """Row numbers in batches of similar length and about equal padded size, for inference; longest first."""
+    lengths = np.diff(encoded.offsets)
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        count = max(1, tokens_per_batch // int(max(1, lengths[order[start]])))
+        yield order[start : start + count]
+        start += count

@@ -1,0 +1,59 @@
+"""Checkpoints that are whole or not there: written by rename, hashed, the newest two kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from acclimate import artifacts
+from acclimate.errors import EnvironmentUnfitError
+
+_KEPT = 2
+logger = logging.getLogger(__name__)
+
+
+class CheckpointStore:
+    """A directory of `step-N.pt` files, each with its sha256 beside it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write one checkpoint and drop all but the newest two.
+
+        Raises:
+            EnvironmentUnfitError: the disk is full; the checkpoints before it are untouched.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        path = self._directory / f"step-{step:09d}.pt"
+        partial = path.with_suffix(".partial")
+        try:
+            torch.save(state, partial)
+            digest = artifacts.file_sha256(partial)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            path.with_suffix(".sha256").write_text(digest, encoding="utf-8")
+            os.replace(partial, path)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise EnvironmentUnfitError(f"{path}: checkpoint not written ({error}); the one before it is whole, make room and run again") from None
+        for old in self._paths()[:-_KEPT]:
+            old.unlink()
+            old.with_suffix(".sha256").unlink(missing_ok=True)
+
+    def load_newest(self) -> dict[str, Any] | None:
+        """The newest checkpoint whose hash holds; a damaged one is named and passed over."""
+        for path in reversed(self._paths()):
+            digest = path.with_suffix(".sha256")
+            if digest.exists() and artifacts.file_sha256(path) == digest.read_text(encoding="utf-8"):
+                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+                return state
+            logger.warning("%s is damaged; the checkpoint before it is used", path)
+        return None
+
+    def _paths(self) -> list[Path]:
+        return sorted(self._directory.glob("step-*.pt"))

@@ -1,0 +1,51 @@
+"""Loss on text that was never trained on, with the same masks for every model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from acclimate.training.batches import step_generator
+from acclimate.training.precision import Precision
+
+_ROWS_PER_BATCH = 32
+_MASK_KEY = 7
+
+
+@dataclass(frozen=True)
+class PackedText:
+    """Packed rows of one split: ids and document numbers, both (rows, tokens)."""
+
+    ids: np.ndarray
+    segments: np.ndarray
+
+    def head(self, rows: int) -> PackedText:
+        """The first rows."""
+        return PackedText(self.ids[:rows], self.segments[:rows])
+
+
+def read_packed(directory: Path, split: str) -> PackedText:
+    """Memory-map the packed rows that the tokenize stage wrote."""
+    return PackedText(np.load(directory / f"{split}.ids.npy", mmap_mode="r"), np.load(directory / f"{split}.segments.npy", mmap_mode="r"))
+
+
+def heldout_loss(
+    model: nn.Module, text: PackedText, *, make_batch: Callable[..., Any], loss_fn: Callable[[nn.Module, Any], torch.Tensor], precision: Precision
+) -> float | None:
+    """Mean loss per target in nats; None when there is no text. Masks depend on the row block alone."""
+    device = next(model.parameters()).device
+    total, num_targets = 0.0, 0
+    model.eval()
+    with torch.inference_mode(), precision.autocast():
+        for start in range(0, len(text.ids), _ROWS_PER_BATCH):
+            ids, segments = (torch.from_numpy(part[start : start + _ROWS_PER_BATCH].astype(np.int64)) for part in (text.ids, text.segments))
+            batch = make_batch(ids, segments, step_generator(_MASK_KEY, start)).to(device)
+            total += float(loss_fn(model, batch))
+            num_targets += batch.num_targets
+    return total / num_targets if num_targets else None

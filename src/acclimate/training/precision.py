@@ -1,0 +1,61 @@
+"""Which floating-point format a step computes in. Weights and optimizer state are always fp32."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A resolved precision: autocast to `compute`; fp16 scales the loss so that small gradients survive."""
+
+    name: Literal["fp32", "bf16", "fp16"]
+    device_type: Literal["cpu", "cuda"]
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Context of the forward pass."""
+        if self.name == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device_type, torch.bfloat16 if self.name == "bf16" else torch.float16)
+
+    def grad_scaler(self) -> torch.amp.GradScaler:
+        """Dynamic loss scaling (Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740); does nothing but for fp16."""
+        return torch.amp.GradScaler(self.device_type, enabled=self.name == "fp16")
+
+
+def resolve_device() -> torch.device:
+    """The GPU when torch sees one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def resolve_precision(wanted: Literal["auto", "bf16", "fp16", "fp32"], device: torch.device) -> Precision:
+    """Choose what the hardware has; a wish that it lacks is named in a warning together with what is used instead."""
+    device_type: Literal["cpu", "cuda"] = "cuda" if device.type == "cuda" else "cpu"
+    has_bf16 = torch.cuda.is_bf16_supported() if device_type == "cuda" else cpu_has_bf16()
+    if wanted == "auto":
+        return Precision("bf16" if has_bf16 else ("fp16" if device_type == "cuda" else "fp32"), device_type)
+    used: Literal["fp32", "bf16", "fp16"] = wanted
+    if wanted == "bf16" and not has_bf16:
+        used = "fp16" if device_type == "cuda" else "fp32"
+    if wanted == "fp16" and device_type == "cpu":
+        used = "bf16" if has_bf16 else "fp32"
+    if used != wanted:
+        logger.warning("precision: %s is not to be had on this %s; %s is used", wanted, device_type, used)
+    return Precision(used, device_type)
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 in hardware; without it autocast is slower than fp32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", " bf16"))

@@ -1,0 +1,181 @@
+"""Fine-tune one encoder on one task with one seed, and keep its predictions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor, nn
+
+from acclimate import artifacts, plugins
+from acclimate.config import FinetuneConfig, Section, TaskConfig
+from acclimate.data.encoding import load_tokenizer
+from acclimate.data.labelled import LabelledSplit, TableSchema, read_schema, read_split, target_collator
+from acclimate.evaluation.metrics import score
+from acclimate.models.backbone import load_encoder
+from acclimate.models.task_model import TaskModel, TaskSpec, save_task_model
+from acclimate.runtime import require_disk, seed_everything, set_threads
+from acclimate.sinks import MemorySink, TeeSink
+from acclimate.training.batches import PaddedBatch, RaggedBatches
+from acclimate.training.checkpoints import CheckpointStore
+from acclimate.training.inference import predict_logits
+from acclimate.training.loop import LoopConfig, fit
+from acclimate.training.optimizers import adamw, parameter_groups
+from acclimate.training.precision import Precision, resolve_device, resolve_precision
+from stages.command import Out, StageContext, main
+
+_LOGS_PER_RUN = 40
+
+
+class Params(Section):
+    """What this stage reads."""
+
+    finetune: FinetuneConfig
+    tasks: dict[str, TaskConfig]
+
+
+def run(
+    params: Params, *, task: str, encoder_name: str, seed: int, encoder: Path, table: Path, verdict: Path, out: Out, context: StageContext
+) -> None:
+    """Fine-tune, predict dev and test, and write model, predictions, metrics and history."""
+    config, task_config, schema = params.finetune, params.tasks[task], read_schema(table)
+    kind = plugins.load("tasks", task_config.kind)
+    device = resolve_device()
+    precision = resolve_precision(config.precision, device)
+    context.record.update(device=str(device), precision=precision.name, threads=set_threads())
+    require_disk(out.parent, 5 * (encoder / "model.safetensors").stat().st_size)
+    seed_everything(seed)
+    pad_id = load_tokenizer(encoder).token_to_id("[PAD]") or 0
+    splits = {name: read_split(table, name, encoder=encoder, max_tokens=task_config.max_tokens) for name in ("train", "dev", "test")}
+    model = _build_model(config, task_config, schema, kind, splits["train"], encoder, encoder_name, seed).to(device)
+    history = MemorySink()
+    _train(model, splits["train"], kind, config, precision, context, history, seed=seed, pad_id=pad_id)
+    plugins.load("strategies", config.strategy).merge(model.encoder)
+    metrics = _predict(model, splits, kind, schema, precision, pad_id, out)
+    save_task_model(model, encoder, out)
+    history.write_csv(out / "history.csv")
+    artifacts.write_json(out / "metrics.json", metrics)
+    context.final_metrics.update({f"{split}/{name}": value for split in ("dev", "test") for name, value in metrics[split].items()})
+    context.artifacts += [out / "metrics.json", out / "task.json", out / "history.csv"]
+
+
+def _build_model(
+    config: FinetuneConfig, task_config: TaskConfig, schema: TableSchema, kind: ModuleType, train: LabelledSplit, encoder: Path, encoder_name: str, seed: int
+) -> TaskModel:
+    """Encoder with the strategy applied, and a fresh head."""
+    backbone = load_encoder(encoder, dropout=config.dropout)
+    strategy = plugins.load("strategies", config.strategy)
+    strategy.apply(backbone, _strategy_config(config))
+    spec = TaskSpec(
+        **asdict(schema),
+        pooling=task_config.pooling,
+        max_tokens=task_config.max_tokens,
+        encoder=encoder_name,
+        seed=seed,
+        hidden_size=backbone.config.hidden_size,
+        num_outputs=schema.num_outputs,
+    )
+    model = TaskModel(backbone, spec, per_token=kind.PER_TOKEN, dropout=config.dropout)
+    shift, scale = kind.standardization(train.labels)
+    model.output_shift.fill_(shift)
+    model.output_scale.fill_(scale)
+    return model
+
+
+def _strategy_config(config: FinetuneConfig) -> Any:
+    options = config.strategies.get(config.strategy, {})
+    return plugins.configure("strategies", config.strategy, options, where=f"finetune.strategies.{config.strategy}")
+
+
+def _train(
+    model: TaskModel,
+    train: LabelledSplit,
+    kind: ModuleType,
+    config: FinetuneConfig,
+    precision: Precision,
+    context: StageContext,
+    history: MemorySink,
+    *,
+    seed: int,
+    pad_id: int,
+) -> None:
+    gold = kind.gold(train.labels, model.spec.labels)
+    shift, scale = float(model.output_shift), float(model.output_scale)
+    targets = [(value - shift) / scale for value in gold] if scale != 1.0 or shift != 0.0 else gold
+    batches = RaggedBatches(
+        train.encoded,
+        target_collator(targets, train.encoded, kind.collate),
+        rows_per_batch=config.rows_per_batch,
+        accumulation=config.accumulation,
+        epochs=config.epochs,
+        seed=seed,
+        pad_id=pad_id,
+    )
+    rate = config.lr * plugins.load("strategies", config.strategy).learning_rate_scale(_strategy_config(config))
+    groups = parameter_groups(model.encoder.named_parameters(), learning_rate=rate, weight_decay=config.weight_decay)
+    groups += parameter_groups(model.head.named_parameters(), learning_rate=config.head_lr, weight_decay=config.weight_decay)
+    loop = LoopConfig(
+        clip_norm=config.clip_norm,
+        schedule=config.schedule,
+        warmup_share=config.warmup_share,
+        seed=seed,
+        log_every=math.ceil(batches.steps / _LOGS_PER_RUN),
+        checkpoint_every_s=config.checkpoint_every_s,
+        label=f"{model.spec.name} {model.spec.encoder} seed {seed}",
+    )
+    result = fit(
+        model,
+        batches,
+        _loss_function(kind.loss),
+        optimizer=adamw(groups, betas=(0.9, 0.999), epsilon=1e-8),
+        precision=precision,
+        config=loop,
+        sink=TeeSink([history, context.sink]),
+        checkpoints=CheckpointStore(context.checkpoint_directory),
+    )
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    context.record.update(
+        train_tokens_per_s=round(result.tokens / max(result.seconds, 1e-9), 1),
+        steps=result.steps,
+        resumed_from=result.resumed_from,
+        trainable_parameters=trainable,
+    )
+
+
+def _loss_function(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[nn.Module, Any], Tensor]:
+    def summed_loss(model: nn.Module, batch: PaddedBatch) -> Tensor:
+        assert isinstance(model, TaskModel)
+        return loss(model.standardized(batch.ids_BT, batch.mask_BT, batch.type_ids_BT), batch.targets)
+
+    return summed_loss
+
+
+def _predict(
+    model: TaskModel, splits: dict[str, LabelledSplit], kind: ModuleType, schema: TableSchema, precision: Precision, pad_id: int, out: Path
+) -> dict[str, Any]:
+    """Predict dev and test, write predictions.parquet, and give the metrics."""
+    metrics: dict[str, Any] = {}
+    tables = []
+    for name in ("dev", "test"):
+        split = splits[name]
+        gold = kind.gold(split.labels, schema.labels)
+        logits = [values.astype(np.float32).ravel() for values in predict_logits(model, split.encoded, precision=precision, pad_id=pad_id)]
+        metrics[name] = score(schema.kind, gold, logits, labels=schema.labels)
+        columns = {"split": [name] * len(gold), "id": split.ids, "gold": gold, "logits": pa.array(logits, pa.list_(pa.float32()))}
+        tables.append(pa.table(columns))
+    pq.write_table(pa.concat_tables(tables), out / "predictions.parquet")
+    total = sum(len(split.ids) for split in splits.values())
+    return {**metrics, "truncated_share": sum(split.encoded.truncated for split in splits.values()) / total}
+
+
+if __name__ == "__main__":
+    torch.set_float32_matmul_precision("high")
+    main(run, Params)
