@@ -24,13 +24,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
+from acclimate.errors import EnvironmentUnfitError
 from acclimate.runtime import STATE_DIRECTORY
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
     from acclimate.config import TrackingConfig
 
 RUN_ID_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 30.0
+CLOSE_TIMEOUT_AWAY_S = 5.0
+_HTTP_SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
+"""MLflow's own are 7 retries that double: four minutes until a server that is away is said to be away."""
 STATE_VARIABLE = "ACCLIMATE_TRACKING_STATE"
 """Directory of spools and sessions; set where a stage runs in a work tree that goes away."""
 SESSION_VARIABLE = "ACCLIMATE_SESSION"
@@ -130,7 +136,8 @@ class Tracker:
 
     def _read_worker(self, timeout_s: float) -> bool:
         """Take in what the worker says within the timeout; False once it has ended."""
-        assert self._worker is not None and self._worker.stdout is not None
+        assert self._worker is not None
+        assert self._worker.stdout is not None
         ready, _, _ = select.select([self._worker.stdout], [], [], timeout_s)
         if not ready:
             return True
@@ -146,23 +153,29 @@ class Tracker:
     def _warn(self, problem: str) -> None:
         """Say once that the record is late; the stage goes on."""
         if self._warning is None:
-            logger.warning("MLflow at %s: %s; the record is kept in %s and sent by a later stage", self.uri, problem, state_directory() / "spool")
+            logger.warning(
+                "MLflow at %s: %s; the record is kept in %s and sent by a later stage", self.uri, problem, state_directory() / "spool"
+            )
         self._warning = problem
 
     def _close(self) -> None:
         """Let the worker send the rest, for a bounded time; it goes on by itself after that."""
-        assert self._worker is not None and self._worker.stdin is not None and self._worker.stdout is not None and self._spool is not None
+        assert self._spool is not None
+        assert self._worker is not None
+        assert self._worker.stdin is not None
+        assert self._worker.stdout is not None
         try:
             self._worker.stdin.close()
         except BrokenPipeError:  # the worker gave up earlier and has said so
             logger.debug("the tracking worker ended before its stage")
-        deadline = time.monotonic() + CLOSE_TIMEOUT_S
+        timeout_s = CLOSE_TIMEOUT_AWAY_S if self._warning is not None and self._run_id is None else CLOSE_TIMEOUT_S
+        deadline = time.monotonic() + timeout_s
         while self._read_worker(max(0.0, deadline - time.monotonic())) and time.monotonic() < deadline:
             pass
         try:
             self._worker.wait(timeout=max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            self._warn(f"still sending after {CLOSE_TIMEOUT_S:.0f} s")
+            self._warn(f"still sending after {timeout_s:.0f} s")
         else:
             if self._worker.returncode:
                 self._warn(f"the tracking worker ended with exit code {self._worker.returncode}")
@@ -226,6 +239,22 @@ def git(*arguments: str) -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
+def connect(uri: str) -> MlflowClient:
+    """A client that gives up within half a minute when its server is away."""
+    for name, value in _HTTP_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)  # artifact, registry and system-metric code of MLflow looks here
+    return mlflow.MlflowClient(uri)
+
+
+def first_line(error: Exception) -> str:
+    """An error of MLflow in a line; of a refused connection only that."""
+    text = " ".join(str(error).split())
+    return "cannot be reached" if "failed with exception" in text or "Max retries" in text else text[:300]
+
+
 def session_id() -> str:
     """Name the pipeline run that this process belongs to: given, or the `dvc` above it, or itself."""
     given = os.environ.get(SESSION_VARIABLE)
@@ -264,24 +293,27 @@ def lineage(out: Path | str, md5: str, *, config: TrackingConfig | None = None) 
     Args:
         out: path as in dvc.yaml.
         md5: of the out, as in dvc.lock.
+
     Returns:
         The earliest finished run that recorded this md5 for this path; None when there is none.
+
+    Raises:
+        EnvironmentUnfitError: MLflow does not answer.
     """
-    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
     from acclimate.config import TrackingConfig
 
     config = config or TrackingConfig()
-    client = MlflowClient(resolve_uri(os.environ.get("MLFLOW_TRACKING_URI") or config.uri))
-    experiment = client.get_experiment_by_name(config.experiment)
-    if experiment is None:
-        return None
-    found = client.search_runs(
-        [experiment.experiment_id],
-        filter_string=f"tags.`{OUT_TAG}{Path(out).as_posix()}` = '{md5}' and attributes.status = 'FINISHED'",
-        order_by=["attributes.start_time ASC"],
-        max_results=1,
-    )
+    uri = resolve_uri(os.environ.get("MLFLOW_TRACKING_URI") or config.uri)
+    client = connect(uri)
+    wanted = f"tags.`{OUT_TAG}{Path(out).as_posix()}` = '{md5}' and attributes.status = 'FINISHED'"
+    try:
+        experiment = client.get_experiment_by_name(config.experiment)
+        ids = [experiment.experiment_id] if experiment else []
+        found = client.search_runs(ids, filter_string=wanted, order_by=["attributes.start_time ASC"], max_results=1) if ids else []
+    except MlflowException as error:
+        raise EnvironmentUnfitError(f"MLflow at {uri}: {first_line(error)}") from None
     if not found:
         return None
     run = found[0]

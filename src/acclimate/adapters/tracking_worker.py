@@ -13,6 +13,7 @@ import os
 import re
 import select
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,7 +31,7 @@ SEND_EVERY_S = 2.0
 MAX_PARAM_CHARS = 500
 _BATCH_METRICS, _BATCH_OTHERS = 1000, 100  # MLflow's limits for one log_batch
 _MAX_DIGEST_CHARS = 36
-_HTTP_SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
+_PERMANENT_ERRORS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "INVALID_STATE")
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Delivery:
         self.spool = spool
         self.uri = uri
         self.experiment = experiment
-        self.run_id: str | None = None
+        self.run_id = ""  # until connected
         self.finish: dict[str, Any] | None = None
         self._progress_path = spool.with_suffix(".sent.json")
         self._offset = 0
@@ -60,14 +61,14 @@ class Delivery:
     def connect(self) -> str:
         """Create the parent and the child run, or find those of an earlier attempt. Returns the child's id."""
         with _mlflow_errors(), _locked(tracking.state_directory() / "tracking.lock"):
-            self._client = _client(self.uri)
+            self._client = tracking.connect(self.uri)
             experiment_id = _experiment_id(self._client, self.uri, self.experiment)
             run_id = self._earlier_run()
             if run_id is None:
                 run_id = self._create_run(experiment_id)
             else:
                 self._client.update_run(run_id, status="RUNNING")
-            self._set_parent_status("RUNNING")
+            self._set_parent_status("RUNNING", self.start["time_ms"])
         self.run_id = run_id
         return run_id
 
@@ -89,20 +90,15 @@ class Delivery:
 
     def end(self) -> None:
         """Close the run with the status that the stage wrote; KILLED when it wrote none."""
-        assert self.run_id is not None
         finish = self.finish or {"status": "KILLED", "message": "the process was killed", "time_ms": int(self.spool.stat().st_mtime * 1000)}
         with _mlflow_errors():
             if finish["message"]:
                 self._client.set_tag(self.run_id, "ended", finish["message"])
             self._client.set_terminated(self.run_id, finish["status"], end_time=max(finish["time_ms"], self.start["time_ms"]))
             with _locked(tracking.state_directory() / "tracking.lock"):
-                self._set_parent_status(finish["status"])
+                self._set_parent_status(finish["status"], finish["time_ms"])
         for path in (self._progress_path, self.spool.with_suffix(".log"), self.spool):
             path.unlink(missing_ok=True)
-
-    def reject(self) -> None:
-        """Put a spool that the store will never take out of the way, without losing it."""
-        self.spool.rename(self.spool.with_suffix(".rejected"))
 
     def _earlier_run(self) -> str | None:
         """The run of an earlier attempt, when this store knows it."""
@@ -161,26 +157,26 @@ class Delivery:
         name = f"pipeline-{_utc(start['time_ms'])}-{(start['git_commit'] or 'no-commit')[:7]}"
         tags = {**_source_tags(start), "session": start["session"]}
         parent = self._client.create_run(experiment_id, start_time=start["time_ms"], run_name=name, tags=tags)
-        artifacts.write_json(self._session_path(), {"parent_id": parent.info.run_id, "stages": {}})
+        artifacts.write_json(self._session_path(), {"parent_id": parent.info.run_id})
         if Path("params.yaml").exists():
             self._client.log_artifact(parent.info.run_id, "params.yaml")
         return str(parent.info.run_id)
 
-    def _set_parent_status(self, status: str) -> None:
+    def _set_parent_status(self, status: str, time_ms: int) -> None:
         """The parent runs while a stage runs; it failed when the last attempt of any stage did."""
         path = self._session_path()
-        session = artifacts.read_json(path) if path.exists() else {"parent_id": self._parent_id, "stages": {}}
+        session = {"parent_id": self._parent_id, "stages": {}, "latest_ms": 0, **(artifacts.read_json(path) if path.exists() else {})}
         session["stages"][self.start["stage"]] = status
+        session["latest_ms"] = max(session["latest_ms"], time_ms)
         artifacts.write_json(path, session)
         present = set(session["stages"].values())
         if "RUNNING" in present:
             self._client.update_run(self._parent_id, status="RUNNING")
         else:
             worst = next((each for each in ("FAILED", "KILLED") if each in present), "FINISHED")
-            self._client.set_terminated(self._parent_id, worst)
+            self._client.set_terminated(self._parent_id, worst, end_time=session["latest_ms"])
 
     def _send_event(self, event: dict[str, Any]) -> None:
-        assert self.run_id is not None
         kind = event["event"]
         if kind == "start":
             self._send_params(event["params"])
@@ -273,8 +269,6 @@ def _allowed(name: str) -> str:
 
 
 def _utc(time_ms: int) -> str:
-    import time
-
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time_ms / 1000))
 
 
@@ -286,13 +280,6 @@ def _source_tags(start: dict[str, Any]) -> dict[str, str]:
         "git.dirty": str(start["git_dirty"]).lower(),
     }
     return {**tags, "mlflow.source.git.commit": start["git_commit"]} if start["git_commit"] else tags
-
-
-def _client(uri: str) -> MlflowClient:
-    import mlflow
-
-    mlflow.set_tracking_uri(uri)  # artifact and system-metric code of MLflow looks here
-    return mlflow.MlflowClient(uri)
 
 
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
@@ -314,8 +301,7 @@ def _mlflow_errors() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        permanent = error.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "INVALID_STATE")
-        raise DeliveryError(" ".join(str(error).split())[:300], permanent=permanent) from error
+        raise DeliveryError(tracking.first_line(error), permanent=error.error_code in _PERMANENT_ERRORS) from error
     except (RequestException, SQLAlchemyError, OSError) as error:
         raise DeliveryError(" ".join(f"{type(error).__name__}: {error}".split())[:300], permanent=False) from error
 
@@ -371,7 +357,7 @@ class Follower:
     def step(self) -> None:
         """Connect when that has not worked yet, and send what is new; a failure is told to the stage."""
         try:
-            if self._delivery.run_id is None:
+            if not self._delivery.run_id:
                 self._say(run_id=self._delivery.connect())
                 self._start_monitor()
                 os.nice(5)  # from here on the stage's own work goes first
@@ -384,9 +370,9 @@ class Follower:
     def close(self) -> None:
         """Send the rest and close the run; on failure the spool stays."""
         if self._monitor is not None:
-            self._monitor.finish()
+            self._monitor.finish()  # type: ignore[no-untyped-call]
         self.step()
-        if self._delivery.run_id is None:
+        if not self._delivery.run_id:
             return
         try:
             self._delivery.end()
@@ -397,8 +383,10 @@ class Follower:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         interval_s = self._delivery.start["system_metrics_every_s"]
-        self._monitor = SystemMetricsMonitor(self._delivery.run_id, sampling_interval=interval_s, tracking_uri=self._delivery.uri)
-        self._monitor.start()
+        self._monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
+            self._delivery.run_id, sampling_interval=interval_s, tracking_uri=self._delivery.uri
+        )
+        self._monitor.start()  # type: ignore[no-untyped-call]
 
     def _say(self, **message: str) -> None:
         """One line of JSON to the stage, which may be gone."""
@@ -420,8 +408,6 @@ def main(spool: Path) -> None:
     os.dup2(2, 1)
     prepare_environment()
     configure_logging()
-    for name, value in _HTTP_SETTINGS.items():
-        os.environ.setdefault(name, value)
     with spool.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         follower = Follower(spool, answer)
