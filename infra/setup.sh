@@ -2,7 +2,7 @@
 # Make .venv with the pinned environment, once. `infra/setup.sh` for running, `infra/setup.sh dev` for tests and lint too.
 #
 #   ACCELERATOR=cpu|gpu    which onnxruntime; default: gpu where `nvidia-smi` answers
-#   PYTHON=python3.12      which interpreter; default: the first of 3.11, 3.12, 3.13 that is there
+#   PYTHON=python3.12      which interpreter; default: the first of 3.11 to 3.14 that is there
 #   TORCH_INDEX_URL=...    another index for torch, such as PyTorch's own of CPU builds (PyPI's bring 3 GB of CUDA on Linux)
 #   INSTALLER=uv|pip       default: uv where pip can fetch it
 #   MIN_FREE_GB=6          disk that must be free before anything is installed
@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 
 readonly VENV=.venv STAMP=.venv/acclimate.stamp LOG=.venv/setup.log
 readonly EXTRA=${1:-run}
-PYTHON_VERSIONS="3.11 3.12 3.13" # as far as pyproject.toml's requires-python
+PYTHON_VERSIONS="3.11 3.12 3.13 3.14" # as far as pyproject.toml's requires-python
 
 say() { printf 'set-up: %s\n' "$*"; }
 fail() {

@@ -50,9 +50,9 @@ def check(params: Path, profile: str | None = None) -> None:
     if profile:
         lay_profile(params, profile)
     config = load_config(params)
-    runs = sum(len(config.finetune.encoders) * len(config.finetune.seeds_of(task)) for task in config.finetune.all_tasks)
+    runs = sum(len(config.runs.encoders) * len(config.runs.seeds_of(task)) for task in config.runs.all_tasks)
     print(
-        f"{params}: valid. {config.model.name}; tasks {', '.join(config.finetune.all_tasks)}; "
+        f"{params}: valid. {config.model.name}; tasks {', '.join(config.runs.all_tasks)}; "
         f"{runs} fine-tuning runs by {config.finetune.strategy}; to export: {', '.join(config.export.tasks)}"
     )
 

@@ -135,7 +135,8 @@ class Predictor:
 
     def encode_words(self, rows: Sequence[Sequence[str]]) -> list[Encoding]:
         """Tokenize rows that are lists of words already, cut at `max_tokens`."""
-        encodings: list[Encoding] = self._tokenizer.encode_batch([list(row) for row in rows], is_pretokenized=True)
+        visible = [[self._visible(word) for word in row] for row in rows]
+        encodings: list[Encoding] = self._tokenizer.encode_batch(visible, is_pretokenized=True)
         return encodings
 
     def logits(self, encodings: Sequence[Encoding], *, batch_size: int = 32) -> list[NDArray[np.float32]]:
@@ -188,7 +189,7 @@ class Predictor:
 
     def _windows(self, words: list[Word]) -> list[list[Word]]:
         """Cut a long text between words so that each part fits the model. A word longer than the model is a window alone."""
-        lengths = self._tokenizer.encode_batch([word.text for word in words], add_special_tokens=False)
+        lengths = self._tokenizer.encode_batch([self._visible(word.text) for word in words], add_special_tokens=False)
         windows: list[list[Word]] = [[]]
         used = 0
         for word, encoding in zip(words, lengths, strict=True):
@@ -198,6 +199,18 @@ class Predictor:
             windows[-1].append(word)
             used += len(encoding.ids)
         return windows
+
+    def _visible(self, word: str) -> str:
+        """The word, or the unknown token for one that would give no token: each word must have a place for its tag.
+
+        The same rule as in training (acclimate.data.encoding.encode_words); a test holds the two together.
+        """
+        if word.isascii() and word.isprintable() and word.strip():
+            return word
+        normalizer = self._tokenizer.normalizer
+        if word.strip() and (normalizer.normalize_str(word) if normalizer else word).strip():
+            return word
+        return "[UNK]" if self._tokenizer.token_to_id("[UNK]") is not None else "?"
 
     def _word_tags(self, encoding: Encoding, logits_TC: NDArray[np.float32], num_words: int) -> list[str]:
         tags = ["O"] * num_words

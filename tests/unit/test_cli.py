@@ -1,0 +1,98 @@
+"""The command line: checking, profiles and the summary."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from acclimate.cli import main
+from acclimate.config import load_config
+from acclimate.profiles import apply_profile, profile_names
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A directory with this project's params files."""
+    for file in ROOT.glob("params*.yaml"):
+        shutil.copy(file, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_check_says_in_a_line_what_will_run(project, capsys):
+    assert main(["check"]) == 0
+    assert "fine-tuning runs" in capsys.readouterr().out
+
+
+def test_check_names_every_mistake_at_once(project, capsys):
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("  epochs:", "  epocs:").replace("beta2:", "betta2:"))
+    assert main(["check"]) == 1
+    error = capsys.readouterr().err
+    assert "finetune.epocs: unknown key; did you mean `epochs`?" in error
+    assert "pretrain.optimizer.betta2: unknown key; did you mean `beta2`?" in error
+
+
+def test_check_imports_neither_torch_nor_a_tracker(project):
+    code = (
+        "import sys, acclimate.cli; acclimate.cli.main(['check'])\n"
+        "print([name for name in ('torch', 'transformers', 'mlflow', 'prefect', 'dvc', 'pandas', 'pyarrow') if name in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", profile_names(ROOT))
+def test_profile_gives_valid_params_and_a_second_time_changes_nothing(project, name):
+    assert apply_profile(Path("params.yaml"), name)
+    load_config(Path("params.yaml"))
+    assert apply_profile(Path("params.yaml"), name) == []
+
+
+def test_profile_keeps_comments_and_order_of_what_it_does_not_name(project):
+    before = (project / "params.yaml").read_text()
+    (project / "params.one.yaml").write_text("finetune: {lr: 2.0e-5}\n")
+    changes = apply_profile(Path("params.yaml"), "one")
+    assert [(change.path, change.after) for change in changes] == [("finetune.lr", 2e-5)]
+    after = (project / "params.yaml").read_text()
+    changed = [pair for pair in zip(before.splitlines(), after.splitlines(), strict=True) if pair[0] != pair[1]]
+    assert changed == [("  lr: 1.0e-4", "  lr: 2.0e-5")]
+
+
+def test_profile_replaces_a_list_whole(project):
+    (project / "params.one.yaml").write_text("runs: {seeds: [7]}\n")
+    apply_profile(Path("params.yaml"), "one")
+    assert load_config(Path("params.yaml")).runs.seeds == [7]
+
+
+def test_profile_that_would_not_be_valid_leaves_params_as_they_were(project, capsys):
+    before = (project / "params.yaml").read_text()
+    (project / "params.bad.yaml").write_text("finetune: {epocs: 3}\n")
+    assert main(["profile", "bad"]) == 1
+    error = capsys.readouterr().err
+    assert "params.yaml with params.bad.yaml: 1 problem" in error
+    assert "finetune.epocs: unknown key; did you mean `epochs`?" in error
+    assert (project / "params.yaml").read_text() == before
+    assert not list(project.glob(".params*"))
+
+
+def test_unknown_profile_names_the_nearest(project, capsys):
+    assert main(["profile", "gpuu"]) == 1
+    assert "no profile called 'gpuu'; did you mean 'gpu'?" in capsys.readouterr().err
+
+
+def test_summary_before_any_run_says_what_to_do(project, capsys):
+    assert main(["summary"]) == 1
+    assert "`make run` makes it" in capsys.readouterr().err
+
+
+def test_summary_prints_the_file(project, capsys):
+    (project / "summary.txt").write_text("twelve lines\n")
+    assert main(["summary", "summary.txt"]) == 0
+    assert capsys.readouterr().out == "twelve lines\n"
