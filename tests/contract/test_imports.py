@@ -1,0 +1,171 @@
+"""dvc.yaml against the code: DVC does not follow imports, so what a stage imports and what it declares are compared here."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import functools
+import importlib
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+
+from acclimate import plugins
+from acclimate.config import read_yaml
+from stages.command import flag_types, out_names
+
+ROOT = Path(__file__).parents[2]
+STAGES: dict[str, dict[str, Any]] = read_yaml(ROOT / "dvc.yaml")["stages"]
+
+EXEMPT = {
+    "stages.command": "the frame around every stage: what it adds to an out is the manifest of what the stage wrote",
+    "acclimate.adapters.tracking": "the record of a run, not its result",
+    "acclimate.adapters.tracking_worker": "as tracking",
+    "acclimate.cli": "no stage calls it",
+    "acclimate.config": "checks values; DVC compares the values themselves, as `params`",
+    "acclimate.plugins": "finds a component by name; the component's own file is the dep",
+    "acclimate.errors": "names and messages of failures; a failed stage has no outs",
+    "acclimate.runtime": "environment, threads, logging, signals",
+    "acclimate.sinks": "where metrics go, not which",
+    "acclimate.artifacts": "how files are renamed and digested, not what is in them",
+}
+
+
+def body(name: str) -> dict[str, Any]:
+    """A stage's own mapping, out of its `foreach` or `matrix`."""
+    stage = STAGES[name]
+    return stage.get("do", stage)
+
+
+def module_of(name: str) -> str:
+    found = re.search(r"python -m (stages\.\w+)", body(name)["cmd"])
+    assert found, f"{name}: its command is not `python -m stages.<module>`"
+    return found[1]
+
+
+def flags(name: str) -> dict[str, str]:
+    """The command's flags and their values, with `${...}` as it stands."""
+    words = shlex.split(body(name)["cmd"])[3:]
+    assert len(words) % 2 == 0, f"{name}: a flag has no value: {words}"
+    return {flag.removeprefix("--").replace("-", "_"): value for flag, value in zip(words[::2], words[1::2], strict=True)}
+
+
+def paths(entries: list[Any]) -> list[str]:
+    """deps, outs, metrics and plots are strings, or mappings from a path to its settings."""
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+
+
+def code_deps(name: str) -> list[str]:
+    """Deps that are code, `${...}` as a wildcard."""
+    return [re.sub(r"\$\{[^}]*\}", "*", dep) for dep in paths(body(name)["deps"]) if dep.startswith(("src/", "stages/"))]
+
+
+@functools.cache
+def import_graph() -> grimp.ImportGraph:
+    graph = grimp.build_graph("acclimate", "stages", "flows", cache_dir=None, exclude_type_checking_imports=True)
+    for module in EXEMPT:
+        if module in graph.modules:
+            graph.remove_module(module)
+    return graph
+
+
+def file_of(module: str) -> Path:
+    base = ROOT / ("" if module.startswith("stages") else "src") / module.replace(".", "/")
+    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+
+
+def closure(module: str) -> set[str]:
+    """What a module imports, directly or not, and itself, with the components that it loads by name."""
+    found: set[str] = set()
+    waiting = {module}
+    while waiting:
+        added = waiting | set().union(*(import_graph().find_upstream_modules(name) for name in waiting))
+        added -= found
+        found |= added
+        families = set().union(*(loaded_families(file_of(name)) for name in added)) if added else set()
+        waiting = {f"acclimate.{family}.{name}" for family in families for name in plugins.names(family)} - found
+    return found
+
+
+def loaded_families(file: Path) -> set[str]:
+    """Families that `plugins.load("family", ...)` and its like name in a file."""
+    calls = (node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+    return {
+        call.args[0].value
+        for call in calls
+        if isinstance(call.func, ast.Attribute)
+        and isinstance(call.func.value, ast.Name)
+        and call.func.value.id == "plugins"
+        and call.args
+        and isinstance(call.args[0], ast.Constant)
+    }
+
+
+def covers(dep: str, file: str) -> bool:
+    return fnmatch.fnmatchcase(file, dep) or file.startswith(dep.rstrip("/") + "/")
+
+
+def family_is_covered(family: str, deps: list[str]) -> bool:
+    return any(dep.startswith(f"src/acclimate/{family}") for dep in deps) or "src/acclimate" in deps
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stage_declares_all_the_code_it_imports(name):
+    deps = code_deps(name)
+    modules = closure(module_of(name))
+    families = set().union(*(loaded_families(file_of(module)) for module in modules))
+    missing = {family for family in families if not family_is_covered(family, deps)}
+    assert not missing, f"{name}: loads components of {sorted(missing)} by name; add the chosen one's file to its deps"
+    # Of a family the chosen component's file is enough; the other components are never imported.
+    chosen_by_name = tuple(f"acclimate.{family}." for family in families)
+    files = {file_of(module).relative_to(ROOT).as_posix() for module in modules if not module.startswith(chosen_by_name)}
+    undeclared = sorted(file for file in files if not file.endswith("__init__.py") and not any(covers(dep, file) for dep in deps))
+    assert not undeclared, f"{name}: imports these, but dvc.yaml does not list them as deps: {undeclared}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_declared_code_exists(name):
+    missing = [dep for dep in code_deps(name) if not list(ROOT.glob(dep))]
+    assert not missing, f"{name}: deps that match no file: {missing}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_flags_of_the_command_are_the_arguments_of_run(name):
+    run = importlib.import_module(module_of(name)).run
+    assert set(flags(name)) == {*flag_types(run), "record"}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_path_arguments_are_deps_and_out_arguments_outs(name):
+    run = importlib.import_module(module_of(name)).run
+    given, outs = flags(name), {*out_names(run), "record"}
+    declared_outs = paths([*body(name).get("outs", []), *body(name).get("metrics", []), *body(name).get("plots", [])])
+    data_deps = {dep for dep in paths(body(name)["deps"]) if not dep.startswith(("src/", "stages/"))}
+    assert {given[arg] for arg, kind in flag_types(run).items() if kind is Path and arg not in outs} == data_deps
+    for out in outs:
+        assert any(path == given[out] or path.startswith(f"{given[out]}/") for path in declared_outs), (
+            f"{name}: --{out} {given[out]} is no out"
+        )
+    for path in declared_outs:
+        assert any(path == given[out] or path.startswith(f"{given[out]}/") for out in outs), f"{name}: {path} is written by no --flag"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_params_are_the_sections_that_the_stage_reads(name):
+    fields = importlib.import_module(module_of(name)).Params.model_fields
+    read = {field.alias or field_name.rstrip("_") for field_name, field in fields.items()}
+    declared = {param.split(".")[0] for param in body(name).get("params", [])}
+    assert declared == read
+
+
+def test_every_stage_module_stands_in_the_dag():
+    modules = {f"stages.{path.stem}" for path in (ROOT / "stages").glob("*.py")} - {"stages.__init__", "stages.command"}
+    assert modules == {module_of(name) for name in STAGES}
+
+
+def test_exempt_modules_exist():
+    assert [module for module in EXEMPT if not file_of(module).is_file()] == []
