@@ -68,7 +68,14 @@ def run(
 
 
 def _build_model(
-    config: FinetuneConfig, task_config: TaskConfig, schema: TableSchema, kind: ModuleType, train: LabelledSplit, encoder: Path, encoder_name: str, seed: int
+    config: FinetuneConfig,
+    task_config: TaskConfig,
+    schema: TableSchema,
+    kind: ModuleType,
+    train: LabelledSplit,
+    encoder: Path,
+    encoder_name: str,
+    seed: int,
 ) -> TaskModel:
     """Encoder with the strategy applied, and a fresh head."""
     backbone = load_encoder(encoder, dropout=config.dropout)

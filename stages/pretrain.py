@@ -156,7 +156,9 @@ def _warm_up_head(model: MlmModel, job: Pretraining, context: StageContext) -> N
     if not steps:
         return
     model.encoder.requires_grad_(False)
-    optimizer = adamw([{"params": model.head_parameters(), "lr": job.config.head_learning_rate, "weight_decay": 0.0}], betas=(0.9, 0.98), epsilon=1e-6)
+    optimizer = adamw(
+        [{"params": model.head_parameters(), "lr": job.config.head_learning_rate, "weight_decay": 0.0}], betas=(0.9, 0.98), epsilon=1e-6
+    )
     fit(
         model,
         _batches(job, steps, job.seed + 1),

@@ -290,7 +290,7 @@ class Config(Section):
     tokenize: TokenizeConfig = TokenizeConfig()
     pretrain: PretrainConfig
     runs: RunsConfig
-    finetune: FinetuneConfig = FinetuneConfig()
+    finetune: FinetuneConfig
     evaluate: EvaluateConfig = EvaluateConfig()
     probe: ProbeConfig = ProbeConfig()
     export: ExportConfig

@@ -41,7 +41,9 @@ def prepare_environment() -> None:
 
 def configure_logging(level: int = logging.INFO) -> None:
     """One line a record on standard error; the dependencies' own chatter from warnings up."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(name)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(name)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
     for name in ("acclimate", "stages", "flows"):
         logging.getLogger(name).setLevel(level)
 

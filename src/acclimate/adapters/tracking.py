@@ -57,7 +57,7 @@ class Tracker:
     """
 
     def __init__(self, config: TrackingConfig, *, stage: str, params: dict[str, Any], inputs: dict[str, str]) -> None:
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or config.uri
+        self.uri = configured_uri(config)
         self.git_commit = git("rev-parse", "--verify", "-q", "HEAD")
         self._config = config
         self._stage = stage
@@ -217,6 +217,11 @@ def state_directory() -> Path:
     return Path(os.environ.get(STATE_VARIABLE) or STATE_DIRECTORY)
 
 
+def configured_uri(config: TrackingConfig) -> str:
+    """The store of params.yaml, unless MLFLOW_TRACKING_URI names another."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or config.uri
+
+
 def resolve_uri(uri: str) -> str:
     """Make a relative sqlite path absolute, so that the store does not depend on where a process stands."""
     prefix = "sqlite:///"
@@ -305,7 +310,7 @@ def lineage(out: Path | str, md5: str, *, config: TrackingConfig | None = None) 
     from acclimate.config import TrackingConfig
 
     config = config or TrackingConfig()
-    uri = resolve_uri(os.environ.get("MLFLOW_TRACKING_URI") or config.uri)
+    uri = resolve_uri(configured_uri(config))
     client = connect(uri)
     wanted = f"tags.`{OUT_TAG}{Path(out).as_posix()}` = '{md5}' and attributes.status = 'FINISHED'"
     try:

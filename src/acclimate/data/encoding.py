@@ -128,4 +128,6 @@ def require_content(encoded: Encoded, ids: Sequence[str], *, where: str) -> None
     """
     if encoded.only_special:
         empty = [ids[i] for i in np.flatnonzero(encoded.lengths <= int(encoded.lengths.min()))][:5]
-        raise DataError(f"{where}: {encoded.only_special} rows hold no token but special ones, such as {', '.join(empty)}; give them text or remove them")
+        raise DataError(
+            f"{where}: {encoded.only_special} rows hold no token but special ones, such as {', '.join(empty)}; give them text or remove them"
+        )

@@ -62,6 +62,7 @@ def score(kind: str, gold: Any, logits: Any, *, labels: Sequence[str] | None) ->
         gold: the `gold` column of predictions.parquet.
         logits: its `logits` column.
         labels: the schema's labels, in the order of the logits; None for regression.
+
     Raises:
         DataError: the kind is unknown, there are no rows, or gold and logits do not fit each other.
         ModelError: a logit is not finite.
@@ -105,6 +106,7 @@ def resampled_scores(statistics: RowStatistics, weights_SR: Floats) -> dict[str,
 
     Args:
         weights_SR: how often each row counts; all ones is the plain score, multinomial counts are bootstrap resamples.
+
     Returns:
         Each metric's values, shape (S,).
     """
@@ -128,7 +130,7 @@ def _classification_rows(gold: Any, predicted_R: NDArray[Any], labels: tuple[str
     return np.hstack([eye_CC[gold_R] * hits_R1, eye_CC[predicted_R], eye_CC[gold_R]])
 
 
-def _multi_label_rows(gold: Any, predicted_RC: NDArray[Any], labels: tuple[str, ...]) -> Floats:
+def _multi_label_rows(gold: Any, predicted_RC: NDArray[Any], _: tuple[str, ...]) -> Floats:
     gold_RC = _matrix(gold)
     exact_R1 = (gold_RC == predicted_RC).all(axis=1)[:, None]
     return np.hstack([gold_RC * predicted_RC, predicted_RC, gold_RC, exact_R1, np.ones_like(exact_R1)])
@@ -167,7 +169,7 @@ def _multi_label_scores(per_row: Floats, weights_SR: Floats) -> dict[str, Floats
 # Regression: gold and prediction.
 
 
-def _regression_rows(gold: Any, predicted_R: NDArray[Any], labels: tuple[str, ...]) -> Floats:
+def _regression_rows(gold: Any, predicted_R: NDArray[Any], _: tuple[str, ...]) -> Floats:
     return np.stack([np.asarray(gold, dtype=np.float64), predicted_R], axis=1)
 
 

@@ -38,7 +38,9 @@ def find_backbone(config: ModelConfig) -> Path:
     if config.sha256:
         found = artifacts.file_sha256(directory / WEIGHTS)
         if found != config.sha256:
-            raise ModelError(f"{directory / WEIGHTS}: sha256 is {found}, params.yaml (model.sha256) says {config.sha256}; the weights have changed")
+            raise ModelError(
+                f"{directory / WEIGHTS}: sha256 is {found}, params.yaml (model.sha256) says {config.sha256}; the weights have changed"
+            )
     return directory
 
 
@@ -60,7 +62,10 @@ def _hub_directory(config: ModelConfig) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = [f"{config.subfolder}/{name}".lstrip("/") for name in (WEIGHTS, CONFIG, "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json")]
+    patterns = [
+        f"{config.subfolder}/{name}".lstrip("/")
+        for name in (WEIGHTS, CONFIG, "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json")
+    ]
     try:
         return Path(snapshot_download(config.name, revision=config.revision, allow_patterns=patterns)) / config.subfolder
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:

@@ -17,10 +17,12 @@ def block_mask(segments_BT: Tensor, *, additive: bool) -> Tensor:
     Returns:
         (B, 1, T, T).
     """
-    same_B1TT = (segments_BT[:, None, :, None] == segments_BT[:, None, None, :])
+    same_B1TT = segments_BT[:, None, :, None] == segments_BT[:, None, None, :]
     if not additive:
         return same_B1TT
-    return torch.zeros(same_B1TT.shape, dtype=torch.float32, device=segments_BT.device).masked_fill_(~same_B1TT, torch.finfo(torch.bfloat16).min)
+    return torch.zeros(same_B1TT.shape, dtype=torch.float32, device=segments_BT.device).masked_fill_(
+        ~same_B1TT, torch.finfo(torch.bfloat16).min
+    )
 
 
 def positions(segments_BT: Tensor) -> Tensor:

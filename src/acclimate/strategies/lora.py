@@ -39,7 +39,9 @@ def apply(encoder: nn.Module, config: Config) -> None:
     endings = {name.rsplit(".", 1)[-1] for name in linear}
     unknown = sorted(set(config.targets) - endings)
     if unknown:
-        raise ConfigError(f"finetune.strategies.lora.targets: no linear layer called {', '.join(unknown)}; allowed: {', '.join(sorted(endings))}")
+        raise ConfigError(
+            f"finetune.strategies.lora.targets: no linear layer called {', '.join(unknown)}; allowed: {', '.join(sorted(endings))}"
+        )
     for name, module in linear.items():
         if name.rsplit(".", 1)[-1] in config.targets:
             wrapped = LowRankLinear(module, rank=config.rank, alpha=config.alpha, dropout=config.dropout)

@@ -69,7 +69,8 @@ class PackedBatches:
     def __post_init__(self) -> None:
         if len(self.ids) < self.rows_per_batch:
             raise ConfigError(
-                f"pretrain.rows_per_batch is {self.rows_per_batch}, but the corpus packs into {len(self.ids)} rows; lower it or give more text"
+                f"pretrain.rows_per_batch is {self.rows_per_batch}, but the corpus packs into {len(self.ids)} rows; "
+                "lower it or give more text"
             )
 
     def window(self, step: int) -> list[Any]:
@@ -106,7 +107,9 @@ class PaddedBatch:
 
     def to(self, device: torch.device) -> PaddedBatch:
         """The same batch on another device."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
+        moved = {
+            f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)
+        }
         return replace(self, **moved)
 
 

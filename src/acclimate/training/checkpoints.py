@@ -40,7 +40,9 @@ class CheckpointStore:
             os.replace(partial, path)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
-            raise EnvironmentUnfitError(f"{path}: checkpoint not written ({error}); the one before it is whole, make room and run again") from None
+            raise EnvironmentUnfitError(
+                f"{path}: checkpoint not written ({error}); the one before it is whole, make room and run again"
+            ) from None
         for old in self._paths()[:-_KEPT]:
             old.unlink()
             old.with_suffix(".sha256").unlink(missing_ok=True)

@@ -36,7 +36,12 @@ def read_packed(directory: Path, split: str) -> PackedText:
 
 
 def heldout_loss(
-    model: nn.Module, text: PackedText, *, make_batch: Callable[..., Any], loss_fn: Callable[[nn.Module, Any], torch.Tensor], precision: Precision
+    model: nn.Module,
+    text: PackedText,
+    *,
+    make_batch: Callable[..., Any],
+    loss_fn: Callable[[nn.Module, Any], torch.Tensor],
+    precision: Precision,
 ) -> float | None:
     """Mean loss per target in nats; None when there is no text. Masks depend on the row block alone."""
     device = next(model.parameters()).device

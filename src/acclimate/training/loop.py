@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from acclimate.errors import TrainingError
-from acclimate.runtime import StopRequest, StoppedError
+from acclimate.runtime import StoppedError, StopRequest
 from acclimate.sinks import Sink
 from acclimate.training.batches import BatchSource
 from acclimate.training.checkpoints import CheckpointStore
@@ -23,6 +23,9 @@ from acclimate.training.schedules import learning_rate_factor
 
 LossFunction = Callable[[nn.Module, Any], Tensor]
 """(model, micro-batch) -> the SUM of the loss over the micro-batch's targets."""
+
+_TELL_EVERY_S = 15.0
+"""How often a line is logged where there is no terminal to draw a bar in."""
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +83,12 @@ def fit(
         sink.log(step, metrics)
     result = FitResult(steps=batches.steps, resumed_from=first)
     window = _LogWindow()
-    started = saved_at = time.monotonic()
+    started = saved_at = told_at = time.monotonic()
     model.train()
-    with StopRequest() as stop, tqdm(total=batches.steps, initial=first, desc=config.label, unit="step", mininterval=2.0) as bar:
+    with (
+        StopRequest() as stop,
+        tqdm(total=batches.steps, initial=first, desc=config.label, unit="step", mininterval=1.0, disable=None) as bar,
+    ):
         for step in range(first, batches.steps):
             fetched = time.monotonic()
             micro_batches = [batch.to(_device(model)) for batch in batches.window(step)]
@@ -99,6 +105,16 @@ def fit(
                 sink.log(done, metrics, timing={"tokens_per_s": window.tokens_per_second()})
                 history.append((done, metrics))
                 bar.set_postfix(loss=f"{metrics['train/loss']:.3f}")
+                if bar.disable and time.monotonic() - told_at > _TELL_EVERY_S:
+                    logger.info(
+                        "%s: step %d of %d, loss %.3f, %.0f tokens/s",
+                        config.label,
+                        done,
+                        batches.steps,
+                        metrics["train/loss"],
+                        window.tokens_per_second(),
+                    )
+                    told_at = time.monotonic()
                 window = _LogWindow()
             if evaluate and config.evaluate_every and done % config.evaluate_every == 0 and done < batches.steps:
                 scores = _evaluate(model, evaluate)
@@ -146,7 +162,10 @@ def train_step(
     scaler.unscale_(optimizer)
     norm = float(nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], config.clip_norm))
     if not math.isfinite(total) or (not math.isfinite(norm) and not scaler.is_enabled()):
-        raise TrainingError(f"{config.label}: step {step}: loss {total:g}, gradient norm {norm:g}; nothing was updated. Lower the learning rate or check the data")
+        raise TrainingError(
+            f"{config.label}: step {step}: loss {total:g}, gradient norm {norm:g}; nothing was updated. "
+            "Lower the learning rate or check the data"
+        )
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
@@ -194,7 +213,12 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, step: int, steps: int, 
 
 
 def _state(
-    step: int, steps: int, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, history: list[tuple[int, dict[str, float]]]
+    step: int,
+    steps: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    history: list[tuple[int, dict[str, float]]],
 ) -> dict[str, Any]:
     return {
         "step": step,

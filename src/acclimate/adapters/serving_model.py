@@ -1,0 +1,47 @@
+"""The registered model: raw text in, a table of predictions out. Logged as code, so it is run where the model is loaded.
+
+Imports nothing of acclimate: `predictor.py` travels beside it inside the model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
+
+
+class TextModel(PythonModel):
+    """An exported ONNX graph with its tokenizer."""
+
+    def load_context(self, context: Any) -> None:
+        """Open the graph. MLflow passes the argument by its name, so it must be `context`."""
+        from predictor import Predictor  # type: ignore[import-not-found]
+
+        self._predictor = Predictor.load(Path(context.artifacts["export"]), variant=context.model_config["variant"])
+
+    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+        """Predict for a list of texts, dictionaries or a DataFrame with `text` (and `text_pair`, for tasks on pairs).
+
+        Returns:
+            A DataFrame, one row a text: `label`, `probability`, `probabilities` for classification; `labels`, `probabilities`
+            for several labels; `score` for regression; `spans` for tagging.
+        """
+        import pandas as pd
+
+        frame = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame(model_input)
+        if "text" not in frame.columns and list(frame.columns) != [0]:
+            raise mlflow.MlflowException.invalid_parameter_value(
+                f"the first column is {frame.columns[0]!r}; give a list of texts, or a DataFrame whose first column is `text`"
+            )
+        texts = frame["text" if "text" in frame.columns else 0].tolist()
+        pairs = frame["text_pair"].tolist() if "text_pair" in frame.columns else None
+        try:
+            return pd.DataFrame(self._predictor.predict(texts, pairs))
+        except ValueError as error:  # PredictorError: the caller's input; the server answers 400
+            raise mlflow.MlflowException.invalid_parameter_value(str(error)) from None
+
+
+set_model(TextModel())

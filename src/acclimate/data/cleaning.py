@@ -1,0 +1,24 @@
+"""Text as the model should see it, and as duplicates are told by."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff]")
+_SPACES = re.compile(r"[^\S\n]+")
+_BLANK_LINES = re.compile(r"\n{3,}")
+
+
+def clean_text(text: str) -> str:
+    """NFC, no control characters, single spaces, at most one blank line in a row, trimmed."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    text = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = _SPACES.sub(" ", text).replace(" \n", "\n")
+    return _BLANK_LINES.sub("\n\n", text).strip()
+
+
+def duplicate_key(text: str) -> str:
+    """What two texts share that differ in case and white space only."""
+    return " ".join(text.lower().split())

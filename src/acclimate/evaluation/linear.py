@@ -1,0 +1,66 @@
+"""Linear models that give logits for every label, also for labels that the training rows lack.
+
+Shapes: R rows, C labels; features may be dense or sparse.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from acclimate.evaluation.metrics import Floats
+
+_NEVER = -50.0
+"""Logit of a label that no training row has: probability 2e-22."""
+
+
+def logistic_logits(train: Any, gold_R: Any, others: Sequence[Any], *, num_labels: int, inverse_penalty: float) -> list[Floats]:
+    """Multinomial logistic regression by L-BFGS.
+
+    Returns:
+        Log-probabilities, (R, C), for each of `others`.
+    """
+    gold_R = np.asarray(gold_R)
+    present = np.unique(gold_R)
+    logits = [np.full((features.shape[0], num_labels), _NEVER) for features in others]
+    if len(present) == 1:
+        for found in logits:
+            found[:, present] = 0.0
+        return logits
+    model = _fit_logistic(train, gold_R, inverse_penalty)
+    for found, features in zip(logits, others, strict=True):
+        found[:, present] = np.maximum(np.log(np.maximum(model.predict_proba(features), 1e-30)), _NEVER)
+    return logits
+
+
+def one_vs_rest_logits(train: Any, gold_RC: Any, others: Sequence[Any], *, inverse_penalty: float) -> list[Floats]:
+    """One logistic regression per label.
+
+    Returns:
+        Log-odds, (R, C), for each of `others`.
+    """
+    gold_RC = np.asarray(gold_RC)
+    logits = [np.full((features.shape[0], gold_RC.shape[1]), _NEVER) for features in others]
+    for label, gold_R in enumerate(gold_RC.T):
+        if gold_R.min() == gold_R.max():
+            constant = _NEVER if gold_R[0] == 0 else -_NEVER
+            for found in logits:
+                found[:, label] = constant
+            continue
+        model = _fit_logistic(train, gold_R, inverse_penalty)
+        for found, features in zip(logits, others, strict=True):
+            found[:, label] = model.decision_function(features)
+    return logits
+
+
+def _fit_logistic(train: Any, gold_R: Any, inverse_penalty: float) -> Any:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        # A probe or a baseline a few L-BFGS steps short of the optimum scores the same; the limit keeps its time bounded.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=inverse_penalty, max_iter=200, tol=1e-3).fit(train, gold_R)

@@ -1,0 +1,96 @@
+"""Score every fine-tuned run by the official metrics, and say with intervals whether adaptation helped."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from acclimate import artifacts
+from acclimate.config import EvaluateConfig, RunsConfig, Section, TaskConfig
+from acclimate.data.labelled import read_schema
+from acclimate.evaluation import judgement
+from acclimate.evaluation.baselines import fit_baseline
+from acclimate.evaluation.judgement import TaskJudgement, judge_task
+from acclimate.evaluation.predictions import read_predictions
+from stages.command import Out, StageContext, main
+
+logger = logging.getLogger("stages.evaluate")
+
+
+class Params(Section):
+    """What this stage reads."""
+
+    seed: int
+    evaluate: EvaluateConfig
+    runs: RunsConfig
+    tasks: dict[str, TaskConfig]
+
+
+def run(params: Params, *, finetune: Path, ingest_tables: Path, verdict: Path, out: Out, context: StageContext) -> None:
+    """Judge each task.
+
+    Args:
+        finetune: the fine-tuned runs, `<task>/<encoder>-<seed>` each; only those that params.yaml names are read.
+        ingest_tables: the ingested tables; the baselines are fitted on their train rows.
+        verdict: that the data passed; a dep only.
+        out: metrics, comparisons, confusions, calibration, baselines.
+
+    Raises:
+        DataError: a run that params.yaml names is missing, or two runs of a task predict different rows.
+    """
+    judged: dict[str, TaskJudgement] = {}
+    for task in params.runs.all_tasks:
+        schema = read_schema(ingest_tables / task)
+        names = [(encoder, seed) for encoder in params.runs.encoders for seed in params.runs.seeds_of(task)]
+        runs = {name: read_predictions(finetune / task / f"{name[0]}-{name[1]}") for name in names}
+        baseline = fit_baseline(ingest_tables / task, schema.kind, schema.labels, metric=schema.metric)
+        judged[task] = judge_task(schema, runs, baseline, params.evaluate, seed=params.seed)
+    comparisons = judgement.compare_tasks(judged, params.evaluate)
+    for task, found in comparisons["tasks"].items():
+        logger.info("%s: %s", task, found["verdict"])
+    artifacts.write_json(out / "metrics.json", {task: each.metrics() for task, each in judged.items()})
+    artifacts.write_json(out / "comparisons.json", comparisons)
+    artifacts.write_json(out / "baselines.json", {task: each.baseline_card() for task, each in judged.items()})
+    _write_csv(
+        out / "scores.csv",
+        ["task", "encoder", "seed", "split", "metric", "value"],
+        [row for task, each in judged.items() for row in each.score_rows(task)],
+    )
+    for task, each in judged.items():
+        if each.confusion is not None:
+            _write_csv(out / f"confusion_{task}.csv", ["actual", "predicted"], each.confusion)
+        if each.calibration:
+            rows = [{"encoder": encoder, **_rename(asdict(bin_))} for encoder, bins in each.calibration.items() for bin_ in bins]
+            _write_csv(out / f"calibration_{task}.csv", list(rows[0]), rows)
+    context.final_metrics.update(_flat(judged))
+    context.artifacts += [out / name for name in ("metrics.json", "comparisons.json", "baselines.json", "scores.csv")]
+
+
+def _rename(bin_: dict[str, Any]) -> dict[str, Any]:
+    return {"bin_lower": bin_.pop("lower"), "bin_upper": bin_.pop("upper"), **bin_}
+
+
+def _write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _flat(judged: dict[str, TaskJudgement]) -> dict[str, float]:
+    """The deciding metric of each task for the tracker."""
+    flat = {}
+    for task, each in judged.items():
+        for encoder in each.encoders:
+            flat[f"{task}/{encoder}/{each.metric}"] = each.summary(encoder)[each.metric]["mean"]
+        flat[f"{task}/baseline/{each.metric}"] = each.baseline.scores["test"][each.metric]
+        if each.difference:
+            flat |= {f"{task}/difference/{name}": value for name, value in asdict(each.difference.by_metric[each.metric]).items()}
+    return flat
+
+
+if __name__ == "__main__":
+    main(run, Params)

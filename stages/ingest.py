@@ -1,0 +1,61 @@
+"""Read, clean, drop duplicates and split; what is dropped is kept with its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from acclimate import artifacts
+from acclimate.config import ExportConfig, IngestConfig, PretrainConfig, ProbeConfig, RunsConfig, Section, TaskConfig
+from acclimate.data.corpus import hold_out, read_documents, write_documents
+from acclimate.data.quarantine import Quarantine
+from acclimate.data.tables import build_table
+from acclimate.errors import DataError
+from stages.command import Out, StageContext, main
+
+
+class Params(Section):
+    """What this stage reads."""
+
+    seed: int
+    ingest: IngestConfig
+    tasks: dict[str, TaskConfig]
+    runs: RunsConfig
+    probe: ProbeConfig
+    export: ExportConfig
+    pretrain: PretrainConfig
+
+
+def run(params: Params, *, data: Path, out: Out, context: StageContext) -> None:
+    """Write the corpus, its held-out part, general text, every table in use, the quarantine and the counts."""
+    config, quarantine = params.ingest, Quarantine()
+    held_out: set[str] = set()
+    for name in tasks_in_use(params):
+        held_out |= build_table(name, params.tasks[name], data, out / "tables" / name, quarantine, seed=params.seed)
+    seen: set[str] = set()
+    heldout = read_documents(config.heldout, data, "heldout", quarantine, min_chars=config.min_chars, seen=seen, held_out=set())
+    corpus = read_documents(config.corpus, data, "corpus", quarantine, min_chars=config.min_chars, seen=seen, held_out=held_out)
+    general = read_documents(config.general, data, "general", quarantine, min_chars=config.min_chars, seen=set(), held_out=set())
+    if not config.heldout:
+        corpus, heldout = hold_out(corpus, config.heldout_share, seed=params.seed)
+    if not corpus or not heldout:
+        raise DataError(f"ingest.corpus: {len(corpus)} documents to train on and {len(heldout)} held out; each needs one at least")
+    quarantine.check(config.max_quarantine_share)
+    for name, documents in (("corpus", corpus), ("heldout", heldout), ("general", general)):
+        write_documents(documents, out / f"{name}.parquet")
+    quarantine.write(out / "quarantine.parquet")
+    metrics = quarantine.metrics()
+    artifacts.write_json(out / "metrics.json", metrics)
+    context.final_metrics.update(
+        {f"{table}/{name}": float(counts[name]) for table, counts in metrics.items() for name in ("read", "kept", "quarantined")}
+    )  # type: ignore[arg-type]
+    context.artifacts.append(out / "metrics.json")
+
+
+def tasks_in_use(params: Params) -> list[str]:
+    """Tasks that some stage reads, in the order of params.yaml."""
+    used = {*params.runs.all_tasks, *params.probe.tasks, *params.export.tasks, params.pretrain.retention.task}
+    return [name for name in params.tasks if name in used]
+
+
+if __name__ == "__main__":
+    main(run, Params)

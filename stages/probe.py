@@ -1,0 +1,111 @@
+"""Probe frozen features of every layer with a linear model, base and adapted: what is there before any fine-tuning."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from acclimate import artifacts
+from acclimate.config import ProbeConfig, RunsConfig, Section, TaskConfig
+from acclimate.data.labelled import TableSchema, read_schema, read_split
+from acclimate.evaluation.metrics import LOWER_IS_BETTER
+from acclimate.evaluation.probes import probe_layers
+from acclimate.models.backbone import load_encoder
+from acclimate.runtime import seed_everything, set_threads
+from acclimate.training.precision import Precision, resolve_device, resolve_precision
+from stages.command import Out, StageContext, main
+
+logger = logging.getLogger("stages.probe")
+
+Scores = list[dict[str, float]]
+"""Every metric, for each layer."""
+
+
+class Params(Section):
+    """What this stage reads."""
+
+    seed: int
+    probe: ProbeConfig
+    runs: RunsConfig
+    tasks: dict[str, TaskConfig]
+
+
+def run(params: Params, *, tables: Path, base: Path, adapted: Path, verdict: Path, out: Out, context: StageContext) -> None:
+    """Probe both encoders on each task.
+
+    Args:
+        tables: the ingested tables.
+        base: directory of the encoder as it came.
+        adapted: directory of the encoder after pretraining.
+        verdict: that the data passed; a dep only.
+        out: layers.csv (test scores by layer) and metrics.json (the layer that dev chooses).
+    """
+    seed_everything(params.seed)
+    device = resolve_device()
+    precision = resolve_precision("auto", device)
+    context.record.update(device=str(device), precision=precision.name, threads=set_threads())
+    rows: list[dict[str, Any]] = []
+    metrics: dict[str, Any] = {}
+    for task in params.probe.tasks or params.runs.all_tasks[:1]:
+        schema = read_schema(tables / task)
+        metrics[task] = {"metric": schema.metric}
+        for name, encoder in (("base", base), ("adapted", adapted)):
+            dev, test = _probe(params, task, schema, tables / task, encoder, precision, device)
+            metrics[task][name] = _choose_layer(dev, test, schema.metric)
+            rows += [
+                {"task": task, "encoder": name, "layer": layer, "metric": metric, "value": value}
+                for layer, scores in enumerate(test)
+                for metric, value in scores.items()
+            ]
+            logger.info("%s %s: %s by layer %s", task, name, schema.metric, " ".join(f"{scores[schema.metric]:.3f}" for scores in test))
+    _write(out, rows, metrics, context)
+
+
+def _probe(
+    params: Params, task: str, schema: TableSchema, table: Path, encoder: Path, precision: Precision, device: torch.device
+) -> tuple[Scores, Scores]:
+    config = params.tasks[task]
+    limits = {"train": params.probe.max_train_rows, "dev": None, "test": None}
+    train, dev, test = (
+        read_split(table, split, encoder=encoder, max_tokens=config.max_tokens, limit=limit) for split, limit in limits.items()
+    )
+    dev_scores, test_scores = probe_layers(
+        load_encoder(encoder).to(device),
+        schema,
+        train,
+        [dev, test],
+        pooling=config.pooling,
+        precision=precision,
+        regularization=params.probe.regularization,
+    )
+    return dev_scores, test_scores
+
+
+def _choose_layer(dev: Scores, test: Scores, metric: str) -> dict[str, Any]:
+    """The layer that is best on dev, and the last one, with their test scores."""
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    best = max(range(len(dev)), key=lambda layer: sign * dev[layer][metric])
+    return {"best_layer": best, "best": test[best], "last": test[-1]}
+
+
+def _write(out: Path, rows: list[dict[str, Any]], metrics: dict[str, Any], context: StageContext) -> None:
+    with (out / "layers.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["task", "encoder", "layer", "metric", "value"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    artifacts.write_json(out / "metrics.json", metrics)
+    for task, found in metrics.items():
+        for name in ("base", "adapted"):
+            context.final_metrics |= {
+                f"{task}/{name}/{which}/{found['metric']}": found[name][which][found["metric"]] for which in ("best", "last")
+            }
+    context.artifacts += [out / "layers.csv", out / "metrics.json"]
+
+
+if __name__ == "__main__":
+    torch.set_float32_matmul_precision("high")
+    main(run, Params)

@@ -1,0 +1,73 @@
+"""Masking rates against their definition, and the head on masked positions against the full head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from acclimate.models.backbone import load_encoder
+from acclimate.models.mlm_head import MlmModel
+from acclimate.models.packed import encode_packed
+from acclimate.objectives.mlm import Config, Vocabulary, loss, make_batch
+from acclimate.training.batches import step_generator
+
+VOCABULARY = Vocabulary(size=30522, mask_id=103, special_ids=(0, 100, 101, 102, 103))
+
+
+def rows(count: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.randint(1000, 30000, (count, tokens), generator=step_generator(1))
+    ids[:, 0] = 101
+    ids[:, tokens // 2] = 102
+    segments = torch.ones_like(ids)
+    segments[:, tokens // 2 + 1 :] = 2
+    return ids, segments
+
+
+def test_rates_are_eighty_ten_ten_of_the_chosen() -> None:
+    ids, segments = rows(500, 128)
+    batch = make_batch(ids, segments, step_generator(2), config=Config(rate=0.15), vocabulary=VOCABULARY)
+    new = batch.ids_BT.flatten()[batch.masked_M]
+    chosen = len(batch.masked_M) / (500 * 126)
+    masked, kept = (new == 103).float().mean().item(), (new == batch.labels_M).float().mean().item()
+    # three standard errors of a share over 9,450 draws are below 0.013
+    assert chosen == pytest.approx(0.15, abs=0.005)
+    assert masked == pytest.approx(0.8, abs=0.013)
+    assert kept == pytest.approx(0.1, abs=0.01)
+
+
+def test_no_special_token_is_chosen_and_nothing_else_changes() -> None:
+    ids, segments = rows(50, 64)
+    batch = make_batch(ids, segments, step_generator(3), config=Config(rate=0.9), vocabulary=VOCABULARY)
+    assert not torch.isin(batch.labels_M, torch.tensor(VOCABULARY.special_ids)).any()
+    untouched = torch.ones(ids.numel(), dtype=torch.bool)
+    untouched[batch.masked_M] = False
+    assert torch.equal(batch.ids_BT.flatten()[untouched], ids.flatten()[untouched])
+
+
+def test_the_same_state_gives_the_same_masks() -> None:
+    ids, segments = rows(4, 32)
+    first, second = (make_batch(ids, segments, step_generator(9, 4), config=Config(), vocabulary=VOCABULARY) for _ in range(2))
+    assert torch.equal(first.ids_BT, second.ids_BT)
+
+
+def test_loss_on_masked_positions_equals_that_of_the_full_head(tiny_encoder_dir: Path) -> None:
+    model = MlmModel(load_encoder(tiny_encoder_dir), torch.ones(30522, dtype=torch.int64))
+    ids, segments = rows(3, 24)
+    batch = make_batch(ids, segments, step_generator(5), config=Config(rate=0.3), vocabulary=VOCABULARY)
+    hidden = model.transform(encode_packed(model.encoder, batch.ids_BT, segments))
+    logits = hidden @ model.encoder.get_input_embeddings().weight.T + model.bias_V
+    labels = torch.full_like(ids, -100).flatten()
+    labels[batch.masked_M] = batch.labels_M
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels, ignore_index=-100, reduction="sum")
+    torch.testing.assert_close(loss(model, batch), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_packed_documents_do_not_see_each_other(tiny_encoder_dir: Path, attention: str) -> None:
+    encoder = load_encoder(tiny_encoder_dir, attention=attention)
+    ids, segments = rows(2, 24)
+    packed = encode_packed(encoder, ids, segments)
+    alone_first, alone_second = (encoder(input_ids=part).last_hidden_state for part in (ids[:, :13], ids[:, 13:]))
+    torch.testing.assert_close(packed, torch.cat([alone_first, alone_second], dim=1), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,75 @@
+"""Batches by step number."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from acclimate.training.batches import PackedBatches, RaggedBatches, by_length, step_generator
+from acclimate.training.schedules import learning_rate_factor
+
+
+def ragged(lengths: list[int]) -> SimpleNamespace:
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.arange(offsets[-1], dtype=np.int32)
+    return SimpleNamespace(ids=ids, type_ids=np.zeros_like(ids), offsets=offsets)
+
+
+def ragged_batches(lengths: list[int], **changes: object) -> RaggedBatches:
+    settings = {"rows_per_batch": 4, "accumulation": 1, "epochs": 2.0, "seed": 0, "pad_id": 0, **changes}
+    return RaggedBatches(ragged(lengths), lambda rows, width: (torch.tensor(rows), len(rows)), **settings)  # type: ignore[arg-type]
+
+
+def test_every_row_comes_once_an_epoch() -> None:
+    batches = ragged_batches(list(np.random.default_rng(0).integers(3, 40, 30)))
+    rows = np.concatenate([batch.rows for step in range(batches.batches_per_epoch) for batch in batches.window(step)])
+    assert sorted(rows) == list(range(30))
+
+
+def test_rows_of_a_batch_are_of_similar_length() -> None:
+    lengths = [int(n) for n in np.random.default_rng(1).integers(3, 120, 400)]
+    batches = ragged_batches(lengths)
+    tokens = padded = 0
+    for step in range(batches.batches_per_epoch):
+        for batch in batches.window(step):
+            tokens += batch.num_tokens
+            padded += batch.ids_BT.numel()
+    assert tokens / padded > 0.9
+
+
+def test_padding_changes_no_token() -> None:
+    batches = ragged_batches([5, 9, 3, 12])
+    batch = batches.window(0)[0]
+    for row, ids, mask in zip(batch.rows, batch.ids_BT, batch.mask_BT, strict=True):
+        assert ids[mask.bool()].tolist() == batches.encoded.ids[batches.encoded.offsets[row] : batches.encoded.offsets[row + 1]].tolist()
+
+
+def test_any_step_can_be_asked_for_at_once() -> None:
+    ids = np.arange(64, dtype=np.uint16).reshape(16, 4)
+    batches = PackedBatches(
+        ids, np.ones_like(ids), lambda i, s, g: (i, torch.rand(1, generator=g)), rows_per_batch=4, accumulation=1, steps=9, seed=2
+    )
+    forwards = [batches.window(step)[0] for step in range(9)]
+    for step in (8, 3, 0):
+        assert torch.equal(batches.window(step)[0][0], forwards[step][0])
+        assert torch.equal(batches.window(step)[0][1], forwards[step][1])
+
+
+def test_inference_batches_hold_every_row_once_and_keep_to_their_size() -> None:
+    encoded = ragged([10, 50, 3, 7, 64, 64, 1])
+    batches = list(by_length(encoded, tokens_per_batch=128))
+    assert sorted(np.concatenate(batches)) == list(range(7))
+    assert all(len(rows) * np.diff(encoded.offsets)[rows].max() <= 128 for rows in batches)
+
+
+def test_generators_differ_by_key() -> None:
+    draws = {float(torch.rand(1, generator=step_generator(seed, step))) for seed in range(4) for step in range(4)}
+    assert len(draws) == 16
+
+
+def test_the_rate_rises_then_falls_and_is_never_zero() -> None:
+    factors = [learning_rate_factor(step, steps=20, warmup_steps=4, schedule="linear") for step in range(20)]
+    assert factors[:4] == sorted(factors[:4]) and factors[4] == 1.0
+    assert factors[4:] == sorted(factors[4:], reverse=True) and min(factors) > 0
