@@ -247,7 +247,7 @@ def _verify(model_uri: str, export: Path) -> None:
 
 def _same(expected: Any, found: Any) -> bool:
     if isinstance(expected, dict):
-        return bool(expected.keys() == found.keys()) and all(_same(expected[key], found[key]) for key in expected)
+        return isinstance(found, dict) and expected.keys() == found.keys() and all(_same(expected[key], found[key]) for key in expected)
     if isinstance(expected, float):
         return abs(expected - found) <= _TOLERANCE
     return bool(expected == found)

@@ -16,13 +16,16 @@ from mlflow.pyfunc.model import PythonModel
 class TextModel(PythonModel):
     """An exported ONNX graph with its tokenizer."""
 
+    # The signature speaks for the input. MLflow would warn, at each loading, that `predict` has no type hints of its own dialect.
+    _skip_type_hint_validation = True
+
     def load_context(self, context: Any) -> None:
         """Open the graph. MLflow passes the argument by its name, so it must be `context`."""
         from predictor import Predictor  # type: ignore[import-not-found]
 
         self._predictor = Predictor.load(Path(context.artifacts["export"]), variant=context.model_config["variant"])
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> Any:
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Predict for a list of texts, dictionaries or a DataFrame with `text` (and `text_pair`, for tasks on pairs).
 
         Returns:

@@ -1,0 +1,183 @@
+"""A registered model answers raw text from anywhere, and `champion` moves only through the gates."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from acclimate.adapters import tracking
+from acclimate.adapters.gates import read_candidate
+from acclimate.adapters.registry import history, register, rollback
+from acclimate.config import GatesConfig
+from acclimate.errors import ModelError
+from acclimate.export.predictor import Predictor
+
+# MLflow's own on importing it.
+pytestmark = pytest.mark.filterwarnings("ignore:.*AnyType:UserWarning")
+
+TEXTS = ["a text editor", "plays music"]
+LABELS = {"classification": ["red", "blue"], "multi_label": ["red", "blue"], "regression": None, "tagging": ["O", "B-CMD", "I-CMD"]}
+
+
+def write_graph(path: Path, kind: str, num_outputs: int) -> None:
+    """Logits are rows of a table by token id, averaged over the text unless the task tags words."""
+    table = np.random.default_rng(0).normal(size=(30522, num_outputs)).astype(np.float32)
+    nodes = [helper.make_node("Gather", ["table", "input_ids"], ["logits" if kind == "tagging" else "tokens"])]
+    if kind != "tagging":
+        nodes.append(helper.make_node("ReduceMean", ["tokens", "axes"], ["logits"], keepdims=0))
+    shape = ["batch", "tokens", num_outputs] if kind == "tagging" else ["batch", num_outputs]
+    graph = helper.make_graph(
+        nodes,
+        "toy",
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
+            for name in ("input_ids", "attention_mask", "token_type_ids")
+        ],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(table, "table"), numpy_helper.from_array(np.array([1]), "axes")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+
+
+def make_export(directory: Path, tokenizer: Path, kind: str, *, pair: bool = False, value: float = 0.6) -> None:
+    """What the stages `export` and `evaluate` leave for a task called toy."""
+    export, evaluate = directory / "export", directory / "evaluate"
+    for each in (export, evaluate):
+        each.mkdir(exist_ok=True)
+    labels = LABELS[kind]
+    write_graph(export / "model.onnx", kind, len(labels or "1"))
+    (export / "tokenizer.json").write_bytes(tokenizer.read_bytes())
+    spec = {"name": "toy", "kind": kind, "labels": labels, "pair": pair, "metric": "score", "max_tokens": 16}
+    (export / "task.json").write_text(json.dumps(spec))
+    (export / "chosen.json").write_text(json.dumps({"encoder": "adapted", "seed": 0, "variant": "fp32", "file": "model.onnx"}))
+    variants = {"fp32": {"metric": {"score": value}, "latency_ms": {"1": 2.0, "8": 9.0}}}
+    (export / "metrics.json").write_text(json.dumps({"variants": variants}))
+    pairs = TEXTS[::-1] if pair else None
+    answers = Predictor.load(export).predict(TEXTS, pairs)
+    examples = [
+        {"id": str(row), "text": text, "text_pair": pairs[row] if pairs else None, "prediction": answers[row]}
+        for row, text in enumerate(TEXTS)
+    ]
+    (export / "parity.json").write_text(json.dumps({"examples": examples}))
+    judged = {"toy": {"metric": "score", "baseline": {"tfidf": {"score": 0.5}}, "calibration_error": {"base": 0.2, "adapted": 0.1}}}
+    (evaluate / "metrics.json").write_text(json.dumps(judged))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A registry in a file; its default experiment keeps artifacts beside it, as the tracker's does."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+    tracking.connect(uri).create_experiment("toy", artifact_location=f"{tracking.artifact_root(uri)}/toy")
+    return uri
+
+
+@pytest.fixture
+def register_export(store, minilm_dir, tmp_path, monkeypatch):
+    """Register an export in a run of its own; give the registration back."""
+    monkeypatch.chdir(tmp_path)
+    client = tracking.connect(store)
+
+    def make(name: str, kind: str = "classification", *, gates: GatesConfig | None = None, **options):
+        make_export(tmp_path, minilm_dir / "tokenizer.json", kind, **options)
+        export, evaluate = Path("export"), Path("evaluate")
+        candidate = read_candidate("toy", export, evaluate)
+        run_id = client.create_run("1").info.run_id
+        return register(candidate, gates or GatesConfig(), export=export, evaluate=evaluate, model_name=name, uri=store, run_id=run_id)
+
+    return make
+
+
+def test_champion_answers_raw_text_in_another_directory_without_the_repository(register_export, store, tmp_path):
+    registered = register_export("elsewhere")
+    assert registered.aliases == ["challenger", "champion"]
+    code = (
+        "import json, mlflow, pandas as pd\n"
+        "model = mlflow.pyfunc.load_model('models:/elsewhere-toy@champion')\n"
+        f"texts = {TEXTS!r}\n"
+        "frames = [model.predict(texts), model.predict(pd.DataFrame({'text': texts})), model.predict([{'text': text} for text in texts])]\n"
+        "print(json.dumps([frame.to_dict('records') for frame in frames]))\n"
+    )
+    (tmp_path / "elsewhere").mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"MLFLOW_TRACKING_URI": store}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True, check=True
+    )
+    expected = Predictor.load(tmp_path / "export").predict(TEXTS)
+    for answers in json.loads(done.stdout.splitlines()[-1]):
+        assert [answer["label"] for answer in answers] == [answer["label"] for answer in expected]
+        assert answers[0]["probability"] == pytest.approx(expected[0]["probability"])
+
+
+@pytest.mark.parametrize("kind", ["multi_label", "regression", "tagging"])
+def test_every_kind_is_registered_and_predicts_what_was_exported(kind, register_export):
+    assert register_export(kind, kind).version == 1  # register itself compares the answers
+
+
+def test_a_task_on_pairs_takes_a_table_with_both_texts(register_export, store):
+    import mlflow
+
+    register_export("pairs", pair=True)
+    mlflow.set_tracking_uri(store)
+    model = mlflow.pyfunc.load_model("models:/pairs-toy@champion")
+    answers = model.predict([{"text": "one", "text_pair": "two"}])
+    assert answers.loc[0, "label"] in LABELS["classification"]
+    with pytest.raises(mlflow.MlflowException, match="text_pair"):
+        model.predict([{"text": "one"}])
+
+
+def test_a_table_whose_first_column_is_not_the_text_is_refused(register_export, store):
+    import mlflow
+    import pandas as pd
+
+    register_export("columns")
+    mlflow.set_tracking_uri(store)
+    model = mlflow.pyfunc.load_model("models:/columns-toy@champion")
+    with pytest.raises(mlflow.MlflowException, match="first column is 'id'"):
+        model.predict(pd.DataFrame({"id": ["7"], "text": ["a text"]}))
+    with pytest.raises(mlflow.MlflowException, match="empty"):
+        model.predict([""])
+
+
+def test_champion_stays_where_a_gate_does_not_hold_and_can_be_given_back(register_export, store):
+    gates = GatesConfig(min_over_baseline=0.0, min_over_champion=0.0, max_latency_ms=5.0, max_calibration_error=0.15)
+    first = register_export("gated", gates=gates, value=0.6)
+    worse = register_export("gated", gates=gates, value=0.55)
+    better = register_export("gated", gates=gates, value=0.7)
+    assert [each.aliases for each in (first, worse, better)] == [["challenger", "champion"], ["challenger"], ["challenger", "champion"]]
+    assert [gate.gate for gate in worse.gates if not gate.holds] == ["min_over_champion"]
+    assert rollback("gated-toy", uri=store).after == 1
+    assert [(move.before, move.after) for move in history("gated-toy", uri=store)] == [(None, 1), (1, 3), (3, 1)]
+    with pytest.raises(ModelError, match="first champion"):
+        rollback("gated-toy", uri=store)
+    with pytest.raises(ModelError, match="no version 9; there are: 1, 2, 3"):
+        rollback("gated-toy", uri=store, to=9)
+
+
+def test_a_model_that_answers_otherwise_than_the_export_is_not_registered_as_challenger(
+    register_export, tmp_path, minilm_dir, store, monkeypatch
+):
+    from acclimate.adapters import registry
+
+    original = registry._log_model
+
+    def spoil(candidate, export, run_id):
+        uri = original(candidate, export, run_id)
+        parity = json.loads((export / "parity.json").read_text())
+        parity["examples"][0]["prediction"]["label"] = "green"
+        (export / "parity.json").write_text(json.dumps(parity))
+        return uri
+
+    monkeypatch.setattr(registry, "_log_model", spoil)
+    with pytest.raises(ModelError, match="the exported model gave"):
+        register_export("spoiled")
+    from mlflow import MlflowClient
+
+    assert MlflowClient(store).get_registered_model("spoiled-toy").aliases == {}
