@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
+from typing import Any
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff]")
 _SPACES = re.compile(r"[^\S\n]+")
@@ -17,6 +19,19 @@ def clean_text(text: str) -> str:
     text = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     text = _SPACES.sub(" ", text).replace(" \n", "\n")
     return _BLANK_LINES.sub("\n\n", text).strip()
+
+
+def clean_value(value: Any) -> str:
+    """The text in a cell, cleaned; a missing one is empty.
+
+    Raises:
+        ValueError: the cell holds no text but a list, a mapping or bytes.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, list | dict | bytes):
+        raise ValueError(f"{str(value)[:60]} is a {type(value).__name__}, not text")
+    return clean_text(str(value))
 
 
 def duplicate_key(text: str) -> str:

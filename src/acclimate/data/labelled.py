@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from acclimate import artifacts
-from acclimate.data.encoding import Encoded, encode_texts, encode_words, load_tokenizer
+from acclimate.data.encoding import Encoded, encode_texts, encode_words, load_tokenizer, require_content
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ def read_split(table: Path, split: str, *, encoder: Path, max_tokens: int, limit
     else:
         pairs = rows["text_pair"].to_pylist() if "text_pair" in rows.column_names else None
         encoded = encode_texts(tokenizer, rows["text"].to_pylist(), pairs, max_tokens=max_tokens)
-    return LabelledSplit(rows["id"].to_pylist(), rows["label"].to_pylist(), encoded)
+    ids = rows["id"].to_pylist()
+    require_content(encoded, ids, where=f"{table.name}: {split}")
+    return LabelledSplit(ids, rows["label"].to_pylist(), encoded)
 
 
 def target_collator(

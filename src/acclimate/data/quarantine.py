@@ -27,6 +27,12 @@ class Quarantine:
         for name, item in zip(self.rows, (table, source, row, row_id, rule, value[:_VALUE_CHARS]), strict=True):
             self.rows[name].append(item)
 
+    def move(self, source: str, target: str, rows: int) -> None:
+        """Account for kept rows of one table that became rows of another."""
+        for counts in (self.read, self.kept):
+            counts[source] -= rows
+            counts[target] += rows
+
     def count(self, table: str) -> Counter[str]:
         """How many rows of a table left, by rule."""
         return Counter(str(rule) for name, rule in zip(self.rows["table"], self.rows["rule"], strict=True) if name == table)

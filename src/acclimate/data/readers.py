@@ -6,6 +6,7 @@ import csv
 import difflib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,12 @@ def resolve(root: Path, name: str, *, where: str) -> list[Path]:
         if path.suffix.lower() not in FORMATS:
             raise DataError(f"{where}: {path}: ending {path.suffix!r} is not known; allowed: {', '.join(FORMATS)}")
     return paths
+
+
+def row_prefixes(paths: Sequence[Path], root: Path) -> list[str]:
+    """What row ids of each file begin with: its name without ending, or its path where two files share a name."""
+    stems = [path.stem for path in paths]
+    return [stem if stems.count(stem) == 1 else path.relative_to(root).as_posix() for stem, path in zip(stems, paths, strict=True)]
 
 
 def read_rows(path: Path, columns: list[str], *, where: str) -> dict[str, list[Any]]:

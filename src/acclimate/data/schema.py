@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from acclimate.config import TaskConfig
+from acclimate.data.cleaning import clean_text
 from acclimate.errors import DataError
 
 DEFAULT_METRIC = {"classification": "macro_f1", "multi_label": "micro_f1", "regression": "spearman", "tagging": "entity_f1"}
@@ -41,6 +42,8 @@ def parse_labels(values: Sequence[Any], config: TaskConfig, *, where: str) -> li
 def _parse_class(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip():
         raise ValueError("the label is empty")
+    if isinstance(value, list | dict):
+        raise ValueError(f"{value!r} is a {type(value).__name__}; for several labels a row use kind `multi_label`")
     if isinstance(value, float):
         if not value.is_integer():
             raise ValueError(f"{value!r} is no class; for numbers use kind `regression`")
@@ -55,7 +58,28 @@ def _parse_list(value: Any, separator: str | None) -> list[str]:
         return [part.strip() for part in value.split(separator) if part.strip()]
     if not isinstance(value, list | tuple):
         raise ValueError(f"{value!r} is no list")
-    return [str(part) for part in value]
+    if any(part is None or not str(part).strip() for part in value):
+        raise ValueError("one of its labels is empty")
+    return [str(part).strip() for part in value]
+
+
+def parse_words(values: Sequence[Any], config: TaskConfig, *, where: str) -> list[list[str]]:
+    """Words of a tagging table, cleaned; a word of nothing but control characters stays as an empty one, for its tag's sake.
+
+    Raises:
+        DataError: cells that are neither a list nor a string, with their number and the first rows at fault.
+    """
+    parsed, wrong = [], []
+    for row, value in enumerate(values, start=1):
+        if isinstance(value, str):
+            parsed.append([clean_text(word) for word in value.split(config.label_separator or " ") if word.strip()])
+        elif isinstance(value, list | tuple) or value is None:
+            parsed.append([clean_text("" if word is None else str(word)) for word in value or []])
+        else:
+            wrong.append(f"row {row}: {value!r} is neither a list of words nor a string")
+    if wrong:
+        raise DataError(f"{where}: column {config.text!r}: {len(wrong)} of {len(values)} rows hold no words: {'; '.join(wrong[:_SHOWN])}")
+    return parsed
 
 
 def _parse_number(value: Any) -> float:
