@@ -249,7 +249,7 @@ def _same(expected: Any, found: Any) -> bool:
     if isinstance(expected, dict):
         return isinstance(found, dict) and expected.keys() == found.keys() and all(_same(expected[key], found[key]) for key in expected)
     if isinstance(expected, float):
-        return abs(expected - found) <= _TOLERANCE
+        return bool(abs(expected - found) <= _TOLERANCE)
     return bool(expected == found)
 
 

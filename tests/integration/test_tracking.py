@@ -1,0 +1,119 @@
+"""What a stage records reaches MLflow however the stage ends, and MLflow away never stops a stage."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from acclimate.adapters.tracking import Origin, Tracker, connect, lineage
+from acclimate.config import TrackingConfig
+
+MD5 = {"artifacts/made": "b" * 32 + ".dir"}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """An empty project directory, one pipeline run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCLIMATE_SESSION", "one-run")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+def runs(project: Path) -> dict[str, list]:
+    """Every run of the project's store, by name; the pipeline's under `pipeline`."""
+    client = connect(f"sqlite:///{project / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("acclimate")
+    by_name: dict[str, list] = {}
+    for run in client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"]):
+        by_name.setdefault(run.info.run_name.split("-")[0] if run.info.run_name.startswith("pipeline") else run.info.run_name, []).append(
+            run
+        )
+    return by_name
+
+
+def spools(project: Path) -> list[str]:
+    return sorted(path.name for path in (project / ".acclimate" / "spool").iterdir())
+
+
+def test_a_stage_is_a_child_run_with_its_params_metrics_data_and_outs(project):
+    config = TrackingConfig(system_metrics_every_s=0.2)
+    params = {"finetune": {"lr": 1e-4, "targets": ["query", "value"]}, "long": "x" * 7000}
+    with Tracker(config, stage="finetune@toy-base-0", params=params, inputs={"artifacts/in": "a" * 32 + ".dir"}) as tracker:
+        for step in range(1, 1201):
+            tracker.log(step, {"train/loss": float("nan") if step == 7 else 1.0 / step}, timing={"tokens_per_s": 10.0})
+        run_id = tracker.run_id()
+        time.sleep(1.0)
+        Path("report.txt").write_text("made")
+        tracker.log_final({"test/accuracy": 0.5})
+        tracker.log_artifact(Path("report.txt"))
+        tracker.set_outputs(MD5)
+    found = runs(project)
+    child, parent = found["finetune@toy-base-0"][0], found["pipeline"][0]
+    assert child.info.run_id == run_id
+    assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert (child.info.status, parent.info.status) == ("FINISHED", "FINISHED")
+    assert child.data.params["finetune.lr"] == "0.0001"
+    assert len(child.data.params["long"]) == 500
+    assert child.data.metrics["train/loss"] == pytest.approx(1 / 1200)
+    assert child.data.metrics["timing/tokens_per_s"] == 10.0
+    assert child.data.metrics["test/accuracy"] == 0.5
+    assert any(name.startswith("system/") for name in child.data.metrics)
+    assert [(each.dataset.name, each.dataset.digest) for each in child.inputs.dataset_inputs] == [("artifacts/in", "a" * 32 + ".dir")]
+    assert child.data.tags["dvc.in.artifacts/in"] == "a" * 32 + ".dir"
+    stored = Path(child.info.artifact_uri.removeprefix("file://"))
+    assert {path.name for path in stored.iterdir()} == {"params.json", "report.txt"}
+    assert spools(project) == []
+    assert lineage("artifacts/made", MD5["artifacts/made"], config=config) == Origin(
+        run_id, "finetune@toy-base-0", "FINISHED", child.info.start_time
+    )
+    assert lineage("artifacts/made", "c" * 32 + ".dir", config=config) is None
+
+
+def test_a_stage_killed_at_once_leaves_no_active_run(project):
+    code = (
+        "import os, signal\n"
+        "from acclimate.adapters.tracking import Tracker\n"
+        "from acclimate.config import TrackingConfig\n"
+        "with Tracker(TrackingConfig(), stage='doomed', params={}, inputs={}) as tracker:\n"
+        "    tracker.log(1, {'loss': 1.0})\n"
+        "    print(tracker.run_id(), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 30
+    while spools(project) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    found = runs(project)
+    assert found["doomed"][0].info.run_id == done.stdout.strip()
+    assert {found[name][0].info.status for name in ("doomed", "pipeline")} == {"KILLED"}
+    assert found["doomed"][0].data.metrics["loss"] == 1.0
+
+
+def test_a_server_that_is_away_is_told_of_once_and_its_stage_is_sent_by_the_next(project, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with Tracker(TrackingConfig(), stage="first", params={"seed": 1}, inputs={}) as tracker:
+        tracker.log(1, {"loss": 1.0})
+        assert tracker.run_id() is None
+    assert [record.message.split(";")[0] for record in caplog.records] == ["MLflow at http://127.0.0.1:9: cannot be reached"]
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert [name.split("-")[0] for name in spools(project) if name.endswith(".jsonl")] == ["first"]
+    with pytest.raises(ValueError, match="broken"), Tracker(TrackingConfig(), stage="second", params={}, inputs={}):
+        raise ValueError("broken")
+    found = runs(project)
+    assert [name for name in spools(project) if name.endswith(".jsonl")] == []
+    assert found["first"][0].data.metrics["loss"] == 1.0
+    assert (found["first"][0].info.status, found["second"][0].info.status) == ("FINISHED", "FAILED")
+    assert found["second"][0].data.tags["ended"] == "ValueError: broken"
+    assert [parent.info.status for parent in found["pipeline"]] == ["FAILED"]
+    with Tracker(TrackingConfig(), stage="second", params={}, inputs={}):
+        pass  # tried again, and well this time
+    assert [parent.info.status for parent in runs(project)["pipeline"]] == ["FINISHED"]
+    assert os.environ.get("MLFLOW_RUN_ID") is None
