@@ -1,0 +1,1 @@
+"""The servers that a pipeline runs on, on this machine or in containers."""
