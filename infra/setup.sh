@@ -117,7 +117,7 @@ install() {
   target=".[$extras]"
   # Both builds of onnxruntime install into one folder; removing one breaks the other, so clear both first.
   if $VENV/bin/python -m pip show --quiet "$other" >/dev/null 2>&1; then
-    $VENV/bin/python -m pip uninstall --yes --quiet onnxruntime onnxruntime-gpu
+    $VENV/bin/python -m pip uninstall --yes --quiet onnxruntime onnxruntime-gpu 2>>"$LOG"
   fi
   if fetch_uv; then
     mapfile -t sources < <(uv_sources)
@@ -135,15 +135,29 @@ install() {
     fail "pip could not install $target; its last lines above say why"
 }
 
+# An environment for tests serves runs as well.
+is_ready() {
+  [ -f $STAMP ] || return 1
+  case $(cat $STAMP) in "$1 dev" | "$1 $EXTRA") return 0 ;; *) return 1 ;; esac
+}
+
+# `make run` and `make test` started together must not install into one environment at once.
+lock() {
+  command -v flock >/dev/null || return 0
+  exec 9<infra/setup.sh
+  flock --nonblock 9 && return
+  say "another set-up is at work here; waiting for it"
+  flock 9
+}
+
 main() {
   local accelerator stamp extras other
   accelerator=$(accelerator)
   stamp=$(fingerprint "$accelerator")
   heed_python
-  # An environment for tests serves runs as well.
-  if [ -f $STAMP ]; then
-    case $(cat $STAMP) in "$stamp dev" | "$stamp $EXTRA") return ;; esac
-  fi
+  if is_ready "$stamp"; then return; fi
+  lock
+  if is_ready "$stamp"; then return; fi
   # An environment that has the tests' packages keeps them when it is brought up to date.
   extras=$accelerator
   if [ "$EXTRA" = dev ] || { [ -f $STAMP ] && grep -q ' dev$' $STAMP; }; then extras+=",dev"; fi
