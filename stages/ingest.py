@@ -33,10 +33,14 @@ def run(params: Params, *, data: Path, out: Out, context: StageContext) -> None:
         held_out |= build_table(name, params.tasks[name], data, out / "tables" / name, quarantine, seed=params.seed)
     seen: set[str] = set()
     heldout = read_documents(config.heldout, data, "heldout", quarantine, min_chars=config.min_chars, seen=seen, held_out=set())
-    corpus = read_documents(config.corpus, data, "corpus", quarantine, min_chars=config.min_chars, seen=seen, held_out=held_out)
+    groups = frozenset(group for _, _, _, group in heldout)
+    corpus = read_documents(
+        config.corpus, data, "corpus", quarantine, min_chars=config.min_chars, seen=seen, held_out=held_out, held_out_groups=groups
+    )
     general = read_documents(config.general, data, "general", quarantine, min_chars=config.min_chars, seen=set(), held_out=set())
     if not config.heldout:
         corpus, heldout = hold_out(corpus, config.heldout_share, seed=params.seed)
+        quarantine.move("corpus", "heldout", len(heldout))
     if not corpus or not heldout:
         raise DataError(f"ingest.corpus: {len(corpus)} documents to train on and {len(heldout)} held out; each needs one at least")
     quarantine.check(config.max_quarantine_share)
@@ -46,8 +50,8 @@ def run(params: Params, *, data: Path, out: Out, context: StageContext) -> None:
     metrics = quarantine.metrics()
     artifacts.write_json(out / "metrics.json", metrics)
     context.final_metrics.update(
-        {f"{table}/{name}": float(counts[name]) for table, counts in metrics.items() for name in ("read", "kept", "quarantined")}
-    )  # type: ignore[arg-type]
+        {f"{table}/{name}": float(count) for table, counts in metrics.items() for name, count in counts.items() if isinstance(count, int)}
+    )
     context.artifacts.append(out / "metrics.json")
 
 

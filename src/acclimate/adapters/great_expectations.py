@@ -92,7 +92,7 @@ def run_suites(suites: list[Suite], docs: Path) -> list[Finding]:
 
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
+    context.variables.progress_bars = {"globally": False}
     _replace_site(context, docs)
     definitions, parameters = [], {}
     source = context.data_sources.add_pandas("tables")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
+
+from acclimate.errors import DataError
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff]")
 _SPACES = re.compile(r"[^\S\n]+")
@@ -34,6 +38,28 @@ def clean_value(value: Any) -> str:
     return clean_text(str(value))
 
 
+def clean_column(values: Sequence[Any], *, where: str) -> list[str]:
+    """Every cell of a column, cleaned.
+
+    Raises:
+        DataError: with the number of cells that hold no text and the first rows at fault.
+    """
+    texts, wrong = [], []
+    for row, value in enumerate(values, start=1):
+        try:
+            texts.append(clean_value(value))
+        except ValueError as error:
+            wrong.append(f"row {row}: {error}")
+    if wrong:
+        raise DataError(f"{where}: {len(wrong)} of {len(values)} cells hold no text: {'; '.join(wrong[:3])}")
+    return texts
+
+
 def duplicate_key(text: str) -> str:
     """What two texts share that differ in case and white space only."""
     return " ".join(text.lower().split())
+
+
+def key_digest(text: str) -> str:
+    """Names the group of all texts with one duplicate key, in 16 characters."""
+    return hashlib.sha256(duplicate_key(text).encode()).hexdigest()[:16]

@@ -49,7 +49,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     path = directory / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the Rust library raises bare Exception
+    except Exception as error:  # noqa: BLE001 - the Rust library raises bare Exception
         raise ModelError(f"{path}: no tokenizer can be read from it ({error})") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -127,7 +127,5 @@ def require_content(encoded: Encoded, ids: Sequence[str], *, where: str) -> None
         DataError: with the first rows at fault.
     """
     if encoded.only_special:
-        empty = [ids[i] for i in np.flatnonzero(encoded.lengths <= int(encoded.lengths.min()))][:5]
-        raise DataError(
-            f"{where}: {encoded.only_special} rows hold no token but special ones, such as {', '.join(empty)}; give them text or remove them"
-        )
+        empty = [ids[row] for row in np.flatnonzero(encoded.lengths <= int(encoded.lengths.min())).tolist()][:5]
+        raise DataError(f"{where}: {encoded.only_special} rows hold no token but special ones, such as {', '.join(empty)}; remove them")

@@ -24,7 +24,8 @@ class Quarantine:
 
     def add(self, table: str, source: str, row: int, row_id: str, rule: str, value: str) -> None:
         """Record one row (counted from 1 in its file) that leaves its table."""
-        for name, item in zip(self.rows, (table, source, row, row_id, rule, value[:_VALUE_CHARS]), strict=True):
+        items: tuple[str | int, ...] = (table, source, row, row_id, rule, value[:_VALUE_CHARS])
+        for name, item in zip(self.rows, items, strict=True):
             self.rows[name].append(item)
 
     def move(self, source: str, target: str, rows: int) -> None:

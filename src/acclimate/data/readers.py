@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from acclimate.errors import DataError
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
+_SHOWN = 3
 csv.field_size_limit(1 << 30)
 
 
@@ -61,6 +62,12 @@ def read_rows(path: Path, columns: list[str], *, where: str) -> dict[str, list[A
     return table
 
 
+def cell(table: dict[str, list[Any]], column: str | None, index: int) -> str:
+    """An optional cell as a string; an empty one where there is none."""
+    value = table[column][index] if column else None
+    return "" if value is None else str(value).strip()
+
+
 def _require(columns: list[str], present: list[str], path: Path, where: str) -> None:
     for column in columns:
         if column not in present:
@@ -90,17 +97,20 @@ def _read_csv(path: Path, columns: list[str], where: str) -> dict[str, list[Any]
         _require(columns, header, path, where)
         index = [header.index(column) for column in columns]
         table: dict[str, list[Any]] = {column: [] for column in columns}
+        ragged = []
         for row in reader:
             if not row:
                 continue
             if len(row) != len(header):
-                raise DataError(
-                    f"{where}: {path}: line {reader.line_num}: {len(row)} fields, the header has {len(header)}; quote fields that hold the separator"
-                )
+                ragged.append(f"line {reader.line_num}: {len(row)} fields")
+                continue
             for column, position in zip(columns, index, strict=True):
                 table[column].append(row[position])
     except csv.Error as error:
-        raise DataError(f"{where}: {path}: line {reader.line_num}: not valid CSV ({error})") from None
+        raise DataError(f"{where}: {path}: line {reader.line_num}: not valid CSV ({error}); quote it, or save it as JSONL") from None
+    if ragged:
+        shown = "; ".join(ragged[:_SHOWN]) + "; quote fields that hold the separator"
+        raise DataError(f"{where}: {path}: {len(ragged)} rows do not have the header's {len(header)} fields: {shown}")
     return table
 
 

@@ -146,10 +146,15 @@ def collect_labels(by_split: dict[str, list[Any]], config: TaskConfig, *, where:
     return sorted(train)
 
 
-def _count(values: Sequence[Any], kind: str) -> Counter[str]:
-    """How often each class stands there; for tagging, each type of span (so that a rare I- is no class of its own)."""
+def label_names(label: Any, kind: str) -> list[str]:
+    """The classes of a row; for tagging, its types of span (so that a rare I- is no class of its own); none for a number."""
+    if kind == "regression":
+        return []
     if kind == "classification":
-        return Counter(values)
-    if kind == "tagging":
-        return Counter(tag if tag == "O" else tag[2:] for tags in values for tag in tags)
-    return Counter(label for value in values for label in value)
+        return [label]
+    return [tag if tag == "O" else tag[2:] for tag in label] if kind == "tagging" else list(label)
+
+
+def _count(values: Sequence[Any], kind: str) -> Counter[str]:
+    """How often each class stands there."""
+    return Counter(name for value in values for name in label_names(value, kind))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from acclimate import artifacts
 from acclimate.config import SplitFiles, TaskConfig
-from acclimate.data.cleaning import clean_text, duplicate_key
+from acclimate.data.cleaning import clean_column, duplicate_key, key_digest
 from acclimate.data.quarantine import Quarantine
-from acclimate.data.readers import read_rows, resolve
-from acclimate.data.schema import DEFAULT_METRIC, check_tags, collect_labels, parse_labels
+from acclimate.data.readers import cell, read_rows, resolve, row_prefixes
+from acclimate.data.schema import DEFAULT_METRIC, check_tags, collect_labels, label_names, parse_labels, parse_words
 from acclimate.data.splits import SPLIT_NAMES, Split, sample_rows, split_of
 from acclimate.errors import DataError
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+_SHOWN = 3
 
 
 @dataclass
@@ -48,76 +50,72 @@ def build_table(name: str, config: TaskConfig, data: Path, out: Path, quarantine
     """
     where = f"tasks.{name}"
     table = f"tables/{name}"
-    rows = _read(name, config, data, where)
+    rows = _read(config, data, where)
     quarantine.read[table] += len(rows)
     by_split = _split(rows, config, where, seed)
     _drop_empty(by_split, table, quarantine)
     _drop_duplicates(by_split, table, quarantine)
     for split in SPLITS:
         if not by_split[split]:
-            raise DataError(
-                f"{where}: the {split} split is empty; give more rows, a split column, or another {split if split != 'train' else 'dev'}_share"
-            )
-    limits = {"train": config.max_train_rows, "dev": config.max_dev_rows, "test": config.max_test_rows}
+            raise DataError(f"{where}: the {split} split is empty; give more rows, a split column, or other dev_share and test_share")
     held_out = {duplicate_key(text) for split in ("dev", "test") for row in by_split[split] for text in (row.text, row.text_pair) if text}
-    for split, limit in limits.items():
-        if limit:
-            by_split[split] = _sample(by_split[split], config.kind, limit, table, quarantine, seed)
+    collect_labels({split: [row.label for row in by_split[split]] for split in by_split}, config, where=where)
+    limits = {"train": config.max_train_rows, "dev": config.max_dev_rows, "test": config.max_test_rows}
+    for split in SPLITS:
+        by_split[split] = _sample(by_split[split], config.kind, limits[split], table, quarantine, seed)
         quarantine.kept[table] += len(by_split[split])
+    if config.max_train_rows:
+        where += f" with max_train_rows = {config.max_train_rows}"
     labels = collect_labels({split: [row.label for row in by_split[split]] for split in by_split}, config, where=where)
     _write(name, config, by_split, labels, out)
     return held_out
 
 
-def _read(name: str, config: TaskConfig, data: Path, where: str) -> list[Row]:
+def _read(config: TaskConfig, data: Path, where: str) -> list[Row]:
     files: dict[str | None, str] = (
         {None: config.data} if isinstance(config.data, str) else {split: path for split, path in config.data.model_dump().items() if path}
     )
+    found = [(split, path) for split, pattern in files.items() for path in resolve(data, pattern, where=f"{where}.data")]
+    prefixes = row_prefixes([path for _, path in found], data)
     rows: list[Row] = []
-    for split, pattern in files.items():
-        for path in resolve(data, pattern, where=f"{where}.data"):
-            rows += _read_file(path, config, split, where)
-    repeated = len(rows) - len({row.id for row in rows})
-    if repeated:
+    for (split, path), prefix in zip(found, prefixes, strict=True):
+        rows += _read_file(path, prefix, config, split, where)
+    twice = [row_id for row_id, count in Counter(row.id for row in rows).items() if count > 1]
+    if twice:
         raise DataError(
-            f"{where}: column {config.id!r}: {repeated} of {len(rows)} ids stand there twice; leave `id` out to number the rows"
+            f"{where}: column {config.id!r}: {len(twice)} ids stand in more than one row, such as {', '.join(map(repr, twice[:_SHOWN]))}; "
+            "leave `id` out to number the rows"
         )
     return rows
 
 
-def _read_file(path: Path, config: TaskConfig, split: str | None, where: str) -> list[Row]:
+def _read_file(path: Path, prefix: str, config: TaskConfig, split: str | None, where: str) -> list[Row]:
     columns = [c for c in dict.fromkeys([config.text, config.text_pair, config.label, config.id, config.group, config.split]) if c]
     table = read_rows(path, columns, where=where)
     place = f"{where}: {path}"
-    count = len(table[config.text])
     labels = parse_labels(table[config.label], config, where=place)
-    words = [_words(value, config) for value in table[config.text]] if config.kind == "tagging" else None
-    if words is not None:
+    words: list[list[str]] | None = None
+    if config.kind == "tagging":
+        words = parse_words(table[config.text], config, where=place)
         check_tags(words, labels, where=place)
-    rows = []
-    for index in range(count):
-        text = " ".join(words[index]) if words is not None else clean_text(str(table[config.text][index] or ""))
-        pair = clean_text(str(table[config.text_pair][index] or "")) if config.text_pair else None
-        rows.append(
-            Row(
-                id=str(table[config.id][index]) if config.id else f"{path.stem}:{index + 1}",
-                source=path.name,
-                number=index + 1,
-                text=text,
-                text_pair=pair,
-                words=words[index] if words is not None else None,
-                label=labels[index],
-                group=str(table[config.group][index]) if config.group else duplicate_key(text),
-                given_split=split or (str(table[config.split][index]).strip().lower() if config.split else None),
-            )
+        texts = [" ".join(row_words).strip() for row_words in words]
+    else:
+        texts = clean_column(table[config.text], where=f"{place}: column {config.text!r}")
+    pairs = clean_column(table[config.text_pair], where=f"{place}: column {config.text_pair!r}") if config.text_pair else None
+    return [
+        Row(
+            id=cell(table, config.id, index) or f"{prefix}:{index + 1}",
+            source=path.name,
+            number=index + 1,
+            text=text,
+            text_pair=pairs[index] if pairs else None,
+            words=words[index] if words else None,
+            label=labels[index],
+            group=cell(table, config.group, index) or key_digest(text),
+            given_split=split or (cell(table, config.split, index).lower() if config.split else None),
         )
-    return rows
-
-
-def _words(value: Any, config: TaskConfig) -> list[str]:
-    if isinstance(value, str):
-        return value.split(config.label_separator or " ")
-    return [str(word) for word in value or []]
+        for index, text in enumerate(texts)
+    ]
 
 
 def _split(rows: list[Row], config: TaskConfig, where: str, seed: int) -> dict[Split, list[Row]]:
@@ -149,7 +147,7 @@ def _refuse_parted_groups(by_split: dict[Split, list[Row]], column: str, where: 
         for row in rows:
             if seen.setdefault(row.group, split) != split:
                 raise DataError(
-                    f"{where}: group {row.group!r} (column {column!r}) stands in {seen[row.group]} and in {split}; a group belongs to one split"
+                    f"{where}: group {row.group!r} (column {column!r}) stands in {seen[row.group]} and in {split}; it belongs to one"
                 )
 
 
@@ -163,22 +161,23 @@ def _drop_empty(by_split: dict[Split, list[Row]], table: str, quarantine: Quaran
 
 def _drop_duplicates(by_split: dict[Split, list[Row]], table: str, quarantine: Quarantine) -> None:
     """Test keeps its rows, dev loses what is in test, train what is in either; inside a split the first row stays."""
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, Row]] = {}
     for split in ("test", "dev", "train"):
         kept = []
         for row in by_split[split]:
-            before = seen.get(row.key)
-            if before is None:
-                seen[row.key] = split
+            first_split, first = seen.setdefault(row.key, (split, row))
+            if first is row:
                 kept.append(row)
             else:
-                quarantine.add(table, row.source, row.number, row.id, "duplicate" if before == split else f"also_in_{before}", row.text)
+                rule = f"also_in_{first_split}" if first_split != split else "duplicate" if first.label == row.label else "label_conflict"
+                quarantine.add(table, row.source, row.number, row.id, rule, row.text)
         by_split[split] = kept
 
 
-def _sample(rows: list[Row], kind: str, limit: int, table: str, quarantine: Quarantine, seed: int) -> list[Row]:
-    strata = [row.label if kind == "classification" else "" for row in rows]
-    chosen = sample_rows([row.id for row in rows], strata, limit, seed=seed)
+def _sample(rows: list[Row], kind: str, limit: int | None, table: str, quarantine: Quarantine, seed: int) -> list[Row]:
+    """At most `limit` rows in an order that their place in the file has no say in."""
+    labels = [label_names(row.label, kind) for row in rows]
+    chosen = sample_rows([row.id for row in rows], labels, limit or len(rows), seed=seed)
     quarantine.not_sampled[table] += len(rows) - len(chosen)
     return [rows[index] for index in chosen]
 

@@ -74,11 +74,27 @@ def test_a_group_never_parts(tmp_path: Path) -> None:
     assert not groups["train"] & groups["test"] and not groups["train"] & groups["dev"]
 
 
-def test_a_sample_keeps_two_rows_of_each_class() -> None:
-    strata = ["rare"] * 3 + ["common"] * 997
-    chosen = sample_rows([str(i) for i in range(1000)], strata, 50, seed=1)
-    assert 50 <= len(chosen) <= 51  # one more, so that the rare class has its two
-    assert sum(strata[i] == "rare" for i in chosen) >= 2
+def test_a_sample_keeps_two_rows_of_each_label() -> None:
+    labels = [["rare"]] * 3 + [["common", "odd"]] * 3 + [["common"]] * 994
+    for seed in range(20):
+        chosen = sample_rows([str(i) for i in range(1000)], labels, 50, seed=seed)
+        assert len(chosen) == 50
+        assert sum("rare" in labels[i] for i in chosen) == 2
+        assert sum("odd" in labels[i] for i in chosen) >= 2
+
+
+def test_a_sample_keeps_the_proportions_of_the_classes() -> None:
+    labels = [["a"]] * 500 + [["b"]] * 300 + [["c"]] * 200
+    chosen = sample_rows([str(i) for i in range(1000)], labels, 100, seed=1)
+    assert [sum(labels[i] == [name] for i in chosen) for name in "abc"] == [50, 30, 20]
+
+
+def test_a_sample_is_the_same_in_any_order_of_rows() -> None:
+    keys = [f"row {i}" for i in range(200)]
+    labels = [["a"] if i % 3 else ["b", "c"] for i in range(200)]
+    forward = [keys[i] for i in sample_rows(keys, labels, 30, seed=5)]
+    backward = [keys[::-1][i] for i in sample_rows(keys[::-1], labels[::-1], 30, seed=5)]
+    assert forward == backward
 
 
 def test_split_shares_are_kept() -> None:
@@ -118,7 +134,9 @@ def test_cleaning_is_idempotent_and_keeps_paragraphs() -> None:
         ({}, {"split": "topic"}, "unknown split 'cat'; allowed: train, dev"),
     ],
 )
-def test_a_fault_is_one_line_that_says_what_is_allowed(tmp_path: Path, change: dict[str, str], settings: dict[str, Any], message: str) -> None:
+def test_a_fault_is_one_line_that_says_what_is_allowed(
+    tmp_path: Path, change: dict[str, str], settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(DataError, match=message) as caught:
         build(tmp_path, [{**row, **change} for row in rows()], **settings)
     assert "\n" not in str(caught.value)
@@ -140,7 +158,7 @@ def test_a_class_with_one_training_row_is_named(tmp_path: Path) -> None:
         ("a.csv", b"", "the file is empty"),
         ("a.csv", b"text,label\n", "no rows"),
         ("a.csv", b"text,label\nfine,x\nbad \xff byte,y\n", "line 3: byte 0xff is not UTF-8"),
-        ("a.csv", b"text,label\na,b,c\n", "line 2: 3 fields, the header has 2"),
+        ("a.csv", b"text,label\na,b,c\n", "1 rows do not have the header's 2 fields: line 2: 3 fields"),
         ("a.csv", b'text,label\n"a,b\n', "not valid CSV"),
         ("a.csv", b"text,text,label\na,b,c\n", "column 'text' stands there twice"),
         ("a.jsonl", b'{"text": "a", "label": 1}\n{"text": \n', "line 2: not valid JSON"),
@@ -170,4 +188,6 @@ def test_an_unknown_ending_and_an_empty_glob_are_refused(tmp_path: Path) -> None
 def test_wrong_tags_are_named(tmp_path: Path, words: list[str], tags: list[str], message: str) -> None:
     pq.write_table(pa.table({"words": [words] * 40, "tags": [tags] * 40}), tmp_path / "t.parquet")
     with pytest.raises(DataError, match=message):
-        build_table("t", TaskConfig(kind="tagging", data="t.parquet", text="words", label="tags"), tmp_path, tmp_path / "out", Quarantine(), seed=0)
+        build_table(
+            "t", TaskConfig(kind="tagging", data="t.parquet", text="words", label="tags"), tmp_path, tmp_path / "out", Quarantine(), seed=0
+        )
