@@ -13,7 +13,7 @@ from acclimate.config import EvaluateConfig, RunsConfig, Section, TaskConfig
 from acclimate.data.labelled import read_schema
 from acclimate.evaluation import judgement
 from acclimate.evaluation.baselines import fit_baseline
-from acclimate.evaluation.judgement import TaskJudgement, judge_task
+from acclimate.evaluation.judgement import Run, TaskJudgement, judge_task
 from acclimate.evaluation.predictions import read_predictions
 from stages.command import Out, StageContext, main
 
@@ -44,7 +44,7 @@ def run(params: Params, *, finetune: Path, ingest_tables: Path, verdict: Path, o
     judged: dict[str, TaskJudgement] = {}
     for task in params.runs.all_tasks:
         schema = read_schema(ingest_tables / task)
-        names = [(encoder, seed) for encoder in params.runs.encoders for seed in params.runs.seeds_of(task)]
+        names: list[Run] = [(encoder, seed) for encoder in params.runs.encoders for seed in params.runs.seeds_of(task)]
         runs = {name: read_predictions(finetune / task / f"{name[0]}-{name[1]}") for name in names}
         baseline = fit_baseline(ingest_tables / task, schema.kind, schema.labels, metric=schema.metric)
         judged[task] = judge_task(schema, runs, baseline, params.evaluate, seed=params.seed)

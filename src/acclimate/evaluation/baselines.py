@@ -13,7 +13,7 @@ import numpy as np
 
 from acclimate import plugins
 from acclimate.errors import DataError
-from acclimate.evaluation.linear import logistic_logits, one_vs_rest_logits
+from acclimate.evaluation.linear import logistic_logits, one_vs_rest_logits, ridge_logits
 from acclimate.evaluation.metrics import LOWER_IS_BETTER, Floats, score
 
 _INVERSE_PENALTIES = (1.0, 10.0, 100.0)
@@ -86,7 +86,7 @@ def _tfidf(kind: str, rows: dict[str, dict[str, list[Any]]], gold: dict[str, Any
     fits: dict[str, tuple[tuple[float, ...], Callable[..., list[Floats]]]] = {
         "classification": (_INVERSE_PENALTIES, partial(logistic_logits, num_labels=num_labels)),
         "multi_label": (_INVERSE_PENALTIES, one_vs_rest_logits),
-        "regression": (_RIDGE_INVERSE_PENALTIES, _ridge),
+        "regression": (_RIDGE_INVERSE_PENALTIES, ridge_logits),
     }
     grid, fit = fits[kind]
     candidates = []
@@ -94,13 +94,6 @@ def _tfidf(kind: str, rows: dict[str, dict[str, list[Any]]], gold: dict[str, Any
         dev, test = fit(features["train"], gold["train"], [features["dev"], features["test"]], inverse_penalty=value)
         candidates.append((value, {"dev": dev, "test": test}))
     return candidates
-
-
-def _ridge(train: Any, gold: Any, others: Sequence[Any], *, inverse_penalty: float) -> list[Floats]:
-    from sklearn.linear_model import Ridge
-
-    model = Ridge(alpha=1 / inverse_penalty, solver="sparse_cg", tol=1e-6).fit(train, gold)
-    return [model.predict(features)[:, None] for features in others]
 
 
 def _tfidf_features(rows: dict[str, dict[str, list[Any]]]) -> dict[str, Any]:
@@ -133,7 +126,7 @@ def _word_tags(rows: dict[str, dict[str, list[Any]]], gold: dict[str, Any], labe
     tag_of = {word: min(counter, key=lambda tag: (-counter[tag], tag)) for word, counter in counts.items()}
     eye_CC = np.eye(len(tags))
 
-    def tag(words: list[str]) -> Floats:
+    def encode(words: list[str]) -> Floats:
         return eye_CC[[tag_of.get(word, outside) for word in words]].ravel()
 
-    return [(None, {split: [tag(words) for words in rows[split]["words"]] for split in ("dev", "test")})]
+    return [(None, {split: [encode(words) for words in rows[split]["words"]] for split in ("dev", "test")})]

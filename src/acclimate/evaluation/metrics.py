@@ -246,12 +246,14 @@ def _spans(tags_W: NDArray[np.int64], labels: tuple[str, ...]) -> NDArray[np.int
     borders = np.flatnonzero(starts_W | ~inside_W)
     starts = np.flatnonzero(starts_W)
     ends = borders[np.searchsorted(borders, starts, side="right")]
-    return (starts * (len(tags_W) + 1) + ends) * len(labels) + type_W[starts]
+    packed: NDArray[np.int64] = (starts * (len(tags_W) + 1) + ends) * len(labels) + type_W[starts]
+    return packed
 
 
 def _count_by_row(spans: NDArray[np.int64], row_of_word_W: NDArray[np.int64], num_labels: int, num_rows: int) -> NDArray[np.int64]:
     starts = spans // num_labels // (len(row_of_word_W) + 1)
-    return np.bincount(row_of_word_W[starts], minlength=num_rows)
+    counts: NDArray[np.int64] = np.bincount(row_of_word_W[starts], minlength=num_rows)
+    return counts
 
 
 def _tagging_scores(per_row: Floats, weights_SR: Floats) -> dict[str, Floats]:
