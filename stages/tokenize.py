@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ class Params(Section):
 
 def run(params: Params, *, ingest: Path, encoder: Path, verdict: Path, out: Out, context: StageContext) -> None:
     """Write ids, document numbers and word starts of each split, and the corpus's unigram counts."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # nothing forks here, and a batch splits well over the cores
     tokenizer = load_tokenizer(encoder)
     vocabulary_size = tokenizer.get_vocab_size()
     unknown = tokenizer.token_to_id("[UNK]")
+    specials = tokenizer.num_special_tokens_to_add(is_pair=False)
     metrics: dict[str, Any] = {}
     require_disk(out.parent, 4 * (ingest / "corpus.parquet").stat().st_size)
     for split in ("corpus", "heldout", "general"):
@@ -43,11 +46,13 @@ def run(params: Params, *, ingest: Path, encoder: Path, verdict: Path, out: Out,
         np.save(out / f"{split}.word_starts.npy", packed.word_starts_RT)
         metrics[split] = {
             "documents": stream.num_documents,
+            "documents_too_short": stream.num_too_short,
             "tokens": len(stream.ids),
+            "tokens_dropped": packed.dropped_tokens,
             "rows": len(packed.ids_RT),
             "efficiency": packed.ids_RT.size / max(1, len(stream.ids)),
             "unknown_share": float(np.mean(stream.ids == unknown)) if unknown is not None and len(stream.ids) else 0.0,
-            "tokens_per_word": (len(stream.ids) - 2 * stream.num_documents) / max(1, stream.num_words),
+            "tokens_per_word": (len(stream.ids) - specials * stream.num_documents) / max(1, stream.num_words),
         }
         if split == "corpus":
             np.save(out / "unigram.npy", np.bincount(stream.ids, minlength=vocabulary_size).astype(np.int64))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from acclimate.data.encoding import encode_texts, encode_words, load_tokenizer
 from acclimate.data.packing import pack, tokenize_stream
@@ -36,6 +37,29 @@ def test_a_segment_holds_one_document(minilm_dir: Path, texts: list[str]) -> Non
     for documents, segments in zip(documents_RT, packed.segments_RT, strict=True):
         assert segments[0] == 1
         assert np.array_equal(np.diff(documents) != 0, np.diff(segments) == 1)
+
+
+def test_word_starts_told_by_ids_equal_the_word_numbers_of_the_tokenizer(minilm_dir: Path, texts: list[str]) -> None:
+    tokenizer = load_tokenizer(minilm_dir)
+    stream = tokenize_stream(tokenizer, texts, min_document_tokens=1)
+    numbers = [[-1 if n is None else n for n in encoding.word_ids] for encoding in tokenizer.encode_batch(texts)]
+    expected = [n >= 0 and n != before for row in numbers for before, n in zip([-1, *row], row, strict=False)]
+    assert stream.word_starts.tolist() == expected
+
+
+def test_a_byte_level_vocabulary_gets_its_word_starts_from_word_numbers() -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=280, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    tokenizer.train_from_iterator(["the cat sat on the mat"] * 9, trainer)
+    stream = tokenize_stream(tokenizer, ["the mat, the cat"], min_document_tokens=1)
+    assert stream.num_words == 5
+    assert stream.word_starts[0]
+
+
+def test_documents_below_the_minimum_are_counted(minilm_dir: Path) -> None:
+    stream = tokenize_stream(load_tokenizer(minilm_dir), ["one", "one two three", ""], min_document_tokens=4)
+    assert (stream.num_documents, stream.num_too_short, len(stream.ids)) == (1, 2, 5)
 
 
 def test_ids_equal_those_of_transformers(minilm_dir: Path, texts: list[str]) -> None:
