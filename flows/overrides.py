@@ -1,0 +1,67 @@
+"""Other values of params.yaml for one flow run: the form that the deployment shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from acclimate.config import load_config
+from acclimate.errors import ConfigError
+
+_PATHS = {
+    "finetune_lr": "finetune.lr",
+    "finetune_epochs": "finetune.epochs",
+    "finetune_strategy": "finetune.strategy",
+    "pretrain_max_tokens": "pretrain.max_tokens",
+    "seeds": "runs.seeds",
+}
+
+
+class Overrides(BaseModel):
+    """Values to change for this run only. Empty fields keep what params.yaml says."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    finetune_lr: Annotated[float, Field(gt=0)] | None = Field(default=None, title="Fine-tuning: learning rate")
+    finetune_epochs: Annotated[float, Field(gt=0)] | None = Field(default=None, title="Fine-tuning: epochs")
+    finetune_strategy: str | None = Field(
+        default=None, title="Fine-tuning: strategy", description="A file name under strategies/: full, lora, ..."
+    )
+    pretrain_max_tokens: Annotated[int, Field(gt=0)] | None = Field(default=None, title="Pretraining: tokens to read")
+    seeds: list[int] | None = Field(default=None, title="Seeds of fine-tuning")
+    params: dict[str, Any] = Field(
+        default={}, title="Any other value", description='Dotted paths of params.yaml, such as {"tokenize.tokens_per_row": 64}'
+    )
+
+    def by_path(self) -> dict[str, Any]:
+        """The values that are set, by dotted path."""
+        named = {path: getattr(self, field) for field, path in _PATHS.items() if getattr(self, field) is not None}
+        return {**named, **self.params}
+
+
+def write_params(path: Path, values: dict[str, Any]) -> None:
+    """Change params.yaml in place, comments kept, and validate the whole.
+
+    Raises:
+        ConfigError: a path that is not there, or a value that is not allowed; every problem at once.
+    """
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 140
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    content = yaml.load(path.read_text(encoding="utf-8"))
+    for dotted, value in values.items():
+        *sections, name = dotted.split(".")
+        section = content
+        for each in sections:
+            section = section.setdefault(each, {}) if isinstance(section, dict) else None
+        if not isinstance(section, dict):
+            raise ConfigError(f"{dotted}: {sections[-1]!r} is not a section of params.yaml, so it holds no {name!r}")
+        section[name] = value
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file)
+    load_config(path)
