@@ -42,6 +42,8 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
     Raises:
         ModelError: the fp32 graph's logits differ from torch's by more than `export.max_logit_difference`.
     """
+    from tqdm import tqdm
+
     from acclimate.evaluation.metrics import LOWER_IS_BETTER, score
     from acclimate.models.task_model import load_task_model
     from acclimate.runtime import set_threads
@@ -63,9 +65,12 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
 
     predictors = {name: Predictor.load(out, variant=file) for name, file in files.items()}
     rows = reference.read_test_rows(table, chosen.directory, predictors["fp32"])
-    logits = {"torch": reference.torch_logits(model, rows, predictors["fp32"].pad_id)}
-    for name, predictor in predictors.items():
-        logits[name] = reference.per_word(predictor.logits(rows.encodings), rows)
+    logits = {}
+    for name in tqdm(("torch", *files), desc=f"{task}: {len(rows.ids)} test rows", unit="variant", disable=None):
+        if name == "torch":
+            logits[name] = reference.torch_logits(model, rows, predictors["fp32"].pad_id)
+        else:
+            logits[name] = reference.per_word(predictors[name].logits(rows.encodings), rows)
     compared = {name: parity.compare(logits["torch"], logits[name], rows.ids, kind=schema["kind"]) for name in files}
     parity.require_parity(compared["fp32"], limit=params.export.max_logit_difference, what=f"export of {task}")
 
@@ -109,6 +114,7 @@ def _measure_latency(
 ) -> dict[str, Any]:
     """Fill in `latency_ms` of every variant; return the conditions it was measured under."""
     tokens = model.spec.max_tokens
+    logger.info("measuring latency on one core: %d rounds at batch %s", config.latency_rounds, ", ".join(map(str, config.latency_batches)))
     with latency.one_core() as core:
         calls = {"torch": reference.torch_call(model)}
         calls |= {name: Predictor.load(out, variant=file, threads=1).run for name, file in files.items()}

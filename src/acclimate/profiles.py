@@ -45,8 +45,8 @@ def apply_profile(params: Path, name: str) -> list[Change]:
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         raise ConfigError(f"no profile called {name!r}; {hint}there are: {', '.join(valid) or 'none'} (params.<profile>.yaml)")
     profile = params.with_name(f"params.{name}.yaml")
-    for file in (params, profile):
-        read_yaml(file)  # its errors name the file and the line
+    for path in (params, profile):
+        read_yaml(path)  # its errors name the file and the line
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 140

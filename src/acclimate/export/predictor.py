@@ -237,6 +237,8 @@ def open_session(path: Path, *, providers: list[str] | None = None, threads: int
         raise PredictorError(f"{path.name}: this onnxruntime has no {', '.join(missing)}; it has: {available}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Threads that sleep rather than spin: 5.2 s against 8.6 s for 400 rows of MiniLM on two busy cores, no loss on idle ones.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=wanted)
