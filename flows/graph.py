@@ -30,7 +30,9 @@ def read_graph(root: Path) -> list[StageNode]:
     """
     with _repository(root) as repository:
         graph = repository.index.graph  # an edge points from a stage to one that it waits for
-        upstream = {stage.addressing: tuple(sorted(before.addressing for before in graph.successors(stage))) for stage in graph}
+        upstream = {
+            _name(stage.addressing): tuple(sorted(_name(before.addressing) for before in graph.successors(stage))) for stage in graph
+        }
     order = TopologicalSorter({name: upstream[name] for name in sorted(upstream)}).static_order()
     return [StageNode(name, upstream[name]) for name in order]
 
@@ -38,7 +40,12 @@ def read_graph(root: Path) -> list[StageNode]:
 def changed_stages(root: Path) -> set[str]:
     """The stages whose command, params, deps or outs differ from dvc.lock. What follows them may turn out to differ later."""
     with _repository(root) as repository:
-        return set(repository.status())
+        return {_name(address) for address in repository.status()}
+
+
+def _name(address: str) -> str:
+    """A stage's name; DVC puts the file before it when the process stands in another directory."""
+    return address.rsplit(":", 1)[-1]
 
 
 def select(nodes: Sequence[StageNode], targets: Collection[str]) -> list[StageNode]:

@@ -157,7 +157,11 @@ def _workspace(values: dict[str, Any]) -> Iterator[Workspace]:
         return
     logger = get_run_logger()
     path = worktree.add(root, str(flow_run.name))
-    write_params(path / "params.yaml", values)
+    try:
+        write_params(path / "params.yaml", values)
+    except ConfigError:
+        worktree.remove(root, path)
+        raise
     logger.info("params.yaml with %s, in %s", ", ".join(f"{name} = {value}" for name, value in values.items()), path)
     yield Workspace(
         path,
