@@ -35,7 +35,7 @@ from acclimate.training.precision import Precision, resolve_device, resolve_prec
 from stages.command import Out, StageContext, main
 
 _LOGS_PER_RUN = 60
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("stages.pretrain")
 
 
 class Params(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from acclimate.models.backbone import load_encoder
@@ -11,6 +12,7 @@ from acclimate.models.low_rank import LowRankLinear
 from acclimate.strategies import lora
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # raised inside peft
 def test_lora_equals_peft_before_and_after_merging(tiny_encoder_dir: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
