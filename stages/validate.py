@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,8 @@ def run(params: Params, *, ingest: Path, out: Out, docs: Out, context: StageCont
         kept = STATE_DIRECTORY / "failed" / "data_docs"
         artifacts.remove(kept)
         shutil.copytree(docs, kept)
-        shown = "\n  ".join(finding.describe() for finding in failed[:_FAILURES_SHOWN])
+        more = [f"and {len(failed) - _FAILURES_SHOWN} more"] if len(failed) > _FAILURES_SHOWN else []
+        shown = "\n  ".join([*(finding.describe() for finding in failed[:_FAILURES_SHOWN]), *more])
         raise DataError(f"{len(failed)} of {len(findings)} expectations do not hold; see {kept / 'index.html'}\n  {shown}")
     artifacts.write_json(out / "verdict.json", {"passed": True})
 
@@ -78,13 +80,15 @@ def _task_suite(directory: Path, config: ValidateConfig) -> Suite:
     frames = [pd.read_parquet(directory / f"{split}.parquet").assign(split=split) for split in ("train", "dev", "test")]
     table = pd.concat(frames, ignore_index=True)
     table["key"] = (table["words"].str.join(" ") if schema["kind"] == "tagging" else table["text"]) + "\t" + table.get("text_pair", "")
-    table["groups_parted"] = table.groupby("group")["split"].transform("nunique") > 1
+    table["group_parted"] = table.groupby("group")["split"].transform("nunique") > 1
+    table["in_other_split"] = table.groupby("key")["split"].transform("nunique") > 1
     checks = [
         Check("ExpectColumnValuesToBeUnique", {"column": "id"}),
         Check("ExpectColumnValuesToNotBeNull", {"column": "label"}),
         Check("ExpectColumnValuesToNotMatchRegex", {"column": "key", "regex": r"^\s*$"}),
         Check("ExpectColumnValuesToBeUnique", {"column": "key", "mostly": 1 - config.max_duplicate_share}),
-        Check("ExpectColumnValuesToBeInSet", {"column": "groups_parted", "value_set": [False]}),
+        Check("ExpectColumnValuesToBeInSet", {"column": "group_parted", "value_set": [False]}),
+        Check("ExpectColumnValuesToBeInSet", {"column": "in_other_split", "value_set": [False]}),
         *_rows_per_split(table, config),
         *_label_checks(table, schema, config),
     ]
@@ -103,21 +107,35 @@ def _label_checks(table: pd.DataFrame, schema: dict[str, Any], config: ValidateC
     """By kind: labels in the set and often enough; numbers finite; tags as many as words."""
     if schema["kind"] == "regression":
         return [Check("ExpectColumnValuesToBeBetween", {"column": "label", "min_value": -1e9, "max_value": 1e9})]
-    if schema["kind"] == "classification":
-        table["rows_of_label"] = table["label"].map(table.loc[table["split"] == "train", "label"].value_counts())
-        return [
-            Check("ExpectColumnValuesToBeInSet", {"column": "label", "value_set": schema["labels"]}),
-            Check("ExpectColumnValuesToBeBetween", {"column": "rows_of_label", "min_value": config.min_rows_per_label}),
-        ]
-    known = set(schema["labels"])
-    table["unknown_labels"] = [len(set(labels) - known) for labels in table["label"]]
-    table["label"] = table["label"].map(" ".join)
-    checks = [Check("ExpectColumnValuesToBeInSet", {"column": "unknown_labels", "value_set": [0]})]
+    labels = table["label"].map(lambda label: [label] if schema["kind"] == "classification" else list(label))
     if schema["kind"] == "tagging":
-        table["words_minus_tags"] = table["words"].str.len() - table["label"].str.split(" ").str.len()
-        del table["words"]
-        checks.append(Check("ExpectColumnValuesToBeInSet", {"column": "words_minus_tags", "value_set": [0]}))
-    return checks
+        return _tag_checks(table, schema["labels"])
+    in_training = Counter(label for row in labels[table["split"] == "train"] for label in set(row))
+    table["training_rows_of_its_rarest_label"] = [
+        min((in_training[label] for label in row), default=config.min_rows_per_label) for row in labels
+    ]
+    enough = Check("ExpectColumnValuesToBeBetween", {"column": "training_rows_of_its_rarest_label", "min_value": config.min_rows_per_label})
+    if schema["kind"] == "classification":
+        return [Check("ExpectColumnValuesToBeInSet", {"column": "label", "value_set": schema["labels"]}), enough]
+    table["unknown_labels"] = [len(set(row) - set(schema["labels"])) for row in labels]
+    table["label"] = labels.map(" ".join)
+    return [Check("ExpectColumnValuesToBeInSet", {"column": "unknown_labels", "value_set": [0]}), enough]
+
+
+def _tag_checks(table: pd.DataFrame, tags: list[str]) -> list[Check]:
+    """As many tags as words, all of them known, and no I- but after its own type."""
+    table["words_minus_tags"] = [len(words) - len(labels) for words, labels in zip(table["words"], table["label"], strict=True)]
+    table["unknown_tags"] = [len(set(labels) - set(tags)) for labels in table["label"]]
+    table["spans_without_beginning"] = [
+        sum(tag[:2] == "I-" and before[2:] != tag[2:] for before, tag in zip(["O", *labels], labels, strict=False))
+        for labels in table["label"]
+    ]
+    table["label"] = table["label"].map(" ".join)
+    del table["words"]
+    return [
+        Check("ExpectColumnValuesToBeInSet", {"column": column, "value_set": [0]})
+        for column in ("words_minus_tags", "unknown_tags", "spans_without_beginning")
+    ]
 
 
 if __name__ == "__main__":

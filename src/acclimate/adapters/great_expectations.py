@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,31 +14,33 @@ if TYPE_CHECKING:
 
 _ROW_IDS_SHOWN = 10
 _STYLESHEET = """
-:root{color-scheme:light dark;--ink:#1c2733;--soft:#5b6875;--line:#d9dfe6;--page:#f6f8fa;--card:#fff;--good:#1a7f4b;--bad:#b3261e}
-@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa7b4;--line:#30363d;--page:#0d1117;--card:#161b22;--good:#3fb970;--bad:#ff7b72}
-}
+:root{color-scheme:light dark;--ink:#1c2733;--soft:#5b6875;--line:#d9dfe6;--page:#f6f8fa;--card:#fff;--link:#2563a8;--good:#1a7f4b;
+--bad:#b3261e}
+@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa7b4;--line:#30363d;--page:#0d1117;--card:#161b22;--link:#6cb0f5;--good:#3fb970;
+--bad:#ff7b72}}
 *{box-sizing:border-box}
-body{font:15px/1.55 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:1100px;margin:0 auto;padding:1.5rem}
-table{border-collapse:collapse;width:100%;background:var(--card);margin:.5rem 0 1.25rem}
-th,td{border:1px solid var(--line);padding:.45rem .65rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}
-a{color:#2563a8}
-h1,h2,h3,h4,h5{line-height:1.25;margin:1.2em 0 .4em}
-.breadcrumb,ul.nav,.list-unstyled{list-style:none;padding-left:0}
-.breadcrumb li{display:inline}
-.breadcrumb li+li:before{content:" / ";color:var(--soft)}
-.card,.alert{background:var(--card);border:1px solid var(--line);border-radius:6px;padding:.6rem 1rem;margin:.6rem 0}
-.badge{border:1px solid var(--line);border-radius:4px;padding:.05rem .4rem;font-size:.85em}
+body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:1000px;margin:0 auto;padding:1.5rem}
+h1{font-size:1.5rem;margin:.2rem 0 1rem}
+h5{font-size:1.05rem;font-family:ui-monospace,monospace;margin:0}
+h6{font-size:.95rem;margin:.6rem 0 .2rem}
+a{color:var(--link)}
+hr{display:none}
+table{border-collapse:collapse;width:100%;background:var(--card);margin:.4rem 0}
+th,td{border:1px solid var(--line);padding:.35rem .65rem;text-align:left;vertical-align:top;overflow-wrap:break-word;min-width:5rem}
+a[data-toggle],[id*=collapse-body]{display:none}
+th{color:var(--soft);font-weight:600;font-size:.85rem}
+ul{margin:.4rem 0;padding-left:1.2rem}
+.ge-section{border:1px solid var(--line);border-radius:6px;background:var(--card);padding:.7rem 1rem;margin:.8rem 0}
+.badge{border:1px solid var(--line);border-radius:4px;padding:0 .35rem;font-size:.85em}
 .text-success,.fa-check-circle{color:var(--good)}
 .text-danger,.fa-times{color:var(--bad)}
 .fa-check-circle:before{content:"\\2713"}
 .fa-times:before{content:"\\2717"}
-i{font-style:normal}
-.navbar,nav img,.tooltip,.modal,.btn,button,.cooltip .top,.navigation,#ge-cta-footer,.fixed-bottom,[class*=footer]{display:none!important}
-.row{display:block}
-.col-12{width:100%}
-.cooltip{position:relative}
-img{max-width:160px}
+i{font-style:normal;font-weight:700}
 """
+_MAIN_COLUMN = re.compile(r'<div class="col-md-10 col-lg-10[^>]*>(.*)<footer', re.DOTALL)
+_RUN_DETAILS = re.compile(r'<div id="section-1-content-block-3" class="col-12 p-1".*?(?=<div id="section-2")', re.DOTALL)
+_RANDOM_NAME = re.compile(r"-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,7 @@ def run_suites(suites: list[Suite], docs: Path) -> list[Finding]:
         for result in outcome.run_results.values():
             findings += [_finding(suite.name, item) for item in result.results]
     context.build_data_docs()
-    make_offline(docs)
-    _write_index(docs, suites, findings)
+    _rewrite_site(docs, suites, findings)
     return findings
 
 
@@ -140,7 +140,7 @@ def _replace_site(context: Any, docs: Path) -> None:
 def _finding(suite: str, item: Any) -> Finding:
     settings, result = item.expectation_config, item.result
     indices = result.get("unexpected_index_list") or []
-    observed = result.get("observed_value")
+    observed = result.get("observed_value") if item.success or result else _exception(item)
     return Finding(
         suite=suite,
         expectation=settings.type,
@@ -153,43 +153,59 @@ def _finding(suite: str, item: Any) -> Finding:
     )
 
 
-def make_offline(docs: Path) -> None:
-    """Take out scripts, styles and images that the pages load from elsewhere, and give them a stylesheet of their own."""
-    for page in docs.rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        text = re.sub(r"<script\b[^>]*>.*?</script>", "", text, flags=re.DOTALL)
-        text = re.sub(r"<link\b[^>]*\bhref=\"(?:https?:)?//[^>]*>", "", text)
-        text = re.sub(r"<link\b[^>]*rel=\"stylesheet\"[^>]*>", "", text)
-        text = re.sub(r"<img\b[^>]*>", "", text)
-        text = text.replace(
-            "</head>", f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{_STYLESHEET}</style></head>', 1
-        )
-        page.write_text(text, encoding="utf-8")
-    if (docs / "static").is_dir():
-        shutil.rmtree(docs / "static")
+def _exception(item: Any) -> str:
+    """What an expectation that could not be evaluated raised: a fault of the suite, and never a pass."""
+    told = item.exception_info
+    details = [told] if "exception_message" in told else list(told.values())
+    return "; ".join(str(detail.get("exception_message")) for detail in details if isinstance(detail, dict))
 
 
-def _write_index(docs: Path, suites: list[Suite], findings: list[Finding]) -> None:
-    """A front page without scripts: the one that Great Expectations builds fills its tables by JavaScript from a CDN."""
+def _rewrite_site(docs: Path, suites: list[Suite], findings: list[Finding]) -> None:
+    """Keep what Great Expectations renders and lay it out in one flat folder that needs no network and no script.
+
+    Its own pages load bootstrap and jquery from CDNs, fill their front page by script, and stand in folders named by the time of the run.
+    """
+    for suite in suites:
+        result = next((docs / "validations").rglob(f"tables-{suite.name}.html")).read_text(encoding="utf-8")
+        expected = next((docs / "expectations").rglob(f"{suite.name.replace('.', '/')}.html")).read_text(encoding="utf-8")
+        _write_page(docs / f"{suite.name}.html", f"{suite.name}: what was found", _main_column(result, suite.name))
+        _write_page(docs / f"{suite.name}.suite.html", f"{suite.name}: what is expected", _main_column(expected, suite.name))
+    for leftover in ("validations", "expectations", "static"):
+        artifacts.remove(docs / leftover)
+    _write_page(docs / "index.html", "Data Docs", _front_page(suites, findings), home=False)
+
+
+def _main_column(page: str, suite: str) -> str:
+    """The body of a rendered page, without the side bar and without what differs from run to run."""
+    found = _MAIN_COLUMN.search(page)
+    assert found, "Great Expectations renders its pages in another way than 1.24 did"
+    body = _RUN_DETAILS.sub("</div></div>", found[1])
+    body = re.sub(r"<script\b.*?</script>|<img\b[^>]*>", "", body, flags=re.DOTALL)
+    body = re.sub(r'href="[^"#]*/expectations/[^"]*"', f'href="{suite}.suite.html"', body)
+    body = body.replace("Data asset: None<br>", "").replace(" collapse ", " ")
+    body = re.sub(r"(?:\s*</div>){3}\s*$", "", body)
+    return re.sub(r"\n\s*\n+", "\n", _RANDOM_NAME.sub("", body))
+
+
+def _front_page(suites: list[Suite], findings: list[Finding]) -> str:
     rows = []
     for suite in suites:
         results = [finding for finding in findings if finding.suite == suite.name]
         failed = sum(not finding.success for finding in results)
-        page = next((docs / "validations").rglob(f"tables-{suite.name}.html")).relative_to(docs).as_posix()
-        expectations = next((docs / "expectations").rglob(f"{suite.name.replace('.', '/')}.html")).relative_to(docs).as_posix()
-        mark = (
-            '<b class="text-success">&#10003; all hold</b>' if not failed else f'<b class="text-danger">&#10007; {failed} do not hold</b>'
-        )
+        mark = f'<b class="text-danger">&#10007; {failed} do not hold</b>' if failed else '<b class="text-success">&#10003; all hold</b>'
         rows.append(
-            f'<tr><td><a href="{page}">{suite.name}</a></td><td>{len(suite.table):,}</td><td>{len(results)}</td><td>{mark}</td>'
-            f'<td><a href="{expectations}">suite</a></td></tr>'
+            f'<tr><td><a href="{suite.name}.html">{suite.name}</a></td><td>{len(suite.table):,}</td><td>{len(results)}</td><td>{mark}</td>'
+            f'<td><a href="{suite.name}.suite.html">what is expected</a></td></tr>'
         )
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>Data Docs</title>'
-    table = "<table><tr><th>Table</th><th>Rows</th><th>Expectations</th><th>Result</th><th></th></tr>" + "".join(rows) + "</table>"
-    body = f"<h1>Data Docs</h1><p>What was expected of the data and whether it holds, by Great Expectations.</p>{table}"
-    (docs / "index.html").write_text(
-        f"<!doctype html><html lang=en><head>{head}<style>{_STYLESHEET}</style></head><body>{body}</body></html>\n", encoding="utf-8"
-    )
+    head = "<tr><th>Table</th><th>Rows</th><th>Expectations</th><th>Result</th><th>Suite</th></tr>"
+    return f"<p>What was expected of the data and whether it holds, by Great Expectations.</p><table>{head}{''.join(rows)}</table>"
+
+
+def _write_page(path: Path, title: str, body: str, *, home: bool = True) -> None:
+    back = '<p><a href="index.html">Data Docs</a></p>' if home else ""
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>{title}</title>'
+    content = f"<head>{head}<style>{_STYLESHEET}</style></head><body>{back}<h1>{title}</h1>{body}</body>"
+    path.write_text(f'<!doctype html>\n<html lang="en">{content}</html>\n', encoding="utf-8")
 
 
 def write_findings(findings: list[Finding], path: Path) -> None:
