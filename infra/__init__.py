@@ -1,1 +1,1 @@
-"""The servers that a pipeline runs on, on this machine or in containers."""
+"""Where the pipeline runs: the environment's set-up, and the servers and workers of one machine."""
