@@ -1,0 +1,240 @@
+"""What the report tells, read from the artifacts. Whatever a pipeline did not make is empty here, and its section is left out."""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from acclimate import artifacts
+from acclimate.config import FinetuneConfig, ModelConfig, RunsConfig
+
+Json = dict[str, Any]
+Rows = list[dict[str, str]]
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "scikit-learn",
+    "mlflow",
+    "dvc",
+    "great-expectations",
+    "prefect",
+)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where each stage wrote."""
+
+    ingest: Path
+    tokenize: Path
+    pretrain: Path
+    finetune: Path
+    evaluate: Path
+    probe: Path
+    export: Path
+    register: Path
+    records: Path
+    validate_results: Path
+
+
+@dataclass(frozen=True)
+class Table:
+    """An ingested table: its schema, rows by split and rows by label."""
+
+    schema: Json
+    rows: dict[str, int]
+    labels: dict[str, int]
+
+
+@dataclass(frozen=True)
+class FinetunedRun:
+    """One fine-tuned run: its loss over steps, and the share of its rows that were cut."""
+
+    task: str
+    encoder: str
+    seed: int
+    history: Rows
+    truncated_share: float | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the page and the summary say."""
+
+    title: str
+    model: ModelConfig
+    finetune: FinetuneConfig
+    metrics: Json
+    comparisons: Json
+    baselines: Json
+    confusion: dict[str, Rows]
+    calibration: dict[str, Rows]
+    pretraining: Json
+    pretraining_history: Rows
+    retention: Json
+    finetuned: list[FinetunedRun]
+    probe: Json
+    probe_layers: Rows
+    exports: dict[str, Json]
+    registrations: dict[str, Json]
+    ingested: Json
+    tokenized: Json
+    tables: dict[str, Table]
+    checks: list[Json]
+    records: list[Json]
+    machine: dict[str, str]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Judged tasks, in the order of params.yaml."""
+        return list(self.metrics)
+
+    @property
+    def confidence(self) -> float:
+        """Of every interval."""
+        return float(self.comparisons.get("confidence", 0.95))
+
+
+def read_facts(sources: Sources, runs: RunsConfig, *, title: str, model: ModelConfig, finetune: FinetuneConfig) -> Facts:
+    """Read everything that is there.
+
+    Args:
+        runs: only the runs that params.yaml names are told of; others may lie there from an earlier run.
+    """
+    tasks = runs.all_tasks
+    judged = _json(sources.evaluate / "metrics.json", {})
+    return Facts(
+        title=title,
+        model=model,
+        finetune=finetune,
+        metrics={task: judged[task] for task in tasks if task in judged},
+        comparisons=_json(sources.evaluate / "comparisons.json", {}),
+        baselines=_json(sources.evaluate / "baselines.json", {}),
+        confusion=_csv_by_task(sources.evaluate, "confusion", tasks),
+        calibration=_csv_by_task(sources.evaluate, "calibration", tasks),
+        pretraining=_json(sources.pretrain / "metrics.json", {}),
+        pretraining_history=_csv(sources.pretrain / "history.csv"),
+        retention=_json(sources.pretrain / "retention.json", {}),
+        finetuned=_finetuned(sources.finetune, runs),
+        probe=_json(sources.probe / "metrics.json", {}),
+        probe_layers=_csv(sources.probe / "layers.csv"),
+        exports={task: found for task in tasks if (found := _export(sources.export / task))},
+        registrations={task: found for task in tasks if (found := _json(sources.register / task / "registration.json", {}))},
+        ingested=_json(sources.ingest / "metrics.json", {}),
+        tokenized=_json(sources.tokenize / "metrics.json", {}),
+        tables={task: _table(sources.ingest / "tables" / task) for task in tasks if (sources.ingest / "tables" / task).is_dir()},
+        checks=_json(sources.validate_results, []),
+        records=_records(sources.records, runs),
+        machine=describe_machine(),
+    )
+
+
+def _json(path: Path, default: Any) -> Any:
+    return artifacts.read_json(path) if path.is_file() else default
+
+
+def _csv(path: Path) -> Rows:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _csv_by_task(directory: Path, name: str, tasks: Sequence[str]) -> dict[str, Rows]:
+    return {task: rows for task in tasks if (rows := _csv(directory / f"{name}_{task}.csv"))}
+
+
+def _finetuned(directory: Path, runs: RunsConfig) -> list[FinetunedRun]:
+    found = []
+    for task in runs.all_tasks:
+        for encoder in runs.encoders:
+            for seed in runs.seeds_of(task):
+                run = directory / task / f"{encoder}-{seed}"
+                share = _json(run / "metrics.json", {}).get("truncated_share")
+                if history := _csv(run / "history.csv"):
+                    found.append(FinetunedRun(task, encoder, seed, history, share))
+    return found
+
+
+def _export(directory: Path) -> Json:
+    found: Json = _json(directory / "metrics.json", {})
+    if not found:
+        return {}
+    variants = dict(
+        sorted(found["variants"].items(), key=lambda item: ("torch", "fp32").index(item[0]) if item[0] in ("torch", "fp32") else 2)
+    )
+    return {**found, "variants": variants, "chosen": _json(directory / "chosen.json", {})}
+
+
+def _table(directory: Path) -> Table:
+    import pyarrow.parquet as pq
+
+    rows, labels = {}, Counter[str]()
+    schema = _json(directory / "schema.json", {})
+    for split in ("train", "dev", "test"):
+        if (path := directory / f"{split}.parquet").is_file():
+            values = pq.read_table(path, columns=["label"])["label"].to_pylist()
+            rows[split] = len(values)
+            labels.update(_names(values, schema.get("kind", "")))
+    return Table(schema, rows, dict(labels.most_common()))
+
+
+def _names(values: list[Any], kind: str) -> list[str]:
+    """Labels that are counted: every label of a row; entities by type, at their first word."""
+    if kind == "regression":
+        return []
+    if kind == "tagging":
+        return [tag[2:] for tags in values for tag in tags if tag[:2] in ("B-", "S-")]
+    return [label for row in values for label in (row if kind == "multi_label" else [row])]
+
+
+def _records(directory: Path, runs: RunsConfig) -> list[Json]:
+    """Records of the stages in the order they ran, without those of runs that params.yaml no longer names."""
+    records = [artifacts.read_json(path) for path in sorted(directory.rglob("*.json"))] if directory.is_dir() else []
+    named = {f"{task}-{encoder}-{seed}" for task in runs.all_tasks for encoder in runs.encoders for seed in runs.seeds_of(task)}
+    kept = [record for record in records if not record["stage"].startswith("finetune") or record["stage"].partition("@")[2] in named]
+    return sorted(kept, key=lambda record: (record["started_at"], record["stage"]))
+
+
+def describe_machine() -> dict[str, str]:
+    """Hardware and versions of the machine that writes the report."""
+    versions = {name: _version(name) for name in PACKAGES}
+    return {
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        **{name: version for name, version in versions.items() if version},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def outs_of(record: Mapping[str, Any]) -> list[str]:
+    """Paths that a stage wrote."""
+    return list(record.get("outs_md5", {}))

