@@ -139,7 +139,7 @@ def instance_name(run: Callable[..., None], arguments: dict[str, Any]) -> str:
 
 def parse_arguments(run: Callable[..., None], argv: list[str]) -> dict[str, Any]:
     """One `--flag` for each keyword argument of `run`, and `--record` for the record file."""
-    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage_name(run)}", description=inspect.getmodule(run).__doc__)  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage_name(run)}", description=inspect.getmodule(run).__doc__)
     for name, kind in flag_types(run).items():
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, required=True)
     parser.add_argument("--record", type=Path, required=True, help="where the record of this run goes")

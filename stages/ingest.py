@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from acclimate import artifacts
-from acclimate.config import ExportConfig, IngestConfig, PretrainConfig, ProbeConfig, RunsConfig, Section, TaskConfig
+from acclimate.config import IngestConfig, Section, TaskConfig
 from acclimate.data.corpus import hold_out, read_documents, write_documents
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.tables import build_table
@@ -19,18 +19,14 @@ class Params(Section):
     seed: int
     ingest: IngestConfig
     tasks: dict[str, TaskConfig]
-    runs: RunsConfig
-    probe: ProbeConfig
-    export: ExportConfig
-    pretrain: PretrainConfig
 
 
 def run(params: Params, *, data: Path, out: Out, context: StageContext) -> None:
-    """Write the corpus, its held-out part, general text, every table in use, the quarantine and the counts."""
+    """Write the corpus, its held-out part, general text, every table, the quarantine and the counts."""
     config, quarantine = params.ingest, Quarantine()
     held_out: set[str] = set()
-    for name in tasks_in_use(params):
-        held_out |= build_table(name, params.tasks[name], data, out / "tables" / name, quarantine, seed=params.seed)
+    for name, task in params.tasks.items():
+        held_out |= build_table(name, task, data, out / "tables" / name, quarantine, seed=params.seed)
     seen: set[str] = set()
     heldout = read_documents(config.heldout, data, "heldout", quarantine, min_chars=config.min_chars, seen=seen, held_out=set())
     groups = frozenset(group for _, _, _, group in heldout)
@@ -53,12 +49,6 @@ def run(params: Params, *, data: Path, out: Out, context: StageContext) -> None:
         {f"{table}/{name}": float(count) for table, counts in metrics.items() for name, count in counts.items() if isinstance(count, int)}
     )
     context.artifacts.append(out / "metrics.json")
-
-
-def tasks_in_use(params: Params) -> list[str]:
-    """Tasks that some stage reads, in the order of params.yaml."""
-    used = {*params.runs.all_tasks, *params.probe.tasks, *params.export.tasks, params.pretrain.retention.task}
-    return [name for name in params.tasks if name in used]
 
 
 if __name__ == "__main__":

@@ -107,7 +107,6 @@ class ValidateConfig(Section):
     """Thresholds of the Great Expectations suites."""
 
     max_duplicate_share: Share = 0.01
-    max_truncated_share: Share = 0.9
     min_rows_per_label: Count = 2
     min_rows_per_split: Count = 8
 

@@ -30,7 +30,9 @@ def run(project: Path, *command: str) -> str:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the committed project with the tiny profile applied and the pipeline run once."""
     directory = tmp_path_factory.mktemp("project")
-    names = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    )
     for name in names.stdout.decode().split("\0"):
         if name and name != "dvc.lock" and (ROOT / name).is_file():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +125,12 @@ def torch_labels(directory: Path) -> list[str]:
 
 
 def test_a_changed_learning_rate_runs_fine_tuning_and_what_follows_only(project: Path) -> None:
-    run(project, sys.executable, "-c", "import pathlib; p = pathlib.Path('params.yaml'); p.write_text(p.read_text().replace('  lr: ', '  lr: 1'))")
+    run(
+        project,
+        sys.executable,
+        "-c",
+        "import pathlib; p = pathlib.Path('params.yaml'); p.write_text(p.read_text().replace('  lr: ', '  lr: 1'))",
+    )
     output = run(project, "dvc", "repro", "--dry")
     ran = {line.split("'")[1].split("@")[0] for line in output.splitlines() if line.startswith("Running stage")}
     assert "finetune" in ran

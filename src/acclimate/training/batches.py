@@ -34,7 +34,9 @@ class Batch(Protocol):
 class BatchSource(Protocol):
     """Windows of micro-batches; one window is one optimizer step."""
 
-    steps: int
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
 
     def window(self, step: int) -> Sequence[Any]:
         """The micro-batches of a step; the same step gives the same batches."""
@@ -116,9 +118,17 @@ class PaddedBatch:
 class Rows(Protocol):
     """Encoded rows, ragged (see acclimate.data.encoding.Encoded)."""
 
-    ids: np.ndarray
-    type_ids: np.ndarray
-    offsets: np.ndarray
+    @property
+    def ids(self) -> np.ndarray:
+        """Token ids, flat."""
+
+    @property
+    def type_ids(self) -> np.ndarray:
+        """Type ids, flat."""
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """Where each row starts, (rows + 1,)."""
 
 
 def pad_rows(encoded: Rows, rows: np.ndarray, pad_id: int) -> tuple[Tensor, Tensor, Tensor]:

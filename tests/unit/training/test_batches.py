@@ -19,7 +19,7 @@ def ragged(lengths: list[int]) -> SimpleNamespace:
 
 def ragged_batches(lengths: list[int], **changes: object) -> RaggedBatches:
     settings = {"rows_per_batch": 4, "accumulation": 1, "epochs": 2.0, "seed": 0, "pad_id": 0, **changes}
-    return RaggedBatches(ragged(lengths), lambda rows, width: (torch.tensor(rows), len(rows)), **settings)  # type: ignore[arg-type]
+    return RaggedBatches(ragged(lengths), lambda rows, _: (torch.tensor(rows), len(rows)), **settings)  # type: ignore[arg-type]
 
 
 def test_every_row_comes_once_an_epoch() -> None:
@@ -49,7 +49,7 @@ def test_padding_changes_no_token() -> None:
 def test_any_step_can_be_asked_for_at_once() -> None:
     ids = np.arange(64, dtype=np.uint16).reshape(16, 4)
     batches = PackedBatches(
-        ids, np.ones_like(ids), lambda i, s, g: (i, torch.rand(1, generator=g)), rows_per_batch=4, accumulation=1, steps=9, seed=2
+        ids, np.ones_like(ids), lambda i, _, g: (i, torch.rand(1, generator=g)), rows_per_batch=4, accumulation=1, steps=9, seed=2
     )
     forwards = [batches.window(step)[0] for step in range(9)]
     for step in (8, 3, 0):

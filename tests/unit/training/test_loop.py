@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class PointBatches:
         generator = step_generator(3, step)
         inputs, targets = torch.randn(12, 4, generator=generator), torch.randn(12, 1, generator=generator)
         bounds = [0, 12] if self.parts == 1 else [0, 1, 4, 12]
-        return [Points(inputs[a:b], targets[a:b], b - a) for a, b in zip(bounds, bounds[1:], strict=False)]
+        return [Points(inputs[a:b], targets[a:b], b - a) for a, b in pairwise(bounds)]
 
 
 def summed_error(model: nn.Module, batch: Any) -> Tensor:
