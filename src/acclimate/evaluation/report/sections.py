@@ -44,12 +44,16 @@ def _result_row(facts: Facts, task: str) -> list[str]:
 
 def _result_notes(facts: Facts) -> str:
     compared = facts.comparisons.get("tasks", {})
-    lines = [f"<b>{escape(task)}</b>: {escape(compared[task]['verdict'])}." for task in facts.tasks if task in compared]
+    lines = [f"<b>{escape(task)}</b>: {escape(_verdict(compared[task]))}." for task in facts.tasks if task in compared]
     if method := facts.comparisons.get("method"):
         lines.append("Test rows; mean \u00b1 standard deviation over seeds.")
         lines.append(f"{escape(method[0].upper() + method[1:])}; {count(facts.comparisons['samples'])} resamples.")
     lines += [f"Baseline of {escape(task)}: {escape(card['method'])}." for task, card in facts.baselines.items() if task in facts.metrics]
     return "<br>".join(lines)
+
+
+def _verdict(compared: Json) -> str:
+    return str(compared["verdict"]).replace(compared["metric"], metric_name(compared["metric"]))
 
 
 def _difference_figure(facts: Facts) -> str:

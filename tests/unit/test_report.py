@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from acclimate.config import RunsConfig
+from acclimate.errors import DataError
+from acclimate.evaluation.report import summary
+from acclimate.evaluation.report.charts import ticks
+from tests.unit import report_artifacts
+
+EVERY_SECTION = ["results", "pretraining", "finetuning", "probe", "confusion", "calibration", "deployment", "data", "checks", "pipeline"]
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("artifacts")
+    report_artifacts.write_all(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def written(artifacts: Path) -> Path:
+    return report_artifacts.write_report(artifacts)
+
+
+@pytest.fixture
+def copy(artifacts: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(artifacts, tmp_path / "copy"))
+
+
+def _page(directory: Path) -> str:
+    return (directory / "report.html").read_text(encoding="utf-8")
+
+
+def _sections(page: str) -> list[str]:
+    return re.findall(r'<section id="(\w+)"', page)
+
+
+class _Balance(HTMLParser):
+    """Fails on a tag that closes another than the last one opened."""
+
+    VOID = frozenset({"meta", "br", "path", "circle", "rect"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert tag in self.VOID or self.open.pop() == tag, tag
+
+
+def test_the_page_has_every_section_and_is_well_formed(written):
+    page = _page(written)
+    assert _sections(page) == EVERY_SECTION
+    parser = _Balance()
+    parser.feed(page)
+    assert parser.open == []
+
+
+def test_the_page_asks_nothing_of_the_network(written):
+    assert not re.search(r"""https?://|<script|<link|<img|@import|url\(""", _page(written))
+
+
+def test_the_numbers_of_the_artifacts_stand_in_page_and_summary(artifacts, written):
+    page, text = _page(written), (written / "summary.txt").read_text(encoding="utf-8")
+    metrics = json.loads((artifacts / "evaluate/metrics.json").read_text())
+    for task, metric in (("section", "macro_f1"), ("entities", "entity_f1")):
+        found = metrics[task]
+        values = [found["baseline"]["test"][metric], found["base"][metric]["mean"], found["adapted"][metric]["mean"]]
+        for number in (*(f"{value:.3f}" for value in values), f"{found['difference'][metric]['mean']:+.3f}"):
+            assert number in page
+            assert number in text
+    for number in ("0.408", "6.38", "5.40", "6.91", "6.80", "9.3"):  # probe, domain and general loss, latency
+        assert number in page
+        assert number in text
+    for number in ("0.6987", "90.9", "17 of 900", "39,277", "18.3", "2,113", report_artifacts.COMMIT[:10]):
+        assert number in page
+
+
+def test_the_summary_fits_a_terminal(written):
+    lines = (written / "summary.txt").read_text(encoding="utf-8").splitlines()
+    assert 8 <= len(lines) <= 18
+    assert max(map(len, lines)) <= summary.COLUMNS
+    assert all(line.isascii() for line in lines)
+
+
+def test_data_docs_are_linked_relative_to_the_page(written):
+    (link,) = re.findall(r'href="([^#"]+)"', _page(written))
+    assert link.endswith("reports/data_docs/index.html")
+    assert not link.startswith("/")
+
+
+def test_equal_artifacts_give_equal_bytes(artifacts, written):
+    before = _page(written)
+    assert _page(report_artifacts.write_report(artifacts)) == before
+
+
+@pytest.mark.parametrize(
+    ("missing", "section"),
+    [
+        ("pretrain", "pretraining"),
+        ("probe", "probe"),
+        ("export", "deployment"),
+        ("validate", "checks"),
+        ("records", "pipeline"),
+        ("finetune", "finetuning"),
+        ("evaluate", "results"),
+    ],
+)
+def test_a_part_that_was_not_made_is_left_out(copy, missing, section):
+    shutil.rmtree(copy / missing)
+    shown = _sections(_page(report_artifacts.write_report(copy)))
+    assert section not in shown
+    assert set(EVERY_SECTION) - set(shown) <= {section, "confusion", "calibration"}
+
+
+def test_without_general_text_the_page_says_that_forgetting_was_not_measured(copy):
+    for name in ("metrics.json", "retention.json"):
+        path = copy / "pretrain" / name
+        found = json.loads(path.read_text())
+        found.pop("general_loss", None)
+        for candidate in found.get("candidates", []):
+            del candidate["general_loss"]
+        path.write_text(json.dumps(found))
+    history = copy / "pretrain/history.csv"
+    history.write_text(history.read_text().replace("general_loss", "unused"))
+    out = report_artifacts.write_report(copy)
+    assert "forgetting was not measured" in _page(out)
+    assert "general" not in next(line for line in (out / "summary.txt").read_text().splitlines() if line.startswith("pretrain"))
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        RunsConfig(tasks=["entities"], seeds=[0]),
+        RunsConfig(tasks=["section"], encoders=["base"], seeds=[0]),
+        RunsConfig(tasks=["section"], encoders=["adapted"], seeds=[0, 1]),
+    ],
+    ids=["tagging only", "base only", "adapted only"],
+)
+def test_smaller_pipelines_are_reported_as_well(tmp_path, runs):
+    report_artifacts.write_all(tmp_path, runs)
+    out = report_artifacts.write_report(tmp_path, runs)
+    shown = _sections(_page(out))
+    assert ("confusion" in shown) == ("section" in runs.all_tasks)
+    compared = json.loads((tmp_path / "evaluate/comparisons.json").read_text())["tasks"][runs.all_tasks[0]]
+    if len(runs.encoders) == 1:
+        assert compared["verdict"] == f"only {runs.encoders[0]} was fine-tuned (runs.encoders): nothing to compare"
+        assert "not compared" in _page(out)
+    else:
+        assert "one seed: seeds were not resampled" in compared["verdict"]
+
+
+def test_a_run_that_params_names_and_nobody_fine_tuned_is_named(copy):
+    shutil.rmtree(copy / "finetune/section/adapted-1")
+    with pytest.raises(DataError, match=r"section/adapted-1/predictions\.parquet: no such file; params\.yaml \(runs\) names this run"):
+        report_artifacts.judge(copy, report_artifacts.RUNS)
+
+
+def test_a_leftover_run_that_params_does_not_name_changes_nothing(artifacts, copy):
+    shutil.copytree(copy / "finetune/section/base-0", copy / "finetune/section/base-9")
+    report_artifacts.judge(copy, report_artifacts.RUNS)
+    for name in ("metrics.json", "comparisons.json", "scores.csv", "confusion_section.csv"):
+        assert (copy / "evaluate" / name).read_bytes() == (artifacts / "evaluate" / name).read_bytes()
+
+
+def test_the_judgement_adjusts_p_over_tasks_and_names_the_scope(artifacts):
+    found = json.loads((artifacts / "evaluate/comparisons.json").read_text())["tasks"]
+    assert found["section"]["seeds_resampled"]
+    assert not found["entities"]["seeds_resampled"]
+    assert found["section"]["p_holm"] >= found["section"]["difference"]["macro_f1"]["p"]
+    assert "3 seeds" in found["section"]["verdict"]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (4.9132, 4.9133), (-3e4, 1.2e5), (0.31, 0.31)])
+def test_ticks_are_few_round_and_inside(low, high):
+    found = ticks(low, high)
+    assert len(found) <= 6
+    assert all(low - 1e-6 <= tick <= high + 1e-6 for tick in found)
