@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from acclimate import artifacts
-from acclimate.config import EvaluateConfig, RunsConfig, Section, TaskConfig
+from acclimate.config import EvaluateConfig, RunsConfig, Section
 from acclimate.data.labelled import read_schema
 from acclimate.evaluation import judgement
 from acclimate.evaluation.baselines import fit_baseline
@@ -26,7 +26,6 @@ class Params(Section):
     seed: int
     evaluate: EvaluateConfig
     runs: RunsConfig
-    tasks: dict[str, TaskConfig]
 
 
 def run(params: Params, *, finetune: Path, ingest_tables: Path, verdict: Path, out: Out, context: StageContext) -> None:

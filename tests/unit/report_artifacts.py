@@ -56,7 +56,7 @@ def write_all(root: Path, runs: RunsConfig = RUNS) -> None:
 def judge(root: Path, runs: RunsConfig) -> None:
     """Run the stage `evaluate`."""
     (root / "evaluate").mkdir(exist_ok=True)
-    params = evaluate.Params(seed=20, evaluate=EvaluateConfig(bootstrap_samples=500), runs=runs, tasks={})
+    params = evaluate.Params(seed=20, evaluate=EvaluateConfig(bootstrap_samples=500), runs=runs)
     evaluate.run(
         params,
         finetune=root / "finetune",
