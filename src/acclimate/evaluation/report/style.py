@@ -91,7 +91,7 @@ svg.heat text.strong { fill: var(--page); font-weight: 600; }
 }
 .bars li { display: grid; grid-column: 1 / -1; grid-template-columns: subgrid; align-items: center; line-height: 1.7; }
 .bars .value { text-align: right; color: var(--soft); }
-.bars .name { max-width: 190px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.bars .name { max-width: min(44vw, 260px); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .track { display: block; }
 .bar { display: block; height: 9px; min-width: 1px; border-radius: 2px; }
 .bar.base { background: var(--base); } .bar.adapted { background: var(--adapted); } .bar.baseline { background: var(--baseline); }
