@@ -23,16 +23,21 @@ def minilm_dir() -> Path:
 @pytest.fixture(scope="session")
 def tiny_encoder_dir(tmp_path_factory: pytest.TempPathFactory, minilm_dir: Path) -> Path:
     """A BERT of 2 layers and hidden size 32 with random weights and the real 30,522-word vocabulary."""
+    directory = tmp_path_factory.mktemp("tiny-encoder")
+    write_tiny_encoder(directory, minilm_dir)
+    return directory
+
+
+def write_tiny_encoder(directory: Path, tokenizer_from: Path) -> None:
+    """Write model.safetensors, config.json and tokenizer.json; the same weights each time."""
     import torch
     from safetensors.torch import save_file
     from transformers import BertConfig, BertModel
 
-    directory = tmp_path_factory.mktemp("tiny-encoder")
     config = BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=128)
     torch.manual_seed(0)
     model = BertModel(config, add_pooling_layer=False)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, directory / "model.safetensors", {"format": "pt"})
     settings = {**config.to_dict(), "architectures": ["BertModel"]}
     (directory / "config.json").write_text(json.dumps(settings), encoding="utf-8")
-    (directory / "tokenizer.json").write_bytes((minilm_dir / "tokenizer.json").read_bytes())
-    return directory
+    (directory / "tokenizer.json").write_bytes((tokenizer_from / "tokenizer.json").read_bytes())
