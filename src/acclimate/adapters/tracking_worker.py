@@ -155,7 +155,7 @@ class Delivery:
     def _create_parent(self, experiment_id: str) -> str:
         start = self.start
         name = f"pipeline-{_utc(start['time_ms'])}-{(start['git_commit'] or 'no-commit')[:7]}"
-        tags = {**_source_tags(start), "session": start["session"]}
+        tags = {**_source_tags(start), "mlflow.source.name": "dvc.yaml", "command": "dvc repro", "session": start["session"]}
         parent = self._client.create_run(experiment_id, start_time=start["time_ms"], run_name=name, tags=tags)
         artifacts.write_json(self._session_path(), {"parent_id": parent.info.run_id})
         if Path("params.yaml").exists():
@@ -275,8 +275,9 @@ def _utc(time_ms: int) -> str:
 def _source_tags(start: dict[str, Any]) -> dict[str, str]:
     tags = {
         "mlflow.user": start["user"],
-        "mlflow.source.name": start["command"],
+        "mlflow.source.name": start["source"],
         "mlflow.source.type": "LOCAL",
+        "command": start["command"],
         "git.dirty": str(start["git_dirty"]).lower(),
     }
     return {**tags, "mlflow.source.git.commit": start["git_commit"]} if start["git_commit"] else tags
