@@ -71,9 +71,9 @@ def pipeline(overrides: Overrides = Overrides(), targets: list[str] | None = Non
     """Run the stages of dvc.yaml that are not up to date.
 
     Args:
-        overrides: other values of params.yaml, for this run only. With any, the run has a checkout of its own.
-        targets: stages to bring up to date, with all that they wait for; empty means every stage.
-        force: run the stages even where nothing changed.
+        overrides: Other values of params.yaml, for this run only. With any, the run has a checkout of its own.
+        targets: Stages to bring up to date, with all that they wait for; empty means every stage.
+        force: Run the stages even where nothing changed.
     """
     logger = get_run_logger()
     with _workspace(overrides.by_path()) as workspace:

@@ -39,6 +39,7 @@ def loss_curve(encoder_dir: Path) -> list[float]:
     torch.manual_seed(0)
     model = MlmModel(load_encoder(encoder_dir), torch.from_numpy(counts))
     sink = MemorySink()
+    groups = parameter_groups(model.named_parameters(), learning_rate=1e-2, weight_decay=0.01)
     with tempfile.TemporaryDirectory() as directory:
         fit(
             model,
