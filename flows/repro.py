@@ -74,10 +74,11 @@ def reproduce(
     if running is not None:
         running.processes.add(process)
     try:
-        for line in _lines(process.stdout):
-            lines.append(line)
-            if not line.lstrip().startswith(_HINTS):
-                log(line)
+        with process.stdout:
+            for line in _lines(process.stdout):
+                lines.append(line)
+                if not line.lstrip().startswith(_HINTS):
+                    log(line)
         returncode = process.wait()
     finally:
         if process.poll() is None:

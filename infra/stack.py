@@ -201,6 +201,11 @@ def _wait_until_healthy(service: Service) -> None:
 
 def _stop(name: str, process: psutil.Process) -> None:
     print(f"stack: stopping {name}", flush=True)
+    # A worker leaves its flow runs alone when it is told to go. They come first: each lets its stage save and leave.
+    runs = [child for child in process.children(recursive=True) if "prefect.engine" in " ".join(child.cmdline())]
+    for run in runs:
+        run.terminate()
+    psutil.wait_procs(runs, timeout=STOP_TIMEOUT_S)
     family = [process, *process.children(recursive=True)]
     process.send_signal(signal.SIGTERM)
     _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)

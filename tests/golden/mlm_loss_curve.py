@@ -45,9 +45,7 @@ def loss_curve(encoder_dir: Path) -> list[float]:
             model,
             PackedBatches(packed.ids_RT, packed.segments_RT, make_batch, rows_per_batch=32, accumulation=1, steps=STEPS, seed=3),
             mlm.loss,  # type: ignore[arg-type]
-            optimizer=adamw(
-                parameter_groups(model.named_parameters(), learning_rate=1e-2, weight_decay=0.01), betas=(0.9, 0.98), epsilon=1e-6
-            ),
+            optimizer=adamw(groups, betas=(0.9, 0.98), epsilon=1e-6),
             precision=Precision("fp32", "cpu"),
             config=LoopConfig(clip_norm=1.0, schedule="linear", warmup_share=0.1, seed=3, log_every=1, checkpoint_every_s=1e9),
             sink=sink,
