@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
+from acclimate.artifacts import read_json
 from acclimate.errors import AcclimateError, DataError
 
 PARAMS = Path("params.yaml")
@@ -72,7 +74,7 @@ def lay_profile(params: Path, name: str) -> None:
 
 
 def summary(file: Path) -> None:
-    """Print the summary that the stage `report` wrote.
+    """Print the summary that the stage `report` wrote, and where to look further.
 
     Raises:
         DataError: there is none yet.
@@ -81,6 +83,20 @@ def summary(file: Path) -> None:
         print(file.read_text(encoding="utf-8"), end="")
     except FileNotFoundError:
         raise DataError(f"{file}: no such file; `make run` makes it") from None
+    print("\n".join(["", *_where_to_look(file.parents[1])]))
+
+
+def _where_to_look(artifacts_directory: Path) -> list[str]:
+    """The report, the Data Docs, the runs and each registered model; only what is there."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    pages = [("Report", artifacts_directory / "report" / "report.html"), ("Data Docs", artifacts_directory.parent / "reports/data_docs/index.html")]
+    lines = [f"{name:<10} {path}" for name, path in pages if path.is_file()]
+    lines.append(f"{'Runs':<10} .venv/bin/mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite") else f"{'Runs':<10} {uri}")
+    for registration in sorted(artifacts_directory.glob("register/*/registration.json")):
+        model = read_json(registration)
+        alias = "champion" if "champion" in model["aliases"] else "challenger"
+        lines.append(f"{'Model':<10} models:/{model['name']}@{alias} (version {model['version']})")
+    return lines
 
 
 if __name__ == "__main__":

@@ -92,7 +92,18 @@ def test_summary_before_any_run_says_what_to_do(project, capsys):
     assert "`make run` makes it" in capsys.readouterr().err
 
 
-def test_summary_prints_the_file(project, capsys):
-    (project / "summary.txt").write_text("twelve lines\n")
-    assert main(["summary", "summary.txt"]) == 0
-    assert capsys.readouterr().out == "twelve lines\n"
+def test_summary_prints_the_file_and_where_to_look(project, capsys):
+    directory = project / "artifacts"
+    for name, text in (
+        ("report/summary.txt", "twelve lines\n"),
+        ("report/report.html", "<html>"),
+        ("register/t/registration.json", '{"name": "m-t", "version": 3, "aliases": ["challenger"]}'),
+    ):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(text)
+    assert main(["summary", "artifacts/report/summary.txt"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("twelve lines\n")
+    assert "artifacts/report/report.html" in printed
+    assert "models:/m-t@challenger (version 3)" in printed
+    assert "data_docs" not in printed
