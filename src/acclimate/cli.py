@@ -89,7 +89,8 @@ def summary(file: Path) -> None:
 def _where_to_look(artifacts_directory: Path) -> list[str]:
     """The report, the Data Docs, the runs and each registered model; only what is there."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    pages = [("Report", artifacts_directory / "report" / "report.html"), ("Data Docs", artifacts_directory.parent / "reports/data_docs/index.html")]
+    docs = artifacts_directory.parent / "reports" / "data_docs"
+    pages = [("Report", artifacts_directory / "report" / "report.html"), ("Data Docs", docs / "index.html")]
     lines = [f"{name:<10} {path}" for name, path in pages if path.is_file()]
     lines.append(f"{'Runs':<10} .venv/bin/mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite") else f"{'Runs':<10} {uri}")
     for registration in sorted(artifacts_directory.glob("register/*/registration.json")):

@@ -62,7 +62,7 @@ def test_profile_keeps_comments_and_order_of_what_it_does_not_name(project):
     assert [(change.path, change.after) for change in changes] == [("finetune.lr", 2e-5)]
     after = (project / "params.yaml").read_text()
     changed = [pair for pair in zip(before.splitlines(), after.splitlines(), strict=True) if pair[0] != pair[1]]
-    assert changed == [("  lr: 1.0e-4", "  lr: 2.0e-5")]
+    assert [new for _, new in changed] == ["  lr: 2.0e-5"]
 
 
 def test_profile_replaces_a_list_whole(project):
