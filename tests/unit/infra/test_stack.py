@@ -1,0 +1,65 @@
+"""The stack's own rules; the services themselves are started by `make stack`."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from acclimate.artifacts import write_json
+from acclimate.config import read_yaml
+from acclimate.errors import EnvironmentUnfitError
+from infra import stack
+from infra.prefect_objects import ZOMBIE_AFTER
+from infra.stack import Ports, services
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(stack, "STACK_DIRECTORY", tmp_path)
+    return tmp_path
+
+
+def test_a_taken_port_is_told_with_the_variable_that_moves_it(state):
+    with socket.socket() as taken:
+        taken.bind((stack.HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        prefect = next(service for service in services(Ports(port, 5000)) if service.name == "prefect-server")
+        with pytest.raises(EnvironmentUnfitError, match=f"port {port} is taken .* PREFECT_PORT=<port>"):
+            stack._require_port(prefect)
+    stack._require_port(prefect)
+
+
+def test_a_process_number_that_another_program_got_is_not_ours(state):
+    import psutil
+
+    created = psutil.Process().create_time()
+    write_json(state / "ours.json", {"pid": os.getpid(), "created": created})
+    write_json(state / "others.json", {"pid": os.getpid(), "created": created - 100.0})
+    assert stack._process("ours") is not None
+    assert stack._process("others") is None
+    assert stack._process("never-started") is None
+
+
+def test_down_without_up_says_so(state, capsys):
+    stack.down()
+    assert capsys.readouterr().out == "stack: was not up\n"
+
+
+def test_a_dead_run_is_told_from_a_slow_one_by_three_heartbeats():
+    worker = next(service for service in services(Ports(4200, 5000)) if service.name == "worker-cpu")
+    assert ZOMBIE_AFTER.total_seconds() == 3 * int(worker.environment["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+
+
+def test_containers_offer_the_services_and_ports_of_the_stack():
+    composed = read_yaml(ROOT / "infra" / "compose.yaml")["services"]
+    for service in services(Ports(4200, 5000)):
+        assert service.name in composed
+        if service.port is not None:
+            assert any(f":{service.port}" in port for port in composed[service.name]["ports"]), service.name
+            assert all(port.startswith("127.0.0.1:") for port in composed[service.name]["ports"])
