@@ -69,11 +69,6 @@ class Browser:
         element.click()
         time.sleep(1)
 
-    def remember(self, values: dict[str, str]) -> None:
-        """Set what the page keeps in the browser."""
-        for name, value in values.items():
-            self.driver.execute_script("localStorage.setItem(arguments[0], arguments[1])", name, value)
-
     def save(self, name: str) -> None:
         """Write a PNG of what is seen."""
         path = self._directory / f"{name}.png"
@@ -137,25 +132,23 @@ def take_prefect(browser: Browser, prefect: str, run_id: str) -> None:
 def take_mlflow(browser: Browser, mlflow: str, experiment: str) -> None:
     """The runs, and the first registered model."""
     found = ask(f"{mlflow}/api/2.0/mlflow/experiments/get-by-name?experiment_name={experiment}")["experiment"]
-    browser.open(mlflow)
-    # The page opens a chat panel at the first visit, and folds the stages into their pipeline run.
-    browser.remember({"mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true", "mlflow.assistant.panelOpen_v1": "false"})
-    browser.remember({f"MLflowLocalStorage-1.1-ExperimentView-{found['experiment_id']}-expandRows": "true"})
     browser.open(f"{mlflow}/#/experiments/{found['experiment_id']}/runs", width=1600)
+    browser.click("//button[@data-component-id='mlflow.assistant.chat_panel.close']")  # opens itself at the first visit
     browser.click("//*[normalize-space(text())='Model training']")
+    browser.click("//button[contains(@data-component-id, 'runnamecellrenderer')]")  # the stages under their pipeline run
     time.sleep(SETTLE_S)
     browser.save("mlflow-runs")
     models = ask(f"{mlflow}/api/2.0/mlflow/registered-models/search").get("registered_models", [])
     for model in models[:1]:
-        browser.open(f"{mlflow}/#/models/{model['name']}", width=1600)
+        browser.open(f"{mlflow}/#/models/{model['name']}", width=1600, height=1150)
         browser.save("mlflow-model")
 
 
 def take_files(browser: Browser) -> None:
     """What the pipeline leaves as pages on disk."""
-    for name, path in {"data-docs": "reports/data_docs/index.html", "report": "artifacts/report/report.html"}.items():
+    for name, path, height in (("data-docs", "reports/data_docs/index.html", 600), ("report", "artifacts/report/report.html", 1600)):
         if (ROOT / path).exists():
-            browser.open((ROOT / path).as_uri(), height=1600)
+            browser.open((ROOT / path).as_uri(), height=height)
             browser.save(name)
         else:
             print(f"{path} is not there; {name}.png is left as it is")
