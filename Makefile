@@ -23,9 +23,11 @@ help: ## this list
 
 setup:
 	@infra/setup.sh run
+	@mkdir -p $(PREFECT_HOME)
 
 setup-dev:
 	@infra/setup.sh dev
+	@mkdir -p $(PREFECT_HOME)
 
 run: setup ## from raw text to a registered model; PROFILE=gpu for another set of values
 	@acclimate check $(if $(PROFILE),--profile $(PROFILE))
