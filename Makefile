@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run flow check test lint bench stack stack-down snapshot clean setup setup-dev
+.PHONY: help run flow check test lint stack stack-down snapshot clean setup setup-dev
 
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -52,9 +52,6 @@ lint: setup-dev ## ruff, mypy --strict, and the direction of imports
 	@ruff format --check .
 	@mypy
 	@lint-imports
-
-bench: setup-dev ## side-by-side measurements; each prints a table and writes JSON
-	@for file in benchmarks/[a-z]*.py; do OMP_NUM_THREADS=1 python -m "benchmarks.$$(basename "$$file" .py)"; done
 
 stack: setup ## Prefect, MLflow, work pools and a worker on this machine, until `make stack-down`
 	@python -m infra.stack up
