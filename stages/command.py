@@ -97,7 +97,8 @@ def execute(run: Callable[..., None], params_class: type[Section], argv: list[st
         tracker.log_final(context.final_metrics)
         for path in context.artifacts:
             tracker.log_artifact(_published(path, dict(zip(temporaries, outs.values(), strict=True))))
-        tracker.set_outputs({str(path): artifacts.dvc_md5(path) for path in outs.values()})
+        outs_md5 = {str(path): artifacts.dvc_md5(path) for path in outs.values()}
+        tracker.set_outputs(outs_md5)
         run_id = tracker.run_id()
     artifacts.remove(context.checkpoint_directory)
     record = {
@@ -108,7 +109,7 @@ def execute(run: Callable[..., None], params_class: type[Section], argv: list[st
         "wall_s": round(time.monotonic() - started, 2),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "git_commit": tracker.git_commit,
-        "outs_md5": {str(path): artifacts.dvc_md5(path) for path in outs.values()},
+        "outs_md5": outs_md5,
         **context.record,
     }
     artifacts.write_json(record_path, record)

@@ -64,6 +64,9 @@ def run(params: Params, *, finetune: Path, ingest_tables: Path, verdict: Path, o
         if each.calibration:
             rows = [{"encoder": encoder, **_rename(asdict(bin_))} for encoder, bins in each.calibration.items() for bin_ in bins]
             _write_csv(out / f"calibration_{task}.csv", list(rows[0]), rows)
+    confusions = [each.confusion for each in judged.values() if each.confusion is not None]
+    _write_csv(out / "confusion.csv", ["actual", "predicted"], confusions[0] if confusions else [])
+    artifacts.write_json(out / "headline.json", {task: {each.metric: _headline(each)} for task, each in judged.items()})
     context.final_metrics.update(_flat(judged))
     context.artifacts += [out / name for name in ("metrics.json", "comparisons.json", "baselines.json", "scores.csv")]
 
@@ -77,6 +80,16 @@ def _write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> No
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _headline(judged: TaskJudgement) -> dict[str, float]:
+    """The deciding metric on test, few enough numbers for a line of `dvc metrics show`."""
+    found = {"baseline": judged.baseline.scores["test"][judged.metric]}
+    found |= {encoder: judged.summary(encoder)[judged.metric]["mean"] for encoder in judged.encoders}
+    if judged.difference:
+        difference = judged.difference.by_metric[judged.metric]
+        found |= {"difference": difference.mean, "p": difference.p}
+    return found
 
 
 def _flat(judged: dict[str, TaskJudgement]) -> dict[str, float]:

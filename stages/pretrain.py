@@ -19,11 +19,10 @@ from torch import Tensor
 
 from acclimate import artifacts, plugins
 from acclimate.config import PretrainConfig, Section, TaskConfig
-from acclimate.data.encoding import load_tokenizer
+from acclimate.data.encoding import read_vocabulary
 from acclimate.data.labelled import read_schema, read_split
 from acclimate.models.backbone import load_encoder, save_encoder
 from acclimate.models.mlm_head import MlmModel
-from acclimate.objectives.mlm import Vocabulary
 from acclimate.runtime import require_disk, seed_everything, set_threads
 from acclimate.sinks import MemorySink, TeeSink
 from acclimate.training.batches import PackedBatches
@@ -102,22 +101,10 @@ def _prepare(params: Params, tokens: Path, encoder: Path, precision: Precision) 
     options = plugins.configure(
         "objectives", config.objective, config.objectives.get(config.objective, {}), where=f"pretrain.objectives.{config.objective}"
     )
-    make_batch = partial(objective.make_batch, config=options, vocabulary=_vocabulary(encoder))
+    make_batch = partial(objective.make_batch, config=options, vocabulary=read_vocabulary(encoder))
     corpus, heldout, general = (read_packed(tokens, split) for split in ("corpus", "heldout", "general"))
     rows = config.heldout_rows
     return Pretraining(config, params.seed, precision, make_batch, objective.loss, corpus, heldout.head(rows), general.head(rows))
-
-
-def _vocabulary(encoder: Path) -> Vocabulary:
-    tokenizer = load_tokenizer(encoder)
-    added = tokenizer.get_added_tokens_decoder()
-    special = {token.content: number for number, token in added.items() if token.special}
-    mask_id = special.get("[MASK]", special.get("<mask>"))
-    if mask_id is None:
-        from acclimate.errors import ModelError
-
-        raise ModelError(f"{encoder}: the tokenizer has no mask token; masked-language modelling needs one")
-    return Vocabulary(tokenizer.get_vocab_size(), mask_id, tuple(sorted(special.values())))
 
 
 def _state(model: MlmModel) -> dict[str, Tensor]:
@@ -251,6 +238,8 @@ def _write(
     artifacts.write_json(out / "metrics.json", metrics)
     artifacts.write_json(out / "retention.json", retention)
     history.write_csv(out / "history.csv")
+    history.write_series(out / "train_loss.csv", {"train/loss": "loss"})
+    history.write_series(out / "heldout_loss.csv", {"heldout_loss": "domain", "general_loss": "general"})
     artifacts.write_json(
         adapted / "card.json",
         {

@@ -97,6 +97,7 @@ def _write(out: Path, rows: list[dict[str, Any]], metrics: dict[str, Any], conte
         writer = csv.DictWriter(file, ["task", "encoder", "layer", "metric", "value"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    _write_by_layer(out / "by_layer.csv", rows, metrics)
     artifacts.write_json(out / "metrics.json", metrics)
     for task, found in metrics.items():
         for name in ("base", "adapted"):
@@ -104,6 +105,16 @@ def _write(out: Path, rows: list[dict[str, Any]], metrics: dict[str, Any], conte
                 f"{task}/{name}/{which}/{found['metric']}": found[name][which][found["metric"]] for which in ("best", "last")
             }
     context.artifacts += [out / "layers.csv", out / "metrics.json"]
+
+
+def _write_by_layer(path: Path, rows: list[dict[str, Any]], metrics: dict[str, Any]) -> None:
+    """The first task's metric, a column for each encoder, as DVC's plots want it."""
+    task, found = next(iter(metrics.items()))
+    values = {(row["layer"], row["encoder"]): row["value"] for row in rows if row["task"] == task and row["metric"] == found["metric"]}
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["layer", "base", "adapted"])
+        writer.writerows([layer, values[layer, "base"], values[layer, "adapted"]] for layer in sorted({layer for layer, _ in values}))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from acclimate.data.encoding import load_tokenizer
+from acclimate.data.encoding import Vocabulary, load_tokenizer
 from acclimate.data.packing import pack, tokenize_stream
 from acclimate.models.backbone import load_encoder
 from acclimate.models.mlm_head import MlmModel
@@ -33,7 +33,7 @@ def loss_curve(encoder_dir: Path) -> list[float]:
     texts = pq.read_table(TEXT)["text"].to_pylist()
     stream = tokenize_stream(load_tokenizer(encoder_dir), texts, min_document_tokens=4)
     packed = pack(stream, tokens_per_row=64, vocabulary_size=30522)
-    vocabulary = mlm.Vocabulary(30522, 103, (0, 100, 101, 102, 103))
+    vocabulary = Vocabulary(30522, 103, (0, 100, 101, 102, 103))
     make_batch = partial(mlm.make_batch, config=mlm.Config(rate=0.3), vocabulary=vocabulary)
     counts = np.bincount(packed.ids_RT.ravel(), minlength=30522)
     torch.manual_seed(0)

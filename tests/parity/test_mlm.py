@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from acclimate.data.encoding import Vocabulary
 from acclimate.models.backbone import load_encoder
 from acclimate.models.mlm_head import MlmModel
 from acclimate.models.packed import encode_packed
-from acclimate.objectives.mlm import Config, Vocabulary, loss, make_batch
+from acclimate.objectives.mlm import Config, loss, make_batch
 from acclimate.training.batches import step_generator
 
 VOCABULARY = Vocabulary(size=30522, mask_id=103, special_ids=(0, 100, 101, 102, 103))

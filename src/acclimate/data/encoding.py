@@ -40,6 +40,16 @@ class Encoded:
         return np.diff(self.offsets)
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """What an objective must know of the tokenizer."""
+
+    size: int
+    mask_id: int | None
+    """[MASK] or <mask>; None where the tokenizer has neither."""
+    special_ids: tuple[int, ...]
+
+
 def load_tokenizer(directory: Path) -> Tokenizer:
     """The fast tokenizer of an encoder, truncation and padding switched off.
 
@@ -54,6 +64,13 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def read_vocabulary(directory: Path) -> Vocabulary:
+    """Size and special tokens of an encoder's tokenizer."""
+    tokenizer = load_tokenizer(directory)
+    special = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    return Vocabulary(tokenizer.get_vocab_size(), special.get("[MASK]", special.get("<mask>")), tuple(sorted(special.values())))
 
 
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None = None, *, max_tokens: int) -> Encoded:

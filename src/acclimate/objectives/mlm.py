@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from acclimate.config import Section
+from acclimate.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from acclimate.data.encoding import Vocabulary
     from acclimate.models.mlm_head import MlmModel
 
 
@@ -25,15 +27,6 @@ class Config(Section):
     rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
     mask_share: Annotated[float, Field(ge=0, le=1)] = 0.8
     random_share: Annotated[float, Field(ge=0, le=1)] = 0.1
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What masking must know of the tokenizer."""
-
-    size: int
-    mask_id: int
-    special_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -70,8 +63,14 @@ def make_batch(ids_BT: Tensor, segments_BT: Tensor, generator: torch.Generator, 
         ids_BT: int64 token ids.
         segments_BT: document numbers, passed on.
         generator: same state, same masks.
+
+    Raises:
+        ModelError: the tokenizer has no mask token.
     """
     import torch
+
+    if vocabulary.mask_id is None:
+        raise ModelError("the tokenizer has no mask token ([MASK] or <mask>); masked-language modelling needs one")
 
     special_BT = torch.isin(ids_BT, torch.tensor(vocabulary.special_ids))
     chosen_BT = (torch.rand(ids_BT.shape, generator=generator) < config.rate) & ~special_BT

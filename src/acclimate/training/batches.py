@@ -6,7 +6,8 @@ Shape suffixes: B rows, T tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,9 +49,12 @@ def step_generator(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
 
 
+@lru_cache(maxsize=4)
 def epoch_order(num_rows: int, *, seed: int, epoch: int) -> np.ndarray:
-    """A permutation of the rows, (rows,) int64."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed % 2**32, epoch]))).permutation(num_rows)
+    """A permutation of the rows, (rows,) int64, read-only; kept, since every step of an epoch asks for the same one."""
+    order = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed % 2**32, epoch]))).permutation(num_rows)
+    order.flags.writeable = False
+    return order
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,7 @@ class RaggedBatches:
     epochs: float
     seed: int
     pad_id: int
+    _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict, repr=False)
 
     @property
     def num_rows(self) -> int:
@@ -183,6 +188,13 @@ class RaggedBatches:
         return make_padded_batch(self.encoded, self._epoch_batches(epoch)[position], self.collate_targets, self.pad_id)
 
     def _epoch_batches(self, epoch: int) -> list[np.ndarray]:
+        """The rows of each batch of an epoch, kept until another epoch is asked for."""
+        if epoch not in self._epochs:
+            self._epochs.clear()
+            self._epochs[epoch] = self._draw_epoch(epoch)
+        return self._epochs[epoch]
+
+    def _draw_epoch(self, epoch: int) -> list[np.ndarray]:
         lengths = np.diff(self.encoded.offsets)
         order = epoch_order(self.num_rows, seed=self.seed, epoch=epoch)
         pool_rows = _POOL_BATCHES * self.rows_per_batch
