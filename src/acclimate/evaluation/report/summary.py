@@ -52,7 +52,7 @@ def _pretraining(facts: Facts) -> list[str]:
     places = {"heldout_loss": "domain", "general_loss": "general"}
     losses = [f"{place} {found[name]['base']:.2f} -> {found[name]['adapted']:.2f}" for name, place in places.items() if name in found]
     return _entry(
-        "pretrain", f"{large(found['tokens'])} tokens; held-out loss {', '.join(losses)}; {found['share']:g} of the new weights kept"
+        "pretrain", f"{large(found['tokens'])} tokens; held-out loss {', '.join(losses)}; {percent(found['share'])} of the new weights kept"
     )
 
 
@@ -70,7 +70,9 @@ def _task(facts: Facts, task: str) -> list[str]:
         decision = compared.get("decision", "")
         said = {"helps": "adaptation helps", "hurts": "adaptation hurts"}.get(decision, decision)
         interval = f"{percent(facts.confidence)} interval {difference['low']:+.3f} to {difference['high']:+.3f}"
-        lines += _entry("", f"{said}: {difference['mean']:+.3f}, {interval}, p {p_value(compared.get('p_holm', difference['p']))}")
+        p = f"p {p_value(compared.get('p_holm', difference['p']))}"
+        after_holm = " after Holm" if "p_holm" in compared and len(facts.comparisons["tasks"]) > 1 else ""
+        lines += _entry("", f"{said}: {difference['mean']:+.3f}, {interval}, {p}{after_holm}")
     return lines
 
 
