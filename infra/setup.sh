@@ -7,11 +7,12 @@
 #   INSTALLER=uv|pip       default: uv where pip can fetch it
 #   MIN_FREE_GB=6          disk that must be free before anything is installed
 #
-# The stamp is written last: a set-up that was stopped is seen as unfinished and goes on at the next call.
+# The stamp is written last, and a mark stands while packages are copied: a set-up that was stopped begins anew at the next call,
+# since installers take a package whose files are half there for an installed one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly VENV=.venv STAMP=.venv/acclimate.stamp LOG=.venv/setup.log
+readonly VENV=.venv STAMP=.venv/acclimate.stamp LOG=.venv/setup.log UNFINISHED=.venv/acclimate.unfinished
 readonly EXTRA=${1:-run}
 PYTHON_VERSIONS="3.11 3.12 3.13 3.14" # as far as pyproject.toml's requires-python
 
@@ -163,13 +164,18 @@ main() {
   if [ "$EXTRA" = dev ] || { [ -f $STAMP ] && grep -q ' dev$' $STAMP; }; then extras+=",dev"; fi
   other=onnxruntime-gpu
   [ "$accelerator" = cpu ] || other=onnxruntime
-  trap 'say "stopped; the next call goes on" >&2; exit 130' INT TERM
+  trap 'say "stopped; the next call starts over" >&2; exit 130' INT TERM
   [ -f $STAMP ] || [ -x $VENV/bin/dvc ] || check_disk
   rm -f $STAMP
+  if [ -f $UNFINISHED ]; then
+    say "the set-up before this one was stopped; starting over"
+    rm -rf $VENV
+  fi
   make_venv
+  : >$UNFINISHED
   : >"$LOG"
   install "$extras" "$other"
-  rm -f "$LOG"
+  rm -f "$LOG" $UNFINISHED
   case $extras in *,dev) echo "$stamp dev" >$STAMP ;; *) echo "$stamp run" >$STAMP ;; esac
   say "done; $VENV is ready ($accelerator)"
 }
