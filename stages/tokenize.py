@@ -1,4 +1,4 @@
-"""Turn corpus, held-out and general text into packed rows of token ids."""
+"""Turn corpus, held-out and general text into flat token ids, which are read as packed rows."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from acclimate import artifacts
 from acclimate.config import Section, TokenizeConfig
 from acclimate.data.encoding import load_tokenizer
-from acclimate.data.packing import pack, tokenize_stream
+from acclimate.data.packing import INDEX
+from acclimate.data.token_shards import SplitTokens, text_bytes, tokenize_splits, unknown_id
 from acclimate.errors import DataError
 from acclimate.runtime import require_disk
 from stages.command import Out, StageContext, main
+
+SPLITS = ("corpus", "heldout", "general")
 
 
 class Params(Section):
@@ -25,39 +27,46 @@ class Params(Section):
 
 
 def run(params: Params, *, ingest: Path, encoder: Path, verdict: Path, out: Out, context: StageContext) -> None:
-    """Write ids, document numbers and word starts of each split, and the corpus's unigram counts."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # nothing forks here, and a batch splits well over the cores
-    tokenizer = load_tokenizer(encoder)
-    vocabulary_size = tokenizer.get_vocab_size()
-    unknown = tokenizer.token_to_id("[UNK]")
-    specials = tokenizer.num_special_tokens_to_add(is_pair=False)
-    metrics: dict[str, Any] = {}
-    require_disk(out.parent, 4 * (ingest / "corpus.parquet").stat().st_size)
-    for split in ("corpus", "heldout", "general"):
-        texts = pq.read_table(ingest / f"{split}.parquet", columns=["text"])["text"].to_pylist()
-        stream = tokenize_stream(tokenizer, texts, min_document_tokens=params.tokenize.min_document_tokens)
-        packed = pack(stream, tokens_per_row=params.tokenize.tokens_per_row, vocabulary_size=vocabulary_size)
-        if not len(packed.ids_RT) and split != "general":
-            raise DataError(
-                f"{split}: {len(stream.ids)} tokens do not fill one row of tokenize.tokens_per_row = {params.tokenize.tokens_per_row}"
-            )
-        np.save(out / f"{split}.ids.npy", packed.ids_RT)
-        np.save(out / f"{split}.segments.npy", packed.segments_RT)
-        np.save(out / f"{split}.word_starts.npy", packed.word_starts_RT)
-        metrics[split] = {
-            "documents": stream.num_documents,
-            "documents_too_short": stream.num_too_short,
-            "tokens": len(stream.ids),
-            "tokens_dropped": packed.dropped_tokens,
-            "rows": len(packed.ids_RT),
-            "efficiency": packed.ids_RT.size / max(1, len(stream.ids)),
-            "unknown_share": float(np.mean(stream.ids == unknown)) if unknown is not None and len(stream.ids) else 0.0,
-            "tokens_per_word": (len(stream.ids) - specials * stream.num_documents) / max(1, stream.num_words),
-        }
-        if split == "corpus":
-            np.save(out / "unigram.npy", np.bincount(stream.ids, minlength=vocabulary_size).astype(np.int64))
+    """Write ids, document offsets and word starts of each split, and the corpus's unigram counts."""
+    parquets = {split: ingest / f"{split}.parquet" for split in SPLITS}
+    require_disk(out.parent, 2 * sum(text_bytes(path) for path in parquets.values()))  # the ids, and the shards they come from
+    workers = int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
+    done = tokenize_splits(
+        parquets,
+        out,
+        encoder=encoder,
+        backend=getattr(params.tokenize, "backend", "auto"),
+        min_document_tokens=params.tokenize.min_document_tokens,
+        scratch=context.checkpoint_directory,
+        workers=workers,
+    )
+    tokens_per_row = params.tokenize.tokens_per_row
+    metrics = {split: _metrics(tokens, encoder, tokens_per_row) for split, tokens in done.splits.items()}
+    for split, values in metrics.items():
+        if not values["rows"] and split != "general":
+            raise DataError(f"{split}: {values['tokens']} tokens do not fill one row of tokenize.tokens_per_row = {tokens_per_row}")
+    np.save(out / "unigram.npy", done.splits["corpus"].unigram)
+    artifacts.write_json(out / INDEX, {"tokens_per_row": tokens_per_row})
     artifacts.write_json(out / "metrics.json", metrics)
+    context.record.update(backend=done.backend, fell_back=done.fell_back, workers=workers, shards=done.shards, shards_kept=done.shards_kept)
     context.final_metrics.update({f"{split}/{name}": float(value) for split, values in metrics.items() for name, value in values.items()})
+
+
+def _metrics(tokens: SplitTokens, encoder: Path, tokens_per_row: int) -> dict[str, Any]:
+    tokenizer = load_tokenizer(encoder)
+    unknown = unknown_id(tokenizer)
+    specials = tokenizer.num_special_tokens_to_add(is_pair=False)
+    rows, dropped = divmod(tokens.tokens, tokens_per_row)
+    return {
+        "documents": tokens.documents,
+        "documents_too_short": tokens.documents_too_short,
+        "tokens": tokens.tokens,
+        "tokens_dropped": dropped,
+        "rows": rows,
+        "efficiency": rows * tokens_per_row / max(1, tokens.tokens),
+        "unknown_share": float(tokens.unigram[unknown]) / tokens.tokens if unknown is not None and tokens.tokens else 0.0,
+        "tokens_per_word": (tokens.tokens - specials * tokens.documents) / max(1, tokens.words),
+    }
 
 
 if __name__ == "__main__":

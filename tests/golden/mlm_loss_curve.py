@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import torch
 
 from acclimate.data.encoding import Vocabulary, load_tokenizer
-from acclimate.data.packing import pack, tokenize_stream
+from acclimate.data.fast_tokenizer import make_encoder
+from acclimate.data.packing import pack
 from acclimate.models.backbone import load_encoder
 from acclimate.models.mlm_head import MlmModel
 from acclimate.objectives import mlm
@@ -31,11 +32,11 @@ STEPS = 30
 def loss_curve(encoder_dir: Path) -> list[float]:
     """Losses of 30 fp32 steps of 32 x 64 tokens."""
     texts = pq.read_table(TEXT)["text"].to_pylist()
-    stream = tokenize_stream(load_tokenizer(encoder_dir), texts, min_document_tokens=4)
-    packed = pack(stream, tokens_per_row=64, vocabulary_size=30522)
+    batch = make_encoder(load_tokenizer(encoder_dir), "reference").encode(texts)
+    packed = pack(batch.ids, batch.offsets[:-1], tokens_per_row=64)
     vocabulary = Vocabulary(30522, 103, (0, 100, 101, 102, 103))
     make_batch = partial(mlm.make_batch, config=mlm.Config(rate=0.3), vocabulary=vocabulary)
-    counts = np.bincount(packed.ids_RT.ravel(), minlength=30522)
+    counts = np.bincount(packed.ids.ravel(), minlength=30522)
     torch.manual_seed(0)
     model = MlmModel(load_encoder(encoder_dir), torch.from_numpy(counts))
     sink = MemorySink()
@@ -43,7 +44,7 @@ def loss_curve(encoder_dir: Path) -> list[float]:
     with tempfile.TemporaryDirectory() as directory:
         fit(
             model,
-            PackedBatches(packed.ids_RT, packed.segments_RT, make_batch, rows_per_batch=32, accumulation=1, steps=STEPS, seed=3),
+            PackedBatches(packed.ids, packed.segments, make_batch, rows_per_batch=32, accumulation=1, steps=STEPS, seed=3),
             mlm.loss,  # type: ignore[arg-type]
             optimizer=adamw(groups, betas=(0.9, 0.98), epsilon=1e-6),
             precision=Precision("fp32", "cpu"),

@@ -16,6 +16,7 @@ import pytest
 
 from acclimate.artifacts import dvc_md5, read_json
 from acclimate.config import Config, TaskConfig, read_yaml
+from acclimate.data.packing import read_packed
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.tables import build_table
 from acclimate.errors import DataError
@@ -213,10 +214,10 @@ def test_a_corpus_without_general_text_is_tokenized(ingested: Path, tiny_encoder
     )
     metrics = read_json(tmp_path / "metrics.json")
     for name in ("corpus", "heldout", "general"):
-        ids_RT = np.load(tmp_path / f"{name}.ids.npy")
-        assert ids_RT.shape == (metrics[name]["rows"], 128)
-        assert ids_RT.shape == np.load(tmp_path / f"{name}.segments.npy").shape == np.load(tmp_path / f"{name}.word_starts.npy").shape
-        assert metrics[name]["tokens"] == ids_RT.size + metrics[name]["tokens_dropped"]
+        packed = read_packed(tmp_path, name)
+        assert packed.word_starts is not None
+        assert packed.ids.shape == packed.segments[:].shape == packed.word_starts[:].shape == (metrics[name]["rows"], 128)
+        assert metrics[name]["tokens"] == packed.ids.size + metrics[name]["tokens_dropped"]
     assert metrics["general"]["tokens"] == 0 < metrics["corpus"]["rows"]
     assert np.load(tmp_path / "unigram.npy").sum() == metrics["corpus"]["tokens"]
 

@@ -53,6 +53,26 @@ def test_the_same_state_gives_the_same_masks() -> None:
     assert torch.equal(first.ids_BT, second.ids_BT)
 
 
+@pytest.mark.parametrize(
+    "config", [Config(rate=0.15), Config(rate=0.4, mask_share=0.5, random_share=0.5), Config(mask_share=0, random_share=0)]
+)
+def test_masks_equal_those_of_the_definition_written_in_torch(config: Config) -> None:
+    ids, segments = rows(40, 96)
+    ours = make_batch(ids, segments, step_generator(4), config=config, vocabulary=VOCABULARY)
+    generator = step_generator(4)
+    special = torch.isin(ids, torch.tensor(VOCABULARY.special_ids))
+    masked = ((torch.rand(ids.shape, generator=generator) < config.rate) & ~special).flatten().nonzero().squeeze(1)
+    labels = ids.flatten()[masked]
+    fate = torch.rand(len(masked), generator=generator)
+    drawn = torch.randint(VOCABULARY.size, (len(masked),), generator=generator)
+    becomes = torch.where(fate < config.mask_share + config.random_share, drawn, labels)
+    expected = ids.flatten().clone()
+    expected[masked] = torch.where(fate < config.mask_share, 103, becomes)
+    assert torch.equal(ours.masked_M, masked) and torch.equal(ours.labels_M, labels)
+    assert torch.equal(ours.ids_BT, expected.view_as(ids))
+    assert ours.ids_BT.data_ptr() != ids.data_ptr(), "the text itself is left as it was"
+
+
 def test_loss_on_masked_positions_equals_that_of_the_full_head(tiny_encoder_dir: Path) -> None:
     model = MlmModel(load_encoder(tiny_encoder_dir), torch.ones(30522, dtype=torch.int64))
     ids, segments = rows(3, 24)

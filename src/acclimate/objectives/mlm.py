@@ -6,8 +6,10 @@ Shape suffixes: B rows, T tokens, M masked positions of the batch.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 from pydantic import Field
 
 from acclimate.config import Section
@@ -72,17 +74,27 @@ def make_batch(ids_BT: Tensor, segments_BT: Tensor, generator: torch.Generator, 
     if vocabulary.mask_id is None:
         raise ModelError("the tokenizer has no mask token ([MASK] or <mask>); masked-language modelling needs one")
 
-    special_BT = torch.isin(ids_BT, torch.tensor(vocabulary.special_ids))
-    chosen_BT = (torch.rand(ids_BT.shape, generator=generator) < config.rate) & ~special_BT
-    masked_M = chosen_BT.flatten().nonzero().squeeze(1)
-    labels_M = ids_BT.flatten()[masked_M]
-    fate_M = torch.rand(len(masked_M), generator=generator)
-    random_M = torch.randint(vocabulary.size, (len(masked_M),), generator=generator)
-    becomes_M = torch.where(fate_M < config.mask_share, vocabulary.mask_id, labels_M)
-    is_random_M = (fate_M >= config.mask_share) & (fate_M < config.mask_share + config.random_share)
-    corrupted = ids_BT.flatten().clone()
-    corrupted[masked_M] = torch.where(is_random_M, random_M, becomes_M)
-    return MlmBatch(corrupted.view_as(ids_BT), segments_BT, masked_M, labels_M)
+    # NumPy on the tensors' own memory: a tenth of the calls' cost at these sizes. The random numbers are torch's, in the order
+    # that they have always been drawn in; special ids are looked up at the drawn positions alone.
+    ids = ids_BT.numpy().ravel()
+    drawn = np.flatnonzero(torch.rand(ids.shape, generator=generator).numpy() < np.float32(config.rate))
+    masked_M = drawn[~_is_special(vocabulary)[ids[drawn]]]
+    labels_M = ids[masked_M]
+    fate_M = torch.rand(len(masked_M), generator=generator).numpy()
+    random_M = torch.randint(vocabulary.size, (len(masked_M),), generator=generator).numpy()
+    becomes_M = np.where(fate_M < np.float32(config.mask_share), vocabulary.mask_id, labels_M)
+    is_random_M = (fate_M >= np.float32(config.mask_share)) & (fate_M < np.float32(config.mask_share + config.random_share))
+    corrupted = ids.copy()
+    corrupted[masked_M] = np.where(is_random_M, random_M, becomes_M)
+    return MlmBatch(torch.from_numpy(corrupted).view_as(ids_BT), segments_BT, torch.from_numpy(masked_M), torch.from_numpy(labels_M))
+
+
+@lru_cache(maxsize=4)
+def _is_special(vocabulary: Vocabulary) -> np.ndarray:
+    """Whether each id is a special token, (ids,) bool."""
+    is_special = np.zeros(max(vocabulary.size, *vocabulary.special_ids, 0) + 1, dtype=np.bool_)
+    is_special[list(vocabulary.special_ids)] = True
+    return is_special
 
 
 def loss(model: MlmModel, batch: MlmBatch) -> Tensor:

@@ -17,6 +17,9 @@ from torch import Tensor
 from acclimate.errors import ConfigError
 
 _POOL_BATCHES = 32
+_WHOLE_PERMUTATION_ROWS = 1 << 21
+_BLOCK_ROWS = 256
+_POOL_BLOCKS = 1024
 _LENGTH_MULTIPLE = 8
 
 
@@ -57,6 +60,45 @@ def epoch_order(num_rows: int, *, seed: int, epoch: int) -> np.ndarray:
     return order
 
 
+def shuffled_rows(num_rows: int, start: int, stop: int, *, seed: int, epoch: int) -> np.ndarray:
+    """Positions `start` to `stop` of an epoch's order, (stop - start,) int64.
+
+    Up to two million rows the order is one permutation, kept. Beyond, a permutation of 10^8 rows takes seconds and 800 MB, and
+    rows picked one by one read a page of the disk each; so blocks of 256 rows are shuffled, and the rows inside pools of 1,024
+    blocks. A batch then mixes blocks from everywhere in the text, and any position is found from its pool alone.
+    """
+    if num_rows <= _WHOLE_PERMUTATION_ROWS:
+        return epoch_order(num_rows, seed=seed, epoch=epoch)[start:stop]
+    pool_rows = _BLOCK_ROWS * _POOL_BLOCKS
+    pools = range(start // pool_rows, (stop - 1) // pool_rows + 1)
+    parts = [
+        _pool_order(num_rows, pool, seed=seed, epoch=epoch)[max(0, start - pool * pool_rows) : stop - pool * pool_rows] for pool in pools
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+@lru_cache(maxsize=4)
+def _pool_order(num_rows: int, pool: int, *, seed: int, epoch: int) -> np.ndarray:
+    """The rows of one pool in shuffled order, (pool rows,) int64, read-only."""
+    num_blocks = num_rows // _BLOCK_ROWS
+    blocks = epoch_order(num_blocks, seed=seed, epoch=epoch)[pool * _POOL_BLOCKS : (pool + 1) * _POOL_BLOCKS]
+    rows = (blocks[:, None] * _BLOCK_ROWS + np.arange(_BLOCK_ROWS)).ravel()
+    if pool == (num_rows - 1) // (_BLOCK_ROWS * _POOL_BLOCKS):  # the rows that fill no block belong to the last pool
+        rows = np.concatenate([rows, np.arange(num_blocks * _BLOCK_ROWS, num_rows)])
+    # Blocks are counted from another row in each epoch, so that they do not always hold the same rows together.
+    key = np.random.SeedSequence([seed % 2**32, epoch, 1 + pool])
+    order: np.ndarray = (np.random.Generator(np.random.PCG64(key)).permutation(rows) + epoch * (_BLOCK_ROWS // 2 + 1)) % num_rows
+    order.flags.writeable = False
+    return order
+
+
+class RowArray(Protocol):
+    """Rows by number: an array, or something that works them out."""
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """The rows, (rows, tokens)."""
+
+
 @dataclass(frozen=True)
 class PackedBatches:
     """Rows of a packed corpus in shuffled order; the objective corrupts each micro-batch.
@@ -65,7 +107,7 @@ class PackedBatches:
     """
 
     ids: np.ndarray
-    segments: np.ndarray
+    segments: RowArray
     make_batch: Callable[[Tensor, Tensor, torch.Generator], Any]
     rows_per_batch: int
     accumulation: int
@@ -86,13 +128,13 @@ class PackedBatches:
     def _batch(self, step: int, index: int) -> Any:
         batches_per_epoch = len(self.ids) // self.rows_per_batch
         epoch, position = divmod(index, batches_per_epoch)
-        order = epoch_order(len(self.ids), seed=self.seed, epoch=epoch)
-        rows = np.sort(order[position * self.rows_per_batch : (position + 1) * self.rows_per_batch])
+        start = position * self.rows_per_batch
+        rows = np.sort(shuffled_rows(len(self.ids), start, start + self.rows_per_batch, seed=self.seed, epoch=epoch))
         return self.make_batch(_tensor(self.ids[rows]), _tensor(self.segments[rows]), step_generator(self.seed, 1, index))
 
 
 def _tensor(rows: np.ndarray) -> Tensor:
-    return torch.from_numpy(rows.astype(np.int64))
+    return torch.from_numpy(rows.astype(np.int64, copy=False))
 
 
 @dataclass(frozen=True)

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from acclimate.data.packing import PackedText, read_packed
 from acclimate.training.batches import step_generator
 from acclimate.training.precision import Precision
 
+__all__ = ["PackedText", "heldout_loss", "read_packed"]
+
 _ROWS_PER_BATCH = 32
 _MASK_KEY = 7
-
-
-@dataclass(frozen=True)
-class PackedText:
-    """Packed rows of one split: ids and document numbers, both (rows, tokens)."""
-
-    ids: np.ndarray
-    segments: np.ndarray
-
-    def head(self, rows: int) -> PackedText:
-        """The first rows."""
-        return PackedText(self.ids[:rows], self.segments[:rows])
-
-
-def read_packed(directory: Path, split: str) -> PackedText:
-    """Memory-map the packed rows that the tokenize stage wrote."""
-    return PackedText(np.load(directory / f"{split}.ids.npy", mmap_mode="r"), np.load(directory / f"{split}.segments.npy", mmap_mode="r"))
 
 
 def heldout_loss(
@@ -49,7 +33,9 @@ def heldout_loss(
     model.eval()
     with torch.inference_mode(), precision.autocast():
         for start in range(0, len(text.ids), _ROWS_PER_BATCH):
-            ids, segments = (torch.from_numpy(part[start : start + _ROWS_PER_BATCH].astype(np.int64)) for part in (text.ids, text.segments))
+            ids, segments = (
+                torch.from_numpy(part[start : start + _ROWS_PER_BATCH].astype(np.int64, copy=False)) for part in (text.ids, text.segments)
+            )
             batch = make_batch(ids, segments, step_generator(_MASK_KEY, start)).to(device)
             total += float(loss_fn(model, batch))
             num_targets += batch.num_targets

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from acclimate.data.encoding import encode_texts, encode_words, load_tokenizer
-from acclimate.data.packing import pack, tokenize_stream
+from acclimate.data.fast_tokenizer import TokenBatch, make_encoder
+from acclimate.data.packing import pack
 
 SNAPSHOT = Path(__file__).parents[3] / "data" / "debian"
 
@@ -21,55 +23,53 @@ def texts() -> list[str]:
     return found
 
 
-def test_rows_hold_every_token_in_order(minilm_dir: Path, texts: list[str]) -> None:
-    stream = tokenize_stream(load_tokenizer(minilm_dir), texts, min_document_tokens=4)
-    packed = pack(stream, tokens_per_row=128, vocabulary_size=30522)
-    assert packed.ids_RT.dtype == np.uint16
-    assert packed.ids_RT.size + packed.dropped_tokens == len(stream.ids)
-    assert np.array_equal(packed.ids_RT.ravel(), stream.ids[: packed.ids_RT.size])
-    assert packed.ids_RT.size / len(stream.ids) > 0.99
+@pytest.fixture(scope="module")
+def batch(minilm_dir: Path, texts: list[str]) -> TokenBatch:
+    return make_encoder(load_tokenizer(minilm_dir), "reference").encode(texts)
 
 
-def test_a_segment_holds_one_document(minilm_dir: Path, texts: list[str]) -> None:
-    stream = tokenize_stream(load_tokenizer(minilm_dir), texts, min_document_tokens=4)
-    packed = pack(stream, tokens_per_row=64, vocabulary_size=30522)
-    documents_RT = stream.documents[: packed.ids_RT.size].reshape(packed.ids_RT.shape)
-    for documents, segments in zip(documents_RT, packed.segments_RT, strict=True):
-        assert segments[0] == 1
-        assert np.array_equal(np.diff(documents) != 0, np.diff(segments) == 1)
+def test_rows_hold_every_token_in_order_with_less_than_one_percent_left_out(batch: TokenBatch) -> None:
+    packed = pack(batch.ids, batch.offsets[:-1], tokens_per_row=128)
+    assert np.array_equal(packed.ids.ravel(), batch.ids[: packed.ids.size])
+    assert packed.ids.size / len(batch.ids) > 0.99
+    assert len(batch.ids) - packed.ids.size < 128
 
 
-def test_word_starts_told_by_ids_equal_the_word_numbers_of_the_tokenizer(minilm_dir: Path, texts: list[str]) -> None:
-    tokenizer = load_tokenizer(minilm_dir)
-    stream = tokenize_stream(tokenizer, texts, min_document_tokens=1)
-    numbers = [[-1 if n is None else n for n in encoding.word_ids] for encoding in tokenizer.encode_batch(texts)]
-    expected = [n >= 0 and n != before for row in numbers for before, n in zip([-1, *row], row, strict=False)]
-    assert stream.word_starts.tolist() == expected
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=60), tokens_per_row=st.integers(1, 32), data=st.data())
+@settings(deadline=None)
+def test_segments_count_the_documents_of_a_row_from_one(lengths: list[int], tokens_per_row: int, data: st.DataObject) -> None:
+    document = np.repeat(np.arange(len(lengths)), lengths)
+    starts = np.cumsum([0, *lengths[:-1]])
+    packed = pack(document.astype(np.uint16), starts, tokens_per_row=tokens_per_row)
+    rows = len(packed.ids)
+    expected = np.array([[1 + doc - row[0] for doc in row] for row in packed.ids.astype(int)]).reshape(rows, tokens_per_row)
+    assert packed.segments.shape == packed.ids.shape
+    assert np.array_equal(packed.segments[:], expected)
+    chosen = np.array(data.draw(st.lists(st.integers(0, max(rows - 1, 0)), max_size=8 if rows else 0)), dtype=np.int64)
+    assert np.array_equal(packed.segments[chosen], expected[chosen])
+    head = packed.head(3)
+    assert np.array_equal(head.ids, packed.ids[:3]) and np.array_equal(head.segments[:], expected[:3])
 
 
-def test_a_byte_level_vocabulary_gets_its_word_starts_from_word_numbers() -> None:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(vocab_size=280, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
-    tokenizer.train_from_iterator(["the cat sat on the mat"] * 9, trainer)
-    stream = tokenize_stream(tokenizer, ["the mat, the cat"], min_document_tokens=1)
-    assert stream.num_words == 5
-    assert stream.word_starts[0]
+@given(tokens=st.integers(1, 200), tokens_per_row=st.integers(1, 40), seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_word_starts_are_read_back_from_their_bits(tokens: int, tokens_per_row: int, seed: int) -> None:
+    starts = np.random.default_rng(seed).random(tokens) < 0.7
+    packed = pack(np.zeros(tokens, np.uint16), np.zeros(1, np.int64), tokens_per_row=tokens_per_row, word_start_bits=np.packbits(starts))
+    assert packed.word_starts is not None
+    assert np.array_equal(packed.word_starts[:].ravel(), starts[: packed.ids.size])
 
 
-def test_documents_below_the_minimum_are_counted(minilm_dir: Path) -> None:
-    stream = tokenize_stream(load_tokenizer(minilm_dir), ["one", "one two three", ""], min_document_tokens=4)
-    assert (stream.num_documents, stream.num_too_short, len(stream.ids)) == (1, 2, 5)
-
-
-def test_ids_equal_those_of_transformers(minilm_dir: Path, texts: list[str]) -> None:
+def test_ids_equal_those_of_transformers(minilm_dir: Path, texts: list[str], batch: TokenBatch) -> None:
     from transformers import AutoTokenizer
 
     reference = AutoTokenizer.from_pretrained(str(minilm_dir))
+    whole = reference(texts)["input_ids"]
+    assert [batch.ids[a:b].tolist() for a, b in zip(batch.offsets, batch.offsets[1:], strict=False)] == whole
     ours = encode_texts(load_tokenizer(minilm_dir), texts, max_tokens=64)
     theirs = reference(texts, truncation=True, max_length=64)["input_ids"]
     assert [ours.row(i).tolist() for i in range(len(texts))] == theirs
-    assert ours.truncated == sum(len(ids) > 64 for ids in reference(texts)["input_ids"])
+    assert ours.truncated == sum(len(ids) > 64 for ids in whole)
     pairs = texts[::-1]
     ours = encode_texts(load_tokenizer(minilm_dir), texts, pairs, max_tokens=48)
     theirs = reference(texts, pairs, truncation="longest_first", max_length=48)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 
-from acclimate.training.batches import PackedBatches, RaggedBatches, by_length, step_generator
+from acclimate.data.packing import pack
+from acclimate.training import batches as batches_module
+from acclimate.training.batches import PackedBatches, RaggedBatches, by_length, epoch_order, shuffled_rows, step_generator
 from acclimate.training.schedules import learning_rate_factor
 
 
@@ -55,6 +58,47 @@ def test_any_step_can_be_asked_for_at_once() -> None:
     for step in (8, 3, 0):
         assert torch.equal(batches.window(step)[0][0], forwards[step][0])
         assert torch.equal(batches.window(step)[0][1], forwards[step][1])
+
+
+def test_a_window_holds_rows_of_the_text_and_their_own_segments() -> None:
+    starts = np.cumsum([0, *np.random.default_rng(3).integers(1, 9, 200)])
+    ids = np.arange(starts[-1], dtype=np.uint16)
+    packed = pack(ids, starts[:-1], tokens_per_row=8)
+    batches = PackedBatches(packed.ids, packed.segments, lambda i, s, _: (i, s), rows_per_batch=5, accumulation=2, steps=4, seed=1)
+    for ids_BT, segments_BT in batches.window(3):
+        for row, segments in zip(ids_BT.numpy(), segments_BT.numpy(), strict=True):
+            assert row.tolist() == list(range(row[0], row[0] + 8)) and row[0] % 8 == 0
+            document = np.searchsorted(starts, row, side="right")
+            assert segments.tolist() == (document - document[0] + 1).tolist()
+
+
+@pytest.mark.parametrize("num_rows", [64, 65, 100, 128, 1000, 1003])
+def test_an_epoch_too_large_for_one_permutation_still_holds_every_row_once(num_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches_module, "_WHOLE_PERMUTATION_ROWS", 10)
+    monkeypatch.setattr(batches_module, "_BLOCK_ROWS", 4)
+    monkeypatch.setattr(batches_module, "_POOL_BLOCKS", 8)
+    batches_module._pool_order.cache_clear()
+    whole = [shuffled_rows(num_rows, 0, num_rows, seed=5, epoch=epoch) for epoch in range(3)]
+    batches_module._pool_order.cache_clear()
+    for order in whole:
+        assert sorted(order.tolist()) == list(range(num_rows))
+        assert order.tolist() != sorted(order.tolist())
+    assert not np.array_equal(whole[0], whole[1])
+    parts = [shuffled_rows(num_rows, start, min(start + 7, num_rows), seed=5, epoch=1) for start in range(0, num_rows, 7)]
+    assert np.array_equal(np.concatenate(parts), whole[1])
+    batches_module._pool_order.cache_clear()
+
+
+def test_an_epoch_of_ordinary_size_is_one_permutation() -> None:
+    assert np.array_equal(shuffled_rows(1000, 40, 72, seed=1, epoch=2), epoch_order(1000, seed=1, epoch=2)[40:72])
+
+
+def test_a_batch_of_a_hundred_million_rows_is_drawn_from_everywhere() -> None:
+    rows = shuffled_rows(10**8, 3 * 10**7, 3 * 10**7 + 512, seed=1, epoch=0)
+    assert len(set(rows.tolist())) == 512
+    # a mean of 512 uniform draws strays from the middle by more than four standard errors once in ten thousand times
+    assert abs(rows.mean() / 10**8 - 0.5) < 4 * 0.29 / 512**0.5
+    assert len(set((rows // 256).tolist())) > 300
 
 
 def test_inference_batches_hold_every_row_once_and_keep_to_their_size() -> None:
