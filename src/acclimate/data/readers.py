@@ -1,23 +1,22 @@
-"""Read a table or a text file; whatever is wrong with it is one line that names the place."""
+"""Find the files of a table or a text and read them batch by batch; whatever is wrong is one line that names the place."""
 
 from __future__ import annotations
 
-import csv
-import difflib
-import io
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from acclimate.data.formats import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Batch, Reading, TextBy
+from acclimate.data.streams import COMPRESSIONS, DEFAULT_ENCODING, MAX_RECORD_BYTES, check_encoding, fault, one_line, split_endings
 from acclimate.errors import DataError
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
-_SHOWN = 3
-csv.field_size_limit(1 << 30)
+__all__ = ["FORMATS", "Batch", "cell", "find_files", "iter_batches", "read_rows", "resolve", "row_prefixes"]
+
+TEXT_FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt")
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".json", ".ndjson", ".arrow", ".feather")
+ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar")
+_DVC_OBJECT = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 
 def resolve(root: Path, name: str, *, where: str) -> list[Path]:
@@ -26,40 +25,62 @@ def resolve(root: Path, name: str, *, where: str) -> list[Path]:
     Raises:
         DataError: it leaves data/, matches nothing, or its ending is not known.
     """
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise DataError(f"{where}: {name!r} leaves the data directory; give a path below {root}/")
-    paths = sorted(path for path in root.glob(name) if path.is_file()) if any(c in name for c in "*?[") else [root / name]
-    if not paths:
-        raise DataError(f"{where}: no file matches {root / name}")
+    paths = find_files(root, name, where=where)
     for path in paths:
-        if not path.is_file():
-            raise DataError(f"{where}: {path}: no such file")
-        if path.suffix.lower() not in FORMATS:
-            raise DataError(f"{where}: {path}: ending {path.suffix!r} is not known; allowed: {', '.join(FORMATS)}")
+        check_ending(path, where=where)
     return paths
+
+
+def find_files(root: Path, name: str, *, where: str) -> list[Path]:
+    """The files a name or glob under data/ stands for, of any ending, sorted.
+
+    Raises:
+        DataError: it leaves data/, also through a link, or matches nothing.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise DataError(one_line(f"{where}: {name!r} leaves the data directory; give a path below {root}/"))
+    try:
+        paths = sorted(path for path in root.glob(name) if path.is_file()) if any(c in name for c in "*?[") else [root / name]
+        is_file = [path.is_file() for path in paths]
+    except (ValueError, NotImplementedError, re.error) as error:
+        raise DataError(one_line(f"{where}: {name!r} is no file name or pattern ({error}); give a path below {root}/")) from None
+    if not paths:
+        raise DataError(one_line(f"{where}: no file matches {root / name}"))
+    for path, is_there in zip(paths, is_file, strict=True):
+        if not is_there:
+            raise fault(where, path, "no such file" if not path.is_dir() else "a directory, where a file is wanted; such as " + f"{name}/*")
+        refuse_link_outside(root, path, where=where)
+    return paths
+
+
+def refuse_link_outside(root: Path, path: Path, *, where: str) -> None:
+    """Refuse a link that leads out of data/, but for DVC's own: it may link files to its cache (`cache.type symlink`)."""
+    target = path.resolve()
+    if not target.is_relative_to(root.resolve()) and not _DVC_OBJECT.search(target.as_posix()):
+        raise fault(where, path, f"leaves the data directory: it is, or lies below, a link to {target}; put the file itself below {root}/")
+
+
+def check_ending(path: Path, *, where: str) -> None:
+    """Refuse a file whose format is not known.
+
+    Raises:
+        DataError: with the endings that are.
+    """
+    ending, compression = split_endings(path)
+    if ending in ARCHIVES:
+        raise fault(where, path, f"an archive ({ending}{compression}); unpack it, or read it by the source `documents`")
+    if ending not in FORMATS:
+        shown = repr((Path(path.stem).suffix if compression else "") + path.suffix)
+        also = ", ".join(COMPRESSIONS)
+        raise fault(where, path, f"ending {shown} is not known; allowed: {', '.join(FORMATS)}; but for tables, also followed by {also}")
+    if compression and ending not in TEXT_FORMATS:
+        raise fault(where, path, f"{ending} is compressed inside and cannot be read through {compression}; unpack it")
 
 
 def row_prefixes(paths: Sequence[Path], root: Path) -> list[str]:
     """What row ids of each file begin with: its name without ending, or its path where two files share a name."""
-    stems = [path.stem for path in paths]
+    stems = [Path(path.stem).stem if split_endings(path)[1] else path.stem for path in paths]
     return [stem if stems.count(stem) == 1 else path.relative_to(root).as_posix() for stem, path in zip(stems, paths, strict=True)]
-
-
-def read_rows(path: Path, columns: list[str], *, where: str) -> dict[str, list[Any]]:
-    """Read the named columns of one file, each as a list.
-
-    Raises:
-        DataError: empty, not UTF-8, malformed at a line, or a column is missing.
-    """
-    if path.stat().st_size == 0:
-        raise DataError(f"{where}: {path}: the file is empty")
-    reader = {".csv": _read_csv, ".tsv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet, ".txt": _read_text}[
-        path.suffix.lower()
-    ]
-    table = reader(path, columns, where)
-    if not next(iter(table.values()), []):
-        raise DataError(f"{where}: {path}: no rows")
-    return table
 
 
 def cell(table: dict[str, list[Any]], column: str | None, index: int) -> str:
@@ -68,84 +89,79 @@ def cell(table: dict[str, list[Any]], column: str | None, index: int) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _require(columns: list[str], present: list[str], path: Path, where: str) -> None:
-    for column in columns:
-        if column not in present:
-            nearest = difflib.get_close_matches(column, present, n=1)
-            hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-            raise DataError(f"{where}: {path}: no column {column!r}; {hint}present: {', '.join(present)}")
-    repeated = {name for name in present if present.count(name) > 1}
-    if repeated & set(columns):
-        raise DataError(f"{where}: {path}: column {sorted(repeated & set(columns))[0]!r} stands there twice")
+def read_rows(path: Path, columns: list[str], *, where: str, encoding: str = DEFAULT_ENCODING) -> dict[str, list[Any]]:
+    """Read the named columns of one file, each as a list; all of it is held.
 
-
-def _decode(path: Path, where: str) -> str:
-    raw = path.read_bytes()
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise DataError(f"{where}: {path}: line {line}: byte {raw[error.start]:#04x} is not UTF-8; save the file as UTF-8") from None
-
-
-def _read_csv(path: Path, columns: list[str], where: str) -> dict[str, list[Any]]:
-    reader = csv.reader(
-        io.StringIO(_decode(path, where), newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
-    )
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        _require(columns, header, path, where)
-        index = [header.index(column) for column in columns]
-        table: dict[str, list[Any]] = {column: [] for column in columns}
-        ragged = []
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                ragged.append(f"line {reader.line_num}: {len(row)} fields")
-                continue
-            for column, position in zip(columns, index, strict=True):
-                table[column].append(row[position])
-    except csv.Error as error:
-        raise DataError(f"{where}: {path}: line {reader.line_num}: not valid CSV ({error}); quote it, or save it as JSONL") from None
-    if ragged:
-        shown = "; ".join(ragged[:_SHOWN]) + "; quote fields that hold the separator"
-        raise DataError(f"{where}: {path}: {len(ragged)} rows do not have the header's {len(header)} fields: {shown}")
-    return table
-
-
-def _read_jsonl(path: Path, columns: list[str], where: str) -> dict[str, list[Any]]:
+    Raises:
+        DataError: empty, not of its encoding, malformed at a line, or a column is missing.
+    """
     table: dict[str, list[Any]] = {column: [] for column in columns}
-    for number, line in enumerate(_decode(path, where).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: {path}: line {number}: not valid JSON ({error.msg} at column {error.colno})") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{where}: {path}: line {number}: expected an object, found {type(row).__name__}")
-        try:
-            _require(columns, list(row), path, where)
-        except DataError as error:
-            raise DataError(f"{error} (line {number})") from None
-        for column in columns:
-            table[column].append(row[column])
+    for batch in iter_batches(path, columns, where=where, encoding=encoding):
+        for column, cells in batch.columns.items():
+            table[column] += cells
     return table
 
 
-def _read_parquet(path: Path, columns: list[str], where: str) -> dict[str, list[Any]]:
+def iter_batches(
+    path: Path,
+    columns: list[str],
+    *,
+    where: str,
+    encoding: str = DEFAULT_ENCODING,
+    text_by: TextBy = "blank_line",
+    max_rows: int = MAX_BATCH_ROWS,
+    max_bytes: int = MAX_BATCH_BYTES,
+    max_record_bytes: int = MAX_RECORD_BYTES,
+    row_groups: tuple[int, int] | None = None,
+) -> Iterator[Batch]:
+    """Read the named columns of one file in batches of about `max_bytes`, in its order.
+
+    Held at a time: one batch, one record that may be as long as `max_record_bytes`, and what the format itself needs
+    (Parquet: a page of each column; Arrow: one record batch where its buffers are compressed).
+
+    Args:
+        encoding: of CSV, TSV, JSON, JSONL and text.
+        text_by: what one document of a text file is: lines up to a blank one, all of it, or each line.
+        max_record_bytes: a longer record is refused with its line; so is a quote that is never closed.
+        row_groups: of Parquet, only these (first, past the last).
+    Raises:
+        DataError: on the way: empty, cut short, not of its encoding, malformed at a line, or a column is missing.
+    """
+    check_ending(path, where=where)
     try:
-        file = pq.ParquetFile(path)
-        _require(columns, file.schema_arrow.names, path, where)
-        table = file.read(columns=columns)
-    except pa.ArrowException as error:
-        raise DataError(f"{where}: {path}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
-    return {column: table[column].to_pylist() for column in columns}
+        known = check_encoding(encoding)
+    except ValueError as error:
+        raise fault(where, path, error) from None
+    reading = Reading(path, list(dict.fromkeys(columns)), where, known, text_by, max_rows, max_bytes, max_record_bytes, row_groups)
+    return _checked(reading)
 
 
-def _read_text(path: Path, columns: list[str], where: str) -> dict[str, list[Any]]:
-    """Documents set apart by blank lines, as the column `text`."""
-    _require(columns, ["text"], path, where)
-    documents = [part.strip() for part in _decode(path, where).replace("\r\n", "\n").split("\n\n")]
-    return {"text": [document for document in documents if document]}
+def _checked(reading: Reading) -> Iterator[Batch]:
+    try:
+        is_empty = reading.path.stat().st_size == 0
+    except OSError as error:
+        raise reading.fault(f"cannot be read ({error.strerror})") from None
+    if is_empty:
+        raise reading.fault("the file is empty")
+    has_rows = False
+    for batch in _format_reader(split_endings(reading.path)[0])(reading):
+        has_rows = True
+        yield batch
+    if not has_rows and reading.row_groups is None:
+        raise reading.fault("no rows")
+
+
+def _format_reader(ending: str) -> Callable[[Reading], Iterator[Batch]]:
+    from acclimate.data.formats import columnar, delimited, json, text
+
+    return {
+        ".csv": delimited.read_csv,
+        ".tsv": delimited.read_csv,
+        ".json": json.read_json,
+        ".jsonl": json.read_jsonl,
+        ".ndjson": json.read_jsonl,
+        ".txt": text.read_text,
+        ".parquet": columnar.read_parquet,
+        ".arrow": columnar.read_ipc,
+        ".feather": columnar.read_ipc,
+    }[ending]
