@@ -26,7 +26,7 @@ from acclimate.data.cleaning import duplicate_key
 HashArray = npt.NDArray[np.uint64]
 Offsets = npt.NDArray[np.int64]
 
-_BLOCK_CHARS = 1 << 18  # a block's arrays fit a second-level cache: 158 MB/s at 350 kB a block, 86 at 2.8 MB
+BLOCK_CHARS = 1 << 18  # a block's arrays fit a second-level cache: 158 MB/s at 350 kB a block, 86 at 2.8 MB
 _MAX_WORD_BYTES = 256  # longer ones (base64, DNA) are told apart by their first 256 bytes and their length
 _SPACE = ord(" ")
 _FOLD = bytes(
@@ -83,6 +83,25 @@ def mix(values: HashArray) -> HashArray:
     return values
 
 
+def offsets_of(lengths: Offsets) -> Offsets:
+    """Where each of several runs starts when they are laid end to end, and where the last ends."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def blocks(texts: Sequence[str], max_chars: int = BLOCK_CHARS) -> Iterator[Sequence[str]]:
+    """Part texts into runs of at most `max_chars` characters; a longer text is a run of its own."""
+    start, chars = 0, 0
+    for stop, text in enumerate(texts):
+        if chars and chars + len(text) > max_chars:
+            yield texts[start:stop]
+            start, chars = stop, 0
+        chars += len(text)
+    if start < len(texts):
+        yield texts[start:]
+
+
 def hash_texts(texts: Sequence[str]) -> HashArray:
     """One hash a text, equal for texts that differ in case and white space only: the first 64 bits of SHA-256, as in `key_digest`.
 
@@ -97,10 +116,10 @@ def hash_words(texts: Sequence[str]) -> Hashes:
 
     Different words of one length share a hash with probability about 2^-64 a pair; nothing guards against words made to collide.
     """
-    parts = [_hash_block(block) for block in _blocks(texts)]
+    parts = [_hash_block(block) for block in blocks(texts)]
     lengths = np.concatenate([part.lengths for part in parts]) if parts else np.empty(0, np.int64)
     values = np.concatenate([part.values for part in parts]) if parts else np.empty(0, np.uint64)
-    return _with_wordless(Hashes(values, _offsets(lengths)), texts)
+    return _with_wordless(Hashes(values, offsets_of(lengths)), texts)
 
 
 def hash_grams(words: Hashes, size: int, *, whole_if_shorter: bool = False) -> Hashes:
@@ -117,8 +136,8 @@ def hash_grams(words: Hashes, size: int, *, whole_if_shorter: bool = False) -> H
     rolled = _finish(_roll(words.values, size), size)
     values = rolled[inside[: len(rolled)]]
     if not whole_if_shorter or not ((lengths > 0) & (lengths < size)).any():
-        return Hashes(values, _offsets(counts))
-    offsets = _offsets(np.where(lengths > 0, np.maximum(counts, 1), 0))
+        return Hashes(values, offsets_of(counts))
+    offsets = offsets_of(np.where(lengths > 0, np.maximum(counts, 1), 0))
     merged = np.empty(int(offsets[-1]), dtype=np.uint64)
     is_short_gram = np.zeros(len(merged), dtype=bool)
     for length in np.unique(lengths[(lengths > 0) & (lengths < size)]).tolist():
@@ -164,17 +183,6 @@ class KeySet:
         return first_seen
 
 
-def _blocks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    start, chars = 0, 0
-    for stop, text in enumerate(texts):
-        if chars and chars + len(text) > _BLOCK_CHARS:
-            yield texts[start:stop]
-            start, chars = stop, 0
-        chars += len(text)
-    if start < len(texts):
-        yield texts[start:]
-
-
 def _hash_block(texts: Sequence[str]) -> Hashes:
     encoded = [_part_words(text).encode("utf-8", "surrogatepass") for text in texts]
     ends = np.cumsum([len(text) + 1 for text in encoded])
@@ -183,7 +191,7 @@ def _hash_block(texts: Sequence[str]) -> Hashes:
     edges = np.flatnonzero(is_word[1:] != is_word[:-1]) + 1
     starts, lengths = edges[::2], edges[1::2] - edges[::2]
     counts = np.diff(np.searchsorted(starts, ends, side="right"), prepend=0)
-    return Hashes(_hash_slices(folded, starts, lengths), _offsets(counts))
+    return Hashes(_hash_slices(folded, starts, lengths), offsets_of(counts))
 
 
 def _hash_slices(data: bytes, starts: Offsets, lengths: Offsets) -> HashArray:
@@ -234,7 +242,7 @@ def _with_wordless(words: Hashes, texts: Sequence[str]) -> Hashes:
     lengths = words.lengths
     lengths[wordless] = 1
     values = np.insert(words.values, words.offsets[wordless], hash_texts([texts[document] for document in wordless]))
-    return Hashes(values, _offsets(lengths))
+    return Hashes(values, offsets_of(lengths))
 
 
 def _roll(values: HashArray, size: int) -> HashArray:
@@ -252,9 +260,3 @@ def _roll(values: HashArray, size: int) -> HashArray:
 def _finish(rolled: HashArray, size: int) -> HashArray:
     """Runs of different sizes never count as the same one."""
     return mix(rolled + np.uint64(size * int(_GOLDEN) % (1 << 64)))
-
-
-def _offsets(lengths: Offsets) -> Offsets:
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acclimate.data.cleaning import duplicate_key, key_digest
@@ -36,6 +36,7 @@ def rows(texts: list[str]) -> list[list[int]]:
     return [words.values[start:stop].tolist() for start, stop in zip(words.offsets[:-1], words.offsets[1:], strict=True)]
 
 
+@settings(deadline=None)
 @given(st.lists(ASCII_TEXT, max_size=6))
 def test_hashes_are_equal_where_words_are_equal_and_nowhere_else(texts: list[str]) -> None:
     found: dict[str, int] = {}
@@ -50,11 +51,13 @@ def test_hashes_are_equal_where_words_are_equal_and_nowhere_else(texts: list[str
     assert len(set(found.values())) == len(found)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=30), max_size=5))
 def test_a_text_has_the_same_hashes_alone_and_in_a_batch(texts: list[str]) -> None:
     assert rows(texts) == [rows([text])[0] for text in texts]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_texts_with_one_duplicate_key_have_the_same_words(text: str) -> None:
     assert rows([text]) == rows([duplicate_key(text)])
@@ -95,6 +98,7 @@ def test_signs_without_a_word_are_one_word_and_nothing_is_none() -> None:
     assert stars != dashes
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 6), max_size=8), st.integers(1, 5))
 def test_grams_are_equal_where_runs_of_words_are_equal(lengths: list[int], size: int) -> None:
     texts = [" ".join("ab"[(index * 7 + length) % 3 == 0] for index in range(length)) for length in lengths]
@@ -123,6 +127,7 @@ def test_hashes_do_not_depend_on_the_process() -> None:
 GOLDEN = "14671470339688668403 4635109890537377425 12447961245826247199 13153997750804012524 4570265004709938851\n"
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 50), max_size=30), max_size=20))
 def test_a_key_set_says_what_a_set_says(batches: list[list[int]]) -> None:
     keys, seen = KeySet(), set[int]()
