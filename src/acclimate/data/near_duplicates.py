@@ -45,7 +45,9 @@ RANK = ("test", "dev", "train", "heldout", "corpus")
 """Of similar rows the one in the earlier of these stays."""
 _NONE = np.uint32(0xFFFFFFFF)
 _PAIRS_AT_ONCE = 1 << 14
-_MAX_LAG = 256  # in a band's group every member is compared with this many after it; a larger group of different texts is rare
+_MAX_LAG = (
+    256  # a power of two; in a band's group every member is compared with this many after it; a larger group of different texts is rare
+)
 _MEMBERS_AT_ONCE = 1 << 13
 _REASONS = ("", "near_duplicate", "near_duplicate_of_test", "near_duplicate_of_dev", "near_duplicate_of_heldout")
 
@@ -304,9 +306,12 @@ class _Shards:
         """Of pairs; `left` may be one row for all."""
         found = np.empty(len(right), np.float64)
         for start in range(0, len(right), _PAIRS_AT_ONCE):
-            chunk = slice(start, start + _PAIRS_AT_ONCE)
-            one = left if len(left) == 1 else left[chunk]
-            found[chunk] = sketch_similarity(read(one), read(right[chunk]), self.sizes[one], self.sizes[right[chunk]])
+            other = right[start : start + _PAIRS_AT_ONCE]
+            one = left if len(left) == 1 else left[start : start + _PAIRS_AT_ONCE]
+            sketches = read(np.concatenate([one, other]))
+            found[start : start + len(other)] = sketch_similarity(
+                sketches[: len(one)], sketches[len(one) :], self.sizes[one], self.sizes[other]
+            )
         return found
 
 
@@ -340,11 +345,8 @@ def _link(shards: _Shards, config: DuplicatesConfig) -> Rows:
     live = live[~copies[live]]  # a text of which there are ten thousand copies would make fifty million pairs
     for band in range(config.bands):
         members, groups = _groups(shards.band(band)[live])
-        for lag in range(1, _MAX_LAG + 1):
-            pairs = np.flatnonzero(groups[lag:] == groups[:-lag])
-            if not len(pairs):
-                break
-            _join(shards, roots, live[members[pairs]], live[members[pairs + lag]], config.threshold)
+        for left, right in _pairs_within(groups):
+            _join(shards, roots, live[members[left]], live[members[right]], config.threshold)
     return _find(roots, np.arange(len(roots)))
 
 
@@ -357,6 +359,21 @@ def _groups(keys: HashArray) -> tuple[Rows, Rows]:
     repeated = np.append(same, False) | np.append(False, same) if len(keys) else np.zeros(0, bool)
     numbers = np.cumsum(np.append(True, ~same))[repeated] if len(keys) else np.zeros(0, np.int64)
     return order[repeated], numbers
+
+
+def _pairs_within(groups: Rows) -> Iterator[tuple[Rows, Rows]]:
+    """Pairs of positions with one group number, neighbours first: of a large group those have often joined all before the rest is due."""
+    held: list[tuple[Rows, int]] = []
+    for lag in range(1, _MAX_LAG + 1):
+        first = np.flatnonzero(groups[lag:] == groups[:-lag])
+        if len(first):
+            held.append((first, lag))
+        is_power_of_two = lag & (lag - 1) == 0
+        if held and (is_power_of_two or not len(first) or sum(len(pairs) for pairs, _ in held) >= _PAIRS_AT_ONCE):
+            yield np.concatenate([pairs for pairs, _ in held]), np.concatenate([pairs + step for pairs, step in held])
+            held = []
+        if not len(first):
+            return
 
 
 def _join(shards: _Shards, roots: Rows, left: Rows, right: Rows, threshold: float) -> None:
