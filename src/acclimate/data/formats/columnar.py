@@ -26,7 +26,7 @@ def read_parquet(reading: Reading) -> Iterator[Batch]:
             first, stop = reading.row_groups or (0, file.num_row_groups)
             number = 1 + sum(file.metadata.row_group(index).num_rows for index in range(first))
             batches = file.iter_batches(_rows_at_once(file, reading), list(range(first, stop)), columns=reading.columns)
-            yield from _batches(batches, number, reading)
+            yield from rebatched(batches, number, reading)
     except _BROKEN as error:
         raise reading.fault(f"not a whole Parquet file ({_first_line(error)}); fetch or write the file again") from None
 
@@ -41,7 +41,7 @@ def read_ipc(reading: Reading) -> Iterator[Batch]:
     """Rows of an Arrow IPC file or stream; memory-mapped, and checked in full, because offsets that lie would crash the process."""
     try:
         with pa.memory_map(str(reading.path)) as source:
-            yield from _batches(_ipc_batches(source, reading), 1, reading)
+            yield from rebatched(_ipc_batches(source, reading), 1, reading)
     except _BROKEN as error:
         problem = f"not a whole Arrow IPC file or stream ({_first_line(error)}); Feather 1 is not read; fetch or write the file again"
         raise reading.fault(problem) from None
@@ -63,7 +63,14 @@ def _ipc_batches(source: pa.MemoryMappedFile, reading: Reading) -> Iterator[pa.R
         yield wanted
 
 
-def _batches(batches: Iterator[pa.RecordBatch], number: int, reading: Reading) -> Iterator[Batch]:
+def rebatched(batches: Iterator[pa.RecordBatch], number: int, reading: Reading) -> Iterator[Batch]:
+    """Record batches of any size as batches of the size that is wanted.
+
+    Args:
+        number: of the first row.
+    Raises:
+        DataError: a cell that is no UTF-8, over the limit, or that Python cannot hold, with its row.
+    """
     collector = Collector(reading)
     for batch in batches:
         for piece in _pieces(batch, min(_MAX_DECODED_ROWS, reading.max_rows), reading.max_bytes):

@@ -1,1 +1,124 @@
-"""Builders of raw material: one module per kind of source."""
+"""Sources of raw material, one module per kind: `files`, `documents`, `huggingface`, `remote`, `sql`, and the builder `debian`.
+
+A kind holds `class Config(Section)`, `parts(config, data, *, where)` that lists its units of work in a stable order,
+`read_part(config, part, data, *, where)` that reads one of them, and `read(config, data, *, where)` that reads them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from acclimate.config import Section
+from acclimate.data.formats import Batch
+from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, check_encoding
+
+KINDS = ("files", "documents", "huggingface", "remote", "sql")
+
+Encoding = Annotated[str, AfterValidator(check_encoding)]
+RecordBytes = Annotated[int, Field(ge=1, le=1 << 30)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One unit of work: small, comparable, made of JSON values, so that a worker can be sent it and a resumed run knows it again.
+
+    Attributes:
+        key: unique among a source's parts; names it in logs and scratch files. Changes when what it stands for does, as far as
+            the source knows (an etag, a query); the bytes of local files are not looked at.
+        name: of the file, directory, table or query, for provenance.
+        files: paths below data/ that it reads.
+        start: first row, row group or document; from 0.
+        stop: past the last one; None for all.
+        size_bytes: about how much is to be read; 0 where that is not known.
+    """
+
+    key: str
+    name: str
+    files: tuple[str, ...] = ()
+    start: int = 0
+    stop: int | None = None
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class SourceBatch:
+    """Some records of a source, in its order.
+
+    Attributes:
+        name: the file or table they stand in.
+        numbers: line, row or place of each in it, from 1.
+        texts: as read, not cleaned; None where the cell holds nothing.
+        ids: None where the source names no column of ids.
+        groups: None where the source names no column of groups.
+        columns: further columns that were asked for, by the names that the source's `columns` gives them.
+    """
+
+    name: str
+    numbers: list[int]
+    texts: list[Any]
+    ids: list[Any] | None = None
+    groups: list[Any] | None = None
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+class TableColumns(Section):
+    """Which columns of a table are taken for what."""
+
+    text: str = "text"
+    id: str | None = None
+    group: str | None = Field(default=None, description="documents of one group never part between train and held-out")
+    columns: dict[str, str] = Field(default={}, description="further columns to keep: a name for it, and its name in the table")
+
+    def wanted(self) -> list[str]:
+        """Names in the table, each once."""
+        return list(dict.fromkeys(name for name in (self.text, self.id, self.group, *self.columns.values()) if name))
+
+    def batch(self, name: str, found: Batch) -> SourceBatch:
+        """A reader's batch with its columns in their places."""
+        cells = found.columns
+        return SourceBatch(
+            name=name,
+            numbers=found.numbers,
+            texts=cells[self.text],
+            ids=cells[self.id] if self.id else None,
+            groups=cells[self.group] if self.group else None,
+            columns={kept: cells[column] for kept, column in self.columns.items()},
+        )
+
+
+class TextColumns(TableColumns):
+    """Columns of a table, and how its text is read."""
+
+    encoding: Encoding = DEFAULT_ENCODING
+    max_record_bytes: RecordBytes = MAX_RECORD_BYTES
+
+
+def map_labels(labels: Sequence[Any], mapping: Mapping[Any, Any]) -> list[Any]:
+    """Labels renamed by `labels: {old: new}`; one that the mapping does not name stays as it is, lists are mapped element by element.
+
+    A key of the mapping matches by how it is written, so that `1` in YAML matches the number 1 and the text "1".
+    """
+    by_text = {_label_text(old): new for old, new in mapping.items()}
+
+    def rename(label: Any) -> Any:
+        return [rename(one) for one in label] if isinstance(label, list | tuple) else by_text.get(_label_text(label), label)
+
+    return [rename(label) for label in labels]
+
+
+def unused_labels(labels: Sequence[Any], mapping: Mapping[Any, Any]) -> list[Any]:
+    """Keys of a mapping that no label matches: mostly a slip of the pen, to be refused or warned of by name."""
+    flat = [one for label in labels for one in (label if isinstance(label, list | tuple) else [label])]
+    present = {_label_text(label) for label in flat}
+    return [old for old in mapping if _label_text(old) not in present]
+
+
+def _label_text(label: Any) -> str:
+    return str(label).lower() if isinstance(label, bool) else str(label)

@@ -1,0 +1,102 @@
+"""Tables and text files below data/: CSV, TSV, JSON, JSONL, Parquet, Arrow and text, by name or glob."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from acclimate.data.formats import TextBy
+from acclimate.data.readers import iter_batches, resolve
+from acclimate.data.sources import Part, SourceBatch, TextColumns
+from acclimate.data.streams import fault, split_endings
+
+_PART_BYTES = 128 << 20
+"""Row groups of a Parquet file are taken together up to this: a part pays for opening the file once."""
+
+
+class Config(TextColumns):
+    """A file name or glob below data/, and what its columns are."""
+
+    data: str
+    text_by: TextBy = "blank_line"
+
+
+def parts(config: Config, data: Path, *, where: str) -> list[Part]:
+    """A part for each file, in the order of their paths; a Parquet file gives one for each 128 MiB of row groups.
+
+    Raises:
+        DataError: the path leaves data/, nothing matches, an ending is not known, or a Parquet file is not whole.
+    """
+    found = []
+    for path in resolve(data, config.data, where=where):
+        name = path.relative_to(data).as_posix()
+        if split_endings(path)[0] == ".parquet":
+            found += _parquet_parts(path, name)
+        else:
+            found.append(Part(name, name, (name,), size_bytes=path.stat().st_size))
+    return found
+
+
+def _parquet_parts(path: Path, name: str) -> list[Part]:
+    try:
+        metadata = pq.read_metadata(path)
+        sizes = [metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)]
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
+        # The reader says what is wrong, in its own words, once it gets there.
+        return [Part(name, name, (name,), size_bytes=path.stat().st_size)]
+    if len(sizes) <= 1:
+        return [Part(name, name, (name,), size_bytes=sum(sizes))]
+    found, start = [], 0
+    for index in range(len(sizes)):
+        stop = index + 1
+        size_bytes = sum(sizes[start:stop])
+        if size_bytes >= _PART_BYTES or stop == len(sizes):
+            found.append(Part(f"{name}[{start}:{stop}]", name, (name,), start, stop, size_bytes))
+            start = stop
+    return found
+
+
+def read_part(config: Config, part: Part, data: Path, *, where: str) -> Iterator[SourceBatch]:
+    """Batches of one part.
+
+    Raises:
+        DataError: see `readers.iter_batches`.
+    """
+    (path,) = resolve_part(part, data, where=where)
+    batches = iter_batches(
+        path,
+        config.wanted(),
+        where=where,
+        encoding=config.encoding,
+        text_by=config.text_by,
+        max_record_bytes=config.max_record_bytes,
+        row_groups=None if part.stop is None else (part.start, part.stop),
+    )
+    for batch in batches:
+        yield config.batch(part.name, batch)
+
+
+def resolve_part(part: Part, data: Path, *, where: str) -> list[Path]:
+    """The files of a part; it may come from another process, or from a run before this one.
+
+    Raises:
+        DataError: one is gone.
+    """
+    paths = [data / name for name in part.files]
+    for path in paths:
+        if not path.is_file():
+            raise fault(where, path, "the file was there when the parts were listed, and is gone")
+    return paths
+
+
+def read(config: Config, data: Path, *, where: str) -> Iterator[SourceBatch]:
+    """Every batch of every file, in the order of `parts`.
+
+    Raises:
+        DataError: see `parts` and `read_part`.
+    """
+    for part in parts(config, data, where=where):
+        yield from read_part(config, part, data, where=where)
