@@ -196,8 +196,7 @@ def word_start_ids(tokenizer: Tokenizer) -> np.ndarray | None:
     prefix, unknown = tokenizer.model.continuing_subword_prefix, tokenizer.model.unk_token
     vocabulary = tokenizer.get_vocab()
     starts = np.ones(max(vocabulary.values()) + 1, dtype=np.bool_)
-    for token, token_id in vocabulary.items():
-        starts[token_id] = not token.startswith(prefix)
+    starts[[token_id for token, token_id in vocabulary.items() if token.startswith(prefix)]] = False
     for token_id, added in tokenizer.get_added_tokens_decoder().items():
         starts[token_id] = added.content == unknown
     return starts

@@ -8,7 +8,7 @@ Shape suffixes: R rows, T tokens a row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,6 @@ class Segments:
 
     starts: np.ndarray
     """Where each document starts in the flat ids, int64, strictly ascending."""
-    first_row: int
     num_rows: int
     tokens_per_row: int
 
@@ -41,13 +40,13 @@ class Segments:
 
     def head(self, rows: int) -> Segments:
         """Those of the first rows."""
-        return Segments(self.starts, self.first_row, min(rows, self.num_rows), self.tokens_per_row)
+        return replace(self, num_rows=min(rows, self.num_rows))
 
     def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
         """Piece numbers of rows, (R, T) int64."""
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(self.num_rows))
-        begin_R = (rows + self.first_row) * self.tokens_per_row
+        begin_R = rows * self.tokens_per_row
         first_R = self.starts.searchsorted(begin_R, side="right")
         count_R = self.starts.searchsorted(begin_R + self.tokens_per_row, side="left") - first_R
         marks_RT = np.zeros((len(rows), self.tokens_per_row), dtype=np.int64)
@@ -87,7 +86,8 @@ class PackedText:
 
     def head(self, rows: int) -> PackedText:
         """The first rows."""
-        return PackedText(self.ids[:rows], self.segments.head(rows), self.word_starts)
+        words = replace(self.word_starts, num_rows=min(rows, len(self.ids))) if self.word_starts else None
+        return PackedText(self.ids[:rows], self.segments.head(rows), words)
 
 
 def pack(ids: np.ndarray, document_starts: np.ndarray, *, tokens_per_row: int, word_start_bits: np.ndarray | None = None) -> PackedText:
@@ -100,7 +100,7 @@ def pack(ids: np.ndarray, document_starts: np.ndarray, *, tokens_per_row: int, w
     """
     rows = len(ids) // tokens_per_row
     words = WordStarts(word_start_bits, rows, tokens_per_row) if word_start_bits is not None else None
-    return PackedText(ids[: rows * tokens_per_row].reshape(rows, tokens_per_row), Segments(document_starts, 0, rows, tokens_per_row), words)
+    return PackedText(ids[: rows * tokens_per_row].reshape(rows, tokens_per_row), Segments(document_starts, rows, tokens_per_row), words)
 
 
 def read_packed(directory: Path, split: str) -> PackedText:

@@ -133,7 +133,7 @@ def tokenize_splits(
     """
     marker = scratch / "fell_back.json"
     job = Job(encoder, backend, min_document_tokens, shard_bytes, parallel=workers > 1)
-    fell_back = artifacts.read_json(marker) if marker.is_file() else None
+    fell_back = artifacts.read_json(marker) if backend != "reference" and marker.is_file() else None
     with _tokenizers_parallelism(job.parallel):
         if backend != "reference" and fell_back is None:
             try:
@@ -259,14 +259,15 @@ class _ShardRunner:
 
     def tokens(self, shard: Shard) -> ShardTokens:
         """The tokens of a shard, which is done now where it was not."""
-        if self._stop:
-            raise StoppedError(self._stop.signal_number or 0, f"{self._done} of {len(self._shards)} shards of tokens are kept")
+        self._leave_if_stopped()
         if shard.kept in self._futures:
             try:
                 self._futures.pop(shard.kept).result()
             except BrokenProcessPool:
+                self._leave_if_stopped()  # a signal to the whole group ends the workers too
                 raise EnvironmentUnfitError(
-                    "a tokenizing worker died, killed perhaps for want of memory; run again, with fewer workers (OMP_NUM_THREADS)"
+                    "a tokenizing worker died, killed perhaps for want of memory; finished shards are kept: run again, with fewer workers "
+                    "(OMP_NUM_THREADS) or with tokenize.backend: reference"
                 ) from None
         found = read_shard(shard.kept)
         if found is None:
@@ -278,6 +279,10 @@ class _ShardRunner:
             self._logged = time.monotonic()
             logger.info("%d of %d shards", self._done, len(self._shards))
         return found
+
+    def _leave_if_stopped(self) -> None:
+        if self._stop:
+            raise StoppedError(self._stop.signal_number or 0, f"{self._done} of {len(self._shards)} shards of tokens laid down")
 
 
 def _start_worker() -> None:

@@ -74,8 +74,8 @@ def make_batch(ids_BT: Tensor, segments_BT: Tensor, generator: torch.Generator, 
     if vocabulary.mask_id is None:
         raise ModelError("the tokenizer has no mask token ([MASK] or <mask>); masked-language modelling needs one")
 
-    # NumPy on the tensors' own memory: a tenth of the calls' cost at these sizes. The random numbers are torch's, in the order
-    # that they have always been drawn in; special ids are looked up at the drawn positions alone.
+    # NumPy on the tensors' own memory: 52 us against 171 us for 32 rows of 128, since calls cost less and special ids are looked
+    # up at the drawn positions alone. The random numbers are torch's, in the order that they have always been drawn in.
     ids = ids_BT.numpy().ravel()
     drawn = np.flatnonzero(torch.rand(ids.shape, generator=generator).numpy() < np.float32(config.rate))
     masked_M = drawn[~_is_special(vocabulary)[ids[drawn]]]

