@@ -22,7 +22,7 @@ from acclimate.data.readers import iter_batches, read_rows
 from acclimate.errors import DataError
 
 FUZZ = settings(
-    max_examples=120,
+    max_examples=80,
     deadline=5000,  # a reader that hangs is a finding
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -115,7 +115,7 @@ def test_truncations(tmp_path: Path, name: str, data: st.DataObject) -> None:
         assert found != "read"
 
 
-@settings(FUZZ, max_examples=400)
+@settings(FUZZ, max_examples=250)
 @given(name=NAMES, data=st.data())
 def test_flipped_bytes(tmp_path: Path, name: str, data: st.DataObject) -> None:
     content = bytearray(WHOLE[name])
@@ -132,7 +132,7 @@ def test_a_stretch_removed_or_doubled(tmp_path: Path, name: str, data: st.DataOb
     outcome(tmp_path, name, content[:start] + data.draw(st.sampled_from([b"", content[start:stop] * 2])) + content[stop:], columns_of(name))
 
 
-@settings(FUZZ, max_examples=200)
+@settings(FUZZ, max_examples=120)
 @given(
     name=st.sampled_from(["a.csv", "a.tsv", "a.json", "a.jsonl", "a.txt"]),
     parts=st.lists(
@@ -172,7 +172,7 @@ def test_a_column_name_that_is_no_utf8_is_one_line(tmp_path: Path, name: str) ->
 LINES = st.text(st.sampled_from("ab \r\n\té\u2028\x1f"), max_size=60)
 
 
-@settings(FUZZ, max_examples=300)
+@settings(FUZZ, max_examples=150)
 @given(text=LINES)
 def test_paragraphs_are_those_of_the_plain_definition(tmp_path: Path, text: str) -> None:
     expected = [part.strip() for part in text.replace("\r\n", "\n").split("\n\n")]
@@ -184,7 +184,7 @@ def test_paragraphs_are_those_of_the_plain_definition(tmp_path: Path, text: str)
     assert read_rows(tmp_path / "a.txt", ["text"], where="w")["text"] == [part for part in expected if part]
 
 
-@settings(FUZZ, max_examples=300)
+@settings(FUZZ, max_examples=150)
 @given(rows=st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20)), min_size=1, max_size=8), delimiter=st.sampled_from([",", "\t"]))
 def test_delimited_rows_are_those_of_the_csv_module(tmp_path: Path, rows: list[tuple[str, str]], delimiter: str) -> None:
     out = io.StringIO()
@@ -204,7 +204,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(FUZZ, max_examples=200)
+@settings(FUZZ, max_examples=120)
 @given(values=st.lists(VALUES, min_size=1, max_size=6), indent=st.sampled_from([None, 0, 2]))
 def test_json_values_come_back_as_the_json_module_reads_them(tmp_path: Path, values: list[Any], indent: int | None) -> None:
     records = [{"n": index, "text": value} for index, value in enumerate(values)]

@@ -55,7 +55,7 @@ def _parse_slowly(line: bytes, number: int, reading: Reading) -> Any:
 
 def _exact(cells: list[Any], line: bytes, number: int, reading: Reading) -> list[Any]:
     """The cells; where one is a float of 2^63 or more, parsed again: orjson rounds whole numbers over 64 bits, such as long ids."""
-    if any(type(value) is float and abs(value) >= _LARGEST_EXACT for value in cells):
+    if float in map(type, cells) and any(type(value) is float and abs(value) >= _LARGEST_EXACT for value in cells):
         return _cells(_parse_slowly(line, number, reading), number, reading)
     return cells
 

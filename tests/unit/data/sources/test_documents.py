@@ -163,7 +163,7 @@ def test_patterns_match_as_pathlib_does(tmp_path: Path) -> None:
         assert {name for name in names if pattern_regex(pattern).fullmatch(name)} == expected, pattern
 
 
-@settings(max_examples=300, derandomize=True, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, derandomize=True, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(["docs.zip", "docs.tar", "docs.tgz"]), data=st.data())
 def test_changed_archives_give_documents_or_one_line(tmp_path: Path, name: str, data: st.DataObject) -> None:
     {"docs.zip": write_zip, "docs.tar": write_tar, "docs.tgz": write_tgz}[name](tmp_path / name, ENCODED)
