@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run flow check test lint stack stack-down snapshot clean setup setup-dev
+.PHONY: help run flow check test lint bench-data stack stack-down snapshot clean setup setup-dev
 
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -52,6 +52,9 @@ lint: setup-dev ## ruff, mypy --strict, and the direction of imports
 	@ruff format --check .
 	@mypy
 	@lint-imports
+
+bench-data: setup-dev ## packing, tokenizing and loading beside their peers; CURVE=0.1,1,10 for time and memory of so many GB
+	@python benchmarks/bench_data.py $(if $(CURVE),--curve $(CURVE)) --json benchmarks/results/data.json
 
 stack: setup ## Prefect, MLflow, work pools and a worker on this machine, until `make stack-down`
 	@python -m infra.stack up

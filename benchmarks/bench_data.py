@@ -1,7 +1,7 @@
 """Goals G4, G5 and G6 beside their peers, in one run: packing, raw text to train-ready tokens, loading with masking.
 
     python benchmarks/bench_data.py [--quick] [--rounds 3] [--json FILE]
-    python benchmarks/bench_data.py --curve 0.1,1,10 [--workers N] [--json FILE]
+    python benchmarks/bench_data.py --curve 0.1,1,10 [--workers N] [--json FILE]     the same, and then the curve
 
 Ours and the peer take turns on the same text (data/debian/corpus.parquet), one core and one thread each unless a line says
 otherwise; a figure is the median over the rounds. Wall time is what counts; where others use the machine too, the ratio of
@@ -11,8 +11,8 @@ G5's peer is the default path of transformers' examples/pytorch/language-modelin
 batched, then map(group_texts), one process, no cache. The ids of every document are compared.
 G6's peer is what its Trainer reads through: DataLoader, an Arrow data set, DataCollatorForLanguageModeling.
 
-`--curve` makes Parquet files of so many GB of text, by drawing from the real documents and giving each a word of its own
-(so that no cache of words flatters the figure), and runs the tokenize stage's code on them in a process of its own; the peak is
+`--curve` makes Parquet files of so many GB of text, documents of sentences drawn from the real ones, each with a word of its own
+(so that no cache of words flatters the figure), and runs the stages ingest and tokenize on them, each in a process of its own; the peak is
 the resident memory of that process and its children together, pages that they share counted for each.
 """
 
@@ -57,7 +57,8 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-CORPUS = Path(__file__).parents[1] / "data" / "debian" / "corpus.parquet"
+ROOT = Path(__file__).parents[1]
+CORPUS = ROOT / "data" / "debian" / "corpus.parquet"
 TOKENS_PER_ROW = 128
 MASK_RATE = 0.15
 QUICK_DOCUMENTS = 3000
@@ -250,23 +251,28 @@ def measure_loading(packed: PackedText, grouped: Any, rows_per_batch: int, round
 
 
 def write_corpus(path: Path, gigabytes: float) -> int:
-    """Draw documents from the real ones until there is so much text; returns its bytes."""
+    """Make documents of sentences drawn from the real ones until there is so much text; returns its characters.
+
+    Few documents are near-duplicates then, as in a corpus that is worth reading.
+    """
     texts = pq.read_table(CORPUS, columns=["text"])["text"].to_pylist()
+    sentences = [sentence for text in texts for sentence in text.split(". ") if len(sentence) > 30]
     draw = random.Random(0)
     written = number = 0
     with pq.ParquetWriter(path, pa.schema([("id", pa.string()), ("text", pa.string())]), compression="zstd") as writer:
         while written < gigabytes * 1e9:
-            rows = [f"{text} {draw.getrandbits(40):010x}" for text in draw.choices(texts, k=4000)]
+            rows = [f"{'. '.join(draw.choices(sentences, k=draw.randint(3, 12)))}. {draw.getrandbits(40):010x}" for _ in range(4000)]
             written += sum(map(len, rows))
             writer.write_table(pa.table({"id": [str(number + n) for n in range(len(rows))], "text": rows}))
             number += len(rows)
     return written
 
 
-def watch(command: list[str]) -> tuple[float, float, str]:
+def watch(command: list[str], directory: Path) -> tuple[float, float, str]:
     """Run a command: seconds, peak resident MB of it and its children, its output."""
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=directory, env=environment)
     peak = 0
     watched = psutil.Process(process.pid)
     while process.poll() is None:
@@ -286,33 +292,51 @@ def watch(command: list[str]) -> tuple[float, float, str]:
 
 
 def measure_curve(sizes: list[float], workers: int, directory: Path) -> list[dict[str, Any]]:
+    """Run the stages `ingest` and `tokenize`, each in a process of its own, on corpora of several sizes."""
     rows = []
     for gigabytes in sizes:
-        require_disk(directory, int(2.2e9 * gigabytes))  # the text compressed, its shards, and their ids
+        require_disk(directory, int(4e9 * gigabytes))  # the text compressed (thrice), fingerprints, and the ids (twice)
         here = directory / f"{gigabytes:g}GB"
-        here.mkdir()
-        text_bytes = write_corpus(here / "corpus.parquet", gigabytes)
-        command = [sys.executable, __file__, "--tokenize", str(here), "--workers", str(workers)]
-        seconds, peak_mb, output = watch(command)
-        rows.append({"gb": text_bytes / 1e9, "seconds": seconds, "mb_per_s": text_bytes / 1e6 / seconds, "peak_rss_mb": peak_mb})
-        rows[-1] |= {"workers": workers, "load": os.getloadavg()[0], **json.loads(output.splitlines()[-1])}
-        rate = rows[-1]["mb_per_s"]
-        print(f"  {text_bytes / 1e9:6.2f} GB {seconds:8.1f} s {rate:8.1f} MB/s {peak_mb:8.0f} MB resident at the most", flush=True)
+        characters = make_project(here, gigabytes, workers)
+        row: dict[str, Any] = {"gb": characters / 1e9, "workers": workers}
+        for stage, flags in STAGES.items():
+            seconds, peak_mb, _ = watch([sys.executable, "-m", f"stages.{stage}", *flags, "--record", f"records/{stage}.json"], here)
+            row[stage] = {"seconds": seconds, "mb_per_s": characters / 1e6 / seconds, "peak_rss_mb": peak_mb, "load": os.getloadavg()[0]}
+            print(
+                f"  {characters / 1e9:6.2f} GB {stage:9} {seconds:8.1f} s {characters / 1e6 / seconds:8.1f} MB/s "
+                f"{peak_mb:8.0f} MB resident at the most",
+                flush=True,
+            )
+        rows.append(row)
         shutil.rmtree(here)
     return rows
 
 
-def tokenize_one(directory: Path, workers: int) -> None:
-    """What the subprocess of the curve does."""
-    done = tokenize_splits(
-        {"corpus": directory / "corpus.parquet"},
-        directory / "out",
-        encoder=encoder_directory(),
-        scratch=directory / "scratch",
-        workers=workers,
-    )
-    split = done.splits["corpus"]
-    print(json.dumps({"back_end": done.backend, "documents": split.documents, "tokens": split.tokens, "shards": done.shards}))
+STAGES = {
+    "ingest": ["--data", "data", "--out", "artifacts/ingest"],
+    "tokenize": [
+        *("--ingest", "artifacts/ingest", "--encoder", "artifacts/encoders/base"),
+        *("--verdict", "artifacts/ingest/text.json", "--out", "artifacts/tokenize"),
+    ],
+}
+
+
+def make_project(here: Path, gigabytes: float, workers: int) -> int:
+    """A directory with params.yaml, a generated corpus and one labelled table; returns the corpus's characters."""
+    from ruamel.yaml import YAML
+
+    for name in ("data", "artifacts/encoders"):
+        (here / name).mkdir(parents=True)
+    yaml = YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["ingest"] |= {"corpus": [{"data": "corpus.parquet", "id": "id"}], "heldout": [], "general": [], "workers": workers}
+    params["tasks"] = {"section": {**params["tasks"]["section"], "data": "section.parquet"}}
+    params["runs"] |= {"tasks": ["section"], "single_seed_tasks": []}
+    with (here / "params.yaml").open("w", encoding="utf-8") as file:
+        yaml.dump(params, file)
+    shutil.copy(ROOT / "data" / "debian" / "section.parquet", here / "data")
+    shutil.copytree(encoder_directory(), here / "artifacts" / "encoders" / "base")
+    return write_corpus(here / "data" / "corpus.parquet", gigabytes)
 
 
 def report(results: dict[str, Any]) -> None:
@@ -344,23 +368,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes of --curve")
     parser.add_argument("--directory", type=Path, help="where temporary files go")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--tokenize", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.tokenize:
-        tokenize_one(given.tokenize, given.workers)
-        return
     results: dict[str, Any] = {"machine": machine()}
     about = results["machine"]
     packages = ", ".join(f"{name} {number}" for name, number in about["packages"].items())
     print(f"{about['cpu']}, {about['cores']} cores, load {about['load']:.1f}; {packages}")
     with tempfile.TemporaryDirectory(dir=given.directory, prefix="bench-data-") as name:
         directory = Path(name)
+        results |= compare(directory, quick=given.quick, rounds=given.rounds)
+        report(results)
         if given.curve:
-            print(f"\nTokenizing in bounded memory, {given.workers} workers (goal: 10 GB under 2,000 MB)")
+            print(f"\nIngest and tokenize in bounded memory, {given.workers} workers (goal: 10 GB under 2,000 MB)")
             results["curve"] = measure_curve([float(size) for size in given.curve.split(",")], given.workers, directory)
-        else:
-            results |= compare(directory, quick=given.quick, rounds=given.rounds)
-            report(results)
     results["machine"]["load_after"] = os.getloadavg()[0]
     print(f"\nload at the end {results['machine']['load_after']:.1f}")
     if given.json:

@@ -1,10 +1,20 @@
-"""Find the pretrained encoder, check its weights' sha256, and keep it as an artifact."""
+"""Find the pretrained encoder, check its weights' sha256, add domain words where asked for, and keep it as an artifact."""
 
 from __future__ import annotations
 
+import logging
+import tempfile
+from pathlib import Path
+
 from acclimate.config import ModelConfig, Section
+from acclimate.data.encoding import load_tokenizer
+from acclimate.data.fertility import sampled_batches
 from acclimate.models.backbone import copy_backbone
+from acclimate.models.vocabulary_extension import extend_backbone, plan_extension
 from stages.command import Out, StageContext, main
+
+_TRAIN_CHARS, _HELDOUT_CHARS = 20_000_000, 2_000_000
+logger = logging.getLogger("stages.backbone")
 
 
 class Params(Section):
@@ -13,9 +23,28 @@ class Params(Section):
     model: ModelConfig
 
 
-def run(params: Params, *, out: Out, context: StageContext) -> None:
-    """Write the encoder to `out`."""
-    copy_backbone(params.model, out)
+def run(params: Params, *, corpus: Path, heldout: Path, out: Out, context: StageContext) -> None:
+    """Write the encoder to `out`.
+
+    Args:
+        corpus: domain text that new words are chosen from; read only where `model.vocabulary.new_words` asks for some.
+        heldout: domain text on which they must save tokens.
+
+    Raises:
+        ModelError: weights that are missing or not those of params.yaml, or new words that are not worth having.
+    """
+    config = params.model.vocabulary_rules()
+    if not config.new_words:
+        copy_backbone(params.model, out)
+        return
+    with tempfile.TemporaryDirectory(dir=out.parent) as directory:
+        original = Path(directory)
+        copy_backbone(params.model, original)
+        texts = list(sampled_batches(heldout, max_chars=_HELDOUT_CHARS))
+        plan = plan_extension(load_tokenizer(original), sampled_batches(corpus, max_chars=_TRAIN_CHARS), texts, config)
+        extend_backbone(original, plan, out)
+    logger.info("%d words added; %.1f %% fewer tokens a word on held-out text", len(plan.words), 100 * plan.fertility_drop)
+    context.final_metrics.update(new_words=float(len(plan.words)), fertility_drop=plan.fertility_drop)
 
 
 if __name__ == "__main__":

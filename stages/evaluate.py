@@ -11,6 +11,7 @@ from typing import Any
 from acclimate import artifacts
 from acclimate.config import EvaluateConfig, RunsConfig, Section
 from acclimate.data.labelled import read_schema
+from acclimate.errors import DataError
 from acclimate.evaluation import judgement
 from acclimate.evaluation.baselines import fit_baseline
 from acclimate.evaluation.judgement import Run, TaskJudgement, judge_task
@@ -34,12 +35,14 @@ def run(params: Params, *, finetune: Path, ingest_tables: Path, verdict: Path, o
     Args:
         finetune: the fine-tuned runs, `<task>/<encoder>-<seed>` each; only those that params.yaml names are read.
         ingest_tables: the ingested tables; the baselines are fitted on their train rows.
-        verdict: that the data passed; a dep only.
+        verdict: that the data passed, and whether the corpus was checked against dev and test.
         out: metrics, comparisons, confusions, calibration, baselines.
 
     Raises:
-        DataError: a run that params.yaml names is missing, or two runs of a task predict different rows.
+        DataError: a run that params.yaml names is missing, two runs of a task predict different rows, or the corpus was not checked
+            against the rows that are scored here.
     """
+    _require_decontaminated(verdict, params.evaluate)
     judged: dict[str, TaskJudgement] = {}
     for task in params.runs.all_tasks:
         schema = read_schema(ingest_tables / task)
@@ -69,6 +72,18 @@ def run(params: Params, *, finetune: Path, ingest_tables: Path, verdict: Path, o
     artifacts.write_json(out / "headline.json", {task: {each.metric: _headline(each)} for task, each in judged.items()})
     context.final_metrics.update(_flat(judged))
     context.artifacts += [out / name for name in ("metrics.json", "comparisons.json", "baselines.json", "scores.csv")]
+
+
+def _require_decontaminated(verdict: Path, config: EvaluateConfig) -> None:
+    """A score on text that the encoder may have been trained on says nothing."""
+    if artifacts.read_json(verdict)["corpus_decontaminated"]:
+        return
+    problem = "the corpus was not checked against the dev and test texts (ingest.decontamination.enabled is false)"
+    if not config.allow_unchecked_corpus:
+        raise DataError(
+            f"{problem}; no score is given. Enable it, or set evaluate.allow_unchecked_corpus: true, and the report will say so"
+        )
+    logger.warning("%s; scores of the adapted encoder may be too high", problem)
 
 
 def _rename(bin_: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import asdict
@@ -33,6 +34,7 @@ from acclimate.training.precision import Precision, resolve_device, resolve_prec
 from stages.command import Out, StageContext, main
 
 _LOGS_PER_RUN = 40
+logger = logging.getLogger("stages.finetune")
 
 
 class Params(Section):
@@ -60,6 +62,7 @@ def run(
     _train(model, splits["train"], kind, config, precision, context, history, seed=seed, pad_id=pad_id)
     plugins.load("strategies", config.strategy).merge(model.encoder)
     metrics = _predict(model, splits, kind, schema, precision, pad_id, out)
+    logger.info("%s %s seed %d: dev %s %.4f", task, encoder_name, seed, schema.metric, metrics["dev"][schema.metric])
     save_task_model(model, encoder, out)
     history.write_csv(out / "history.csv")
     artifacts.write_json(out / "metrics.json", metrics)

@@ -1,16 +1,32 @@
-"""Read, clean, drop duplicates and split; what is dropped is kept with its reason."""
+"""Read, clean, screen, drop duplicates and split; what is dropped is kept with its reason."""
 
 from __future__ import annotations
 
+import logging
+import pickle
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from acclimate import artifacts
 from acclimate.config import IngestConfig, Section, TaskConfig
-from acclimate.data.corpus import hold_out, read_documents, write_documents
+from acclimate.data.contamination import Contamination, EvaluationIndex, decide
+from acclimate.data.corpus import DocumentWriter, Joining, Prepared, TextCounts, TextRules, join_parts, part_jobs, prepare_part
+from acclimate.data.engines import run_parts
+from acclimate.data.hashing import hash_texts
+from acclimate.data.near_duplicates import find_clusters, fingerprints, write_shard
 from acclimate.data.quarantine import Quarantine
-from acclimate.data.tables import build_table
+from acclimate.data.readers import find_files
+from acclimate.data.tables import SPLITS, LoadedTable, drop_rows, finish_table, load_table
 from acclimate.errors import DataError
 from stages.command import Out, StageContext, main
+
+TABLES = ("heldout", "corpus", "general")
+_FINGERPRINT_ROWS = 20_000
+logger = logging.getLogger("stages.ingest")
 
 
 class Params(Section):
@@ -22,33 +38,172 @@ class Params(Section):
 
 
 def run(params: Params, *, data: Path, out: Out, context: StageContext) -> None:
-    """Write the corpus, its held-out part, general text, every table, the quarantine and the counts."""
-    config, quarantine = params.ingest, Quarantine()
-    held_out: set[str] = set()
-    for name, task in params.tasks.items():
-        held_out |= build_table(name, task, data, out / "tables" / name, quarantine, seed=params.seed)
-    seen: set[str] = set()
-    heldout = read_documents(config.heldout, data, "heldout", quarantine, min_chars=config.min_chars, seen=seen, held_out=set())
-    groups = frozenset(group for _, _, _, group in heldout)
-    corpus = read_documents(
-        config.corpus, data, "corpus", quarantine, min_chars=config.min_chars, seen=seen, held_out=held_out, held_out_groups=groups
-    )
-    general = read_documents(config.general, data, "general", quarantine, min_chars=config.min_chars, seen=set(), held_out=set())
-    if not config.heldout:
-        corpus, heldout = hold_out(corpus, config.heldout_share, seed=params.seed)
-        quarantine.move("corpus", "heldout", len(heldout))
-    if not corpus or not heldout:
-        raise DataError(f"ingest.corpus: {len(corpus)} documents to train on and {len(heldout)} held out; each needs one at least")
-    quarantine.check(config.max_quarantine_share)
-    for name, documents in (("corpus", corpus), ("heldout", heldout), ("general", general)):
-        write_documents(documents, out / f"{name}.parquet")
-    quarantine.write(out / "quarantine.parquet")
-    metrics = quarantine.metrics()
+    """Write the corpus, its held-out part, general text, every table, the quarantine, clusters of duplicates and the counts.
+
+    Raises:
+        DataError: a source that cannot be read, or more rows at fault than `ingest.max_quarantine_share` allows.
+    """
+    config, scratch = params.ingest, context.checkpoint_directory
+    with Quarantine(out / "quarantine.parquet") as quarantine:
+        rules = {"cleaning": config.rules("cleaning"), "personal_data": config.rules("personal_data")}
+        tables = [load_table(name, task, data, quarantine, seed=params.seed, **rules) for name, task in params.tasks.items()]
+        index = _write_evaluation_index(tables, config, scratch)
+        parts = _prepare(config, data, scratch, index)
+        clusters = _near_duplicates(tables, parts, config, scratch)
+        contamination = _contamination(parts["corpus"], config)
+        for match in contamination.worst:
+            clusters.setdefault("corpus", {})[match.document] = ("contaminated", f"{match.overlap:.0%} of {match.place} {match.id}")
+        for table in tables:
+            for split in SPLITS:
+                drop_rows(table, split, clusters.get(f"{table.table}:{split}", {}), quarantine)
+            finish_table(table, out / "tables" / table.name, quarantine, seed=params.seed)
+        counts = _join(params, parts, tables, clusters, quarantine, out)
+        quarantine.check(config.max_quarantine_share)
+        metrics = quarantine.metrics()
+    _move(scratch / "clusters.parquet", out / "duplicates.parquet")
+    report = {
+        "tables": metrics,
+        "changed": {name: dict(sorted(found.changed.items())) for name, found in counts.items()},
+        "personal_data": {"mode": rules["personal_data"].mode, "found": {n: dict(sorted(f.personal.items())) for n, f in counts.items()}},
+        "decontamination": {
+            "rules": config.rules("decontamination").model_dump(),
+            "checked": index is not None,
+            "evaluation_texts": sum(1 for table in tables for _ in table.evaluation_texts()),
+            "documents": sum(part.rows for part in parts["corpus"]),
+            "documents_dropped": len(contamination.worst),
+            "dropped_by_place": dict(sorted(Counter(match.place for match in contamination.worst).items())),
+            "stock_sentences": [list(row) for row in contamination.stock],
+        },
+        "reference": _read_reference(config, data),
+    }
     artifacts.write_json(out / "metrics.json", metrics)
+    artifacts.write_json(out / "text.json", report)
     context.final_metrics.update(
-        {f"{table}/{name}": float(count) for table, counts in metrics.items() for name, count in counts.items() if isinstance(count, int)}
+        {f"{table}/{name}": float(count) for table, found in metrics.items() for name, count in found.items() if isinstance(count, int)}
     )
-    context.artifacts.append(out / "metrics.json")
+    context.artifacts += [out / "metrics.json", out / "text.json"]
+
+
+def _read_reference(config: IngestConfig, data: Path) -> dict[str, Any]:
+    """Statistics of the data's last version, with which validate compares."""
+    if config.reference is None:
+        return {}
+    (path,) = find_files(data, config.reference, where="ingest.reference")
+    found: dict[str, Any] = artifacts.read_json(path)
+    return found
+
+
+def _write_evaluation_index(tables: list[LoadedTable], config: IngestConfig, scratch: Path) -> Path | None:
+    """N-grams of every dev and test text, where each part of the corpus is compared with them."""
+    rules = config.rules("decontamination")
+    if not rules.enabled:
+        return None
+    path = scratch / "evaluation_index.pickle"
+    scratch.mkdir(parents=True, exist_ok=True)
+    index = EvaluationIndex.build([text for table in tables for text in table.evaluation_texts()], rules)
+    path.write_bytes(pickle.dumps(index))
+    return path
+
+
+def _prepare(config: IngestConfig, data: Path, scratch: Path, index: Path | None) -> dict[str, list[Prepared]]:
+    """Every part of every source, ready in scratch; those that are there from a run that was stopped are not done again."""
+    rules = TextRules(
+        config.min_chars,
+        *(config.rules(name) for name in ("cleaning", "quality", "language", "personal_data", "duplicates")),
+    )
+    jobs = [
+        job
+        for table in TABLES
+        for job in part_jobs(table, getattr(config, table), data, rules, scratch, index if table == "corpus" else None)
+    ]
+    parts: dict[str, list[Prepared]] = {table: [] for table in TABLES}
+    results = run_parts(prepare_part, jobs, engine=config.engine, workers=config.workers)
+    for part in tqdm(results, total=len(jobs), desc="parts", unit="part", disable=None):
+        parts[part.table].append(part)
+    return parts
+
+
+def _contamination(parts: list[Prepared], config: IngestConfig) -> Contamination:
+    """Which rows of the corpus, numbered through, hold an evaluation text."""
+    matches, start = [], 0
+    for part in parts:
+        matches += [replace(match, document=start + match.document) for match in part.matches()]
+        start += part.rows
+    return decide(matches, config.rules("decontamination"))
+
+
+Dropped = dict[str, dict[int, tuple[str, str]]]
+"""Place -> row in the place -> why it leaves and for which row."""
+
+
+def _near_duplicates(tables: list[LoadedTable], parts: dict[str, list[Prepared]], config: IngestConfig, scratch: Path) -> Dropped:
+    """Clusters of similar rows over all tables and the corpus, written to scratch."""
+    import pyarrow.parquet as pq
+
+    rules = config.rules("duplicates")
+    shards = []
+    for table in tables:
+        for split in SPLITS:
+            rows = table.by_split[split]
+            for start in range(0, len(rows), _FINGERPRINT_ROWS):
+                some = rows[start : start + _FINGERPRINT_ROWS]
+                prints = fingerprints([f"{row.text}\n{row.text_pair or ''}" for row in some], rules)
+                shards.append(scratch / "tables" / table.name / f"{split}-{start:09d}")
+                write_shard(shards[-1], f"{table.table}:{split}", [row.id for row in some], prints)
+    shards += [shard for table in ("heldout", "corpus") for part in parts[table] for shard in part.fingerprint_shards()]
+    clusters = find_clusters(shards, rules)
+    pq.write_table(clusters, scratch / "clusters.parquet", compression="zstd")
+    leaving = clusters.filter(clusters["reason"].is_valid())
+    dropped: Dropped = {}
+    columns = [leaving[name].to_pylist() for name in ("place", "row", "reason", "similar_place", "similar_id", "similarity")]
+    for place, row, reason, other, other_id, similarity in zip(*columns, strict=True):
+        dropped.setdefault(place, {})[row] = (reason, f"{similarity:.2f} {other} {other_id}")
+    return dropped
+
+
+def _join(
+    params: Params, parts: dict[str, list[Prepared]], tables: list[LoadedTable], clusters: Dropped, quarantine: Quarantine, out: Path
+) -> dict[str, TextCounts]:
+    """Write corpus.parquet, heldout.parquet and general.parquet; give what happened to each table's text."""
+    config = params.ingest
+    writers = {name: DocumentWriter(out / f"{name}.parquet", collect_groups=name == "heldout") for name in TABLES}
+    joining = Joining()
+    counts = {name: TextCounts() for name in TABLES}
+    try:
+        for name in TABLES:
+            if name == "corpus":
+                joining.hold_back(hash_texts([text.text for table in tables for text in table.evaluation_texts()]))
+            if name == "general":
+                joining = Joining()
+            join_parts(
+                parts[name],
+                joining,
+                clusters.get(name, {}),
+                quarantine,
+                counts[name],
+                writers,
+                heldout_share=0.0 if config.heldout or name != "corpus" else config.heldout_share,
+                seed=params.seed,
+            )
+            if name == "heldout":
+                joining.heldout_groups = frozenset(writers["heldout"].groups)
+    finally:
+        for writer in writers.values():
+            writer.close()
+    if not writers["corpus"].rows or not writers["heldout"].rows:
+        raise DataError(
+            f"ingest.corpus: {writers['corpus'].rows} documents to train on and {writers['heldout'].rows} held out; each needs one at least"
+        )
+    for table in tables:
+        counts[table.table] = TextCounts(Counter(table.changed), Counter(table.personal))
+    return counts
+
+
+def _move(source: Path, target: Path) -> None:
+    """Out of scratch, which may lie on another file system."""
+    import shutil
+
+    shutil.move(source, target)
 
 
 if __name__ == "__main__":

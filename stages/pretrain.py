@@ -201,7 +201,7 @@ def _choose_share(
         value = score(model) if score else -sum(losses.values()) / len(losses)
         candidates.append({"share": share, "score": value, **losses})
         logger.info("share %.2f of the adapted weights: %s %.4f, %s", share, retention.criterion, value, losses)
-    chosen = max(candidates[1:], key=lambda candidate: (candidate["score"], candidate["share"]))
+    chosen = max(candidates[1:], key=lambda candidate: (candidate["score"], -candidate["share"]))
     model.load_state_dict(method.combine(base, last, chosen["share"]))
     named = f"dev score of a linear probe on {retention.task}" if score else "mean of the held-out losses, negated"
     return {"method": retention.method, "criterion": named, "chosen": chosen["share"], "candidates": candidates}

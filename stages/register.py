@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -56,12 +57,18 @@ def run(params: Params, *, task: str, export: Path, evaluate: Path, out: Out, co
         model_name=config.model_name,
         uri=configured_uri(params.tracking),
         run_id=run_id,
+        experiment=os.environ.get("DVC_EXP_NAME"),
     )
     write_json(out / "registration.json", asdict(registration))
     for gate in registration.gates:
         value = "-" if gate.value is None else f"{gate.value:.4f}"
         logger.info("gate %-22s %s, limit %g: %s %s", gate.gate, value, gate.limit, "holds" if gate.holds else "DOES NOT HOLD", gate.note)
-    logger.info("%s version %d is %s", registration.name, registration.version, " and ".join(registration.aliases))
+    logger.info(
+        "%s version %d is %s",
+        registration.name,
+        registration.version,
+        " and ".join(registration.aliases) or "registered; an experiment moves no alias",
+    )
     context.artifacts.append(out / "registration.json")
 
 

@@ -33,12 +33,12 @@ def run(
     export: Path,
     register: Path,
     records: Path,
-    validate_results: Path,
+    validate: Path,
     out: Out,
     context: StageContext,
 ) -> None:
     """Write report.html and summary.txt from what the other stages left; parts that are not there are left out."""
-    sources = Sources(ingest, tokenize, pretrain, finetune, evaluate, probe, export, register, records, validate_results)
+    sources = Sources(ingest, tokenize, pretrain, finetune, evaluate, probe, export, register, records, validate)
     facts = read_facts(sources, params.runs, title=params.report.title, model=params.model, finetune=params.finetune)
     docs = docs_out(facts)
     link = os.path.relpath(Path(docs) / "index.html", out) if docs else None

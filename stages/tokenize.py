@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from acclimate import artifacts
 from acclimate.config import Section, TokenizeConfig
 from acclimate.data.encoding import load_tokenizer
+from acclimate.data.fertility import measure_fertility, sampled_batches
 from acclimate.data.packing import INDEX
 from acclimate.data.token_shards import SplitTokens, text_bytes, tokenize_splits, unknown_id
 from acclimate.errors import DataError
@@ -18,6 +20,7 @@ from acclimate.runtime import require_disk
 from stages.command import Out, StageContext, main
 
 SPLITS = ("corpus", "heldout", "general")
+_FERTILITY_CHARS, _BROKEN_WORDS = 4_000_000, 30
 
 
 class Params(Section):
@@ -35,21 +38,41 @@ def run(params: Params, *, ingest: Path, encoder: Path, verdict: Path, out: Out,
         parquets,
         out,
         encoder=encoder,
-        backend=getattr(params.tokenize, "backend", "auto"),
+        backend=params.tokenize.backend,
         min_document_tokens=params.tokenize.min_document_tokens,
         scratch=context.checkpoint_directory,
         workers=workers,
     )
     tokens_per_row = params.tokenize.tokens_per_row
-    metrics = {split: _metrics(tokens, encoder, tokens_per_row) for split, tokens in done.splits.items()}
+    metrics: dict[str, Any] = {split: _metrics(tokens, encoder, tokens_per_row) for split, tokens in done.splits.items()}
     for split, values in metrics.items():
         if not values["rows"] and split != "general":
             raise DataError(f"{split}: {values['tokens']} tokens do not fill one row of tokenize.tokens_per_row = {tokens_per_row}")
     np.save(out / "unigram.npy", done.splits["corpus"].unigram)
+    metrics["vocabulary"] = _vocabulary(parquets, encoder)
     artifacts.write_json(out / INDEX, {"tokens_per_row": tokens_per_row})
     artifacts.write_json(out / "metrics.json", metrics)
     context.record.update(backend=done.backend, fell_back=done.fell_back, workers=workers, shards=done.shards, shards_kept=done.shards_kept)
-    context.final_metrics.update({f"{split}/{name}": float(value) for split, values in metrics.items() for name, value in values.items()})
+    context.final_metrics.update(
+        {f"{split}/{name}": float(value) for split, values in metrics.items() for name, value in values.items() if split in SPLITS}
+    )
+
+
+def _vocabulary(parquets: dict[str, Path], encoder: Path) -> dict[str, Any]:
+    """How the tokenizer fits domain and general text, measured on a sample of each."""
+    tokenizer = load_tokenizer(encoder)
+    found = {}
+    for split, path in parquets.items():
+        fertility = measure_fertility(sampled_batches(path, max_chars=_FERTILITY_CHARS), tokenizer)
+        if fertility.words:
+            found[split] = {
+                "words": fertility.words,
+                "tokens_per_word": fertility.tokens_per_word,
+                "unknown_share": fertility.unknown_share,
+                "split_share": fertility.split_share,
+                "most_broken": [asdict(word) for word in fertility.broken[:_BROKEN_WORDS]],
+            }
+    return found
 
 
 def _metrics(tokens: SplitTokens, encoder: Path, tokens_per_row: int) -> dict[str, Any]:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acclimate import artifacts
 from acclimate.adapters.great_expectations import Check, Suite, run_suites, write_findings
 from acclimate.config import Section, ValidateConfig
+from acclimate.data.contamination import DecontaminationConfig, EvaluationIndex, EvaluationText, decide
+from acclimate.data.drift import TextStatistics, drift
+from acclimate.data.encoding import count_tokens, load_tokenizer
+from acclimate.data.hashing import hash_texts
+from acclimate.data.schema import label_names
 from acclimate.errors import DataError
+from acclimate.evaluation.label_ranking import rank_label_problems
 from acclimate.runtime import STATE_DIRECTORY
 from stages.command import Out, StageContext, main
 
@@ -23,20 +31,39 @@ _FAILURES_SHOWN = 5
 class Params(Section):
     """What this stage reads."""
 
+    seed: int
     validate_: ValidateConfig
 
 
-def run(params: Params, *, ingest: Path, out: Out, docs: Out, context: StageContext) -> None:
-    """Check everything that ingest wrote, and build Data Docs.
+def run(params: Params, *, ingest: Path, tokenizer: Path, out: Out, docs: Out, context: StageContext) -> None:
+    """Check everything that ingest wrote, build Data Docs, and rank labels that look wrong.
+
+    Args:
+        tokenizer: tokenizer.json of the encoder, for lengths in tokens.
 
     Raises:
         DataError: expectations that do not hold, with row ids; the Data Docs are kept under .acclimate/failed/data_docs.
     """
-    suites = [
-        _text_suite(name, ingest / f"{name}.parquet") for name in ("corpus", "heldout", "general") if _has_rows(ingest / f"{name}.parquet")
-    ]
-    suites += [_task_suite(table, params.validate_) for table in sorted((ingest / "tables").iterdir()) if table.is_dir()]
+    config = params.validate_
+    tables = [table for table in sorted((ingest / "tables").iterdir()) if table.is_dir()]
+    index = EvaluationIndex.build(_evaluation_texts(tables), DecontaminationConfig(**_text_facts(ingest)["decontamination"]["rules"]))
+    tokens = partial(count_tokens, load_tokenizer(tokenizer.parent))
+    reference = _text_facts(ingest).get("reference", {})
+    statistics: dict[str, dict[str, Any]] = {}
+    suites = []
+    for name in ("corpus", "heldout", "general"):
+        if _has_rows(ingest / f"{name}.parquet"):
+            statistics[name] = _text_statistics(ingest / f"{name}.parquet")
+            drifted = drift(reference[name], statistics[name]) if name in reference else {}
+            suites.append(_text_suite(name, ingest / f"{name}.parquet", config, tokens, index if name == "corpus" else None, drifted))
+    for table in tables:
+        statistics[f"tables/{table.name}"] = _table_statistics(table)
+        drifted = (
+            drift(reference[f"tables/{table.name}"], statistics[f"tables/{table.name}"]) if f"tables/{table.name}" in reference else {}
+        )
+        suites.append(_task_suite(table, config, tokens, drifted))
     findings = run_suites(suites, docs)
+    artifacts.write_json(out / "statistics.json", statistics)
     write_findings(findings, out / "results.json")
     failed = [finding for finding in findings if not finding.success]
     context.final_metrics.update({"expectations": float(len(findings)), "failed": float(len(failed))})
@@ -47,7 +74,9 @@ def run(params: Params, *, ingest: Path, out: Out, docs: Out, context: StageCont
         more = [f"and {len(failed) - _FAILURES_SHOWN} more"] if len(failed) > _FAILURES_SHOWN else []
         shown = "\n  ".join([*(finding.describe() for finding in failed[:_FAILURES_SHOWN]), *more])
         raise DataError(f"{len(failed)} of {len(findings)} expectations do not hold; see {kept / 'index.html'}\n  {shown}")
-    artifacts.write_json(out / "verdict.json", {"passed": True})
+    artifacts.write_json(out / "label_problems.json", _label_problems(tables, ingest / "duplicates.parquet", params))
+    checked = bool(_text_facts(ingest)["decontamination"]["checked"])
+    artifacts.write_json(out / "verdict.json", {"passed": True, "corpus_decontaminated": checked})
 
 
 def _has_rows(path: Path) -> bool:
@@ -56,13 +85,88 @@ def _has_rows(path: Path) -> bool:
     return bool(pq.read_metadata(path).num_rows)
 
 
-def _text_suite(name: str, path: Path) -> Suite:
-    """Unlabelled text: ids unique, text there, of sane length, no undecodable characters."""
-    import pandas as pd
+def _label_problems(tables: list[Path], clusters: Path, params: Params) -> dict[str, Any]:
+    rules = params.validate_.label_rules()
+    return {table.name: rank_label_problems(table, clusters, rules, seed=params.seed) for table in tables}
 
-    table = pd.read_parquet(path)
+
+def _text_facts(ingest: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = artifacts.read_json(ingest / "text.json")
+    return facts
+
+
+def _evaluation_texts(tables: list[Path]) -> list[EvaluationText]:
+    """Place, id and text of every dev and test row that ingest wrote."""
+    import pyarrow.parquet as pq
+
+    found = []
+    for table in tables:
+        for split in ("dev", "test"):
+            for row in pq.read_table(table / f"{split}.parquet").to_pylist():
+                texts = [" ".join(row["words"])] if "words" in row else [row["text"], row.get("text_pair")]
+                found += [EvaluationText(f"tables/{table.name}:{split}", row["id"], text) for text in texts if text]
+    return found
+
+
+def _text_statistics(path: Path) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    statistics = TextStatistics()
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=10_000, columns=["text"]):
+        statistics.add([text or "" for text in batch["text"].to_pylist()])
+    return statistics.as_json()
+
+
+def _table_statistics(directory: Path) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    kind = artifacts.read_json(directory / "schema.json")["kind"]
+    statistics = TextStatistics()
+    for split in ("train", "dev", "test"):
+        rows = pq.read_table(directory / f"{split}.parquet").to_pylist()
+        labels = [name for row in rows for name in label_names(row["label"], kind)]
+        statistics.add([" ".join(row["words"]) if "words" in row else row["text"] for row in rows], labels)
+    return statistics.as_json()
+
+
+def _sample(path: Path, rows: int) -> pd.DataFrame:
+    """Up to about `rows` rows of a file of any size, spread evenly over it."""
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    step = max(1, file.metadata.num_rows // rows)
+    frames, start = [], 0
+    for batch in file.iter_batches(batch_size=10_000):
+        frames.append(batch.to_pandas().iloc[-start % step :: step])
+        start += batch.num_rows
+    return pd.concat(frames, ignore_index=True)
+
+
+def _text_suite(
+    name: str,
+    path: Path,
+    config: ValidateConfig,
+    tokens: Callable[[list[str]], list[int]],
+    index: EvaluationIndex | None,
+    drifted: dict[str, float],
+) -> Suite:
+    """Unlabelled text: ids unique, text there, of sane length, decodable, no text twice, none of the evaluation, no drift."""
+    table = _sample(path, config.max_rows)
+    texts = table["text"].fillna("").tolist()
     table["characters"] = table["text"].str.len()
+    table["tokens"] = tokens(texts)
+    table["key"] = hash_texts(texts)
+    extra = []
+    if index is not None:
+        table["evaluation_text_inside"] = False
+        table.loc[[match.document for match in decide(index.check(texts), index.config).worst], "evaluation_text_inside"] = True
+        extra.append(Check("ExpectColumnValuesToBeInSet", {"column": "evaluation_text_inside", "value_set": [False]}))
     checks = [
+        *extra,
+        Check("ExpectColumnValuesToBeBetween", {"column": "tokens", "min_value": config.min_tokens, "mostly": 0.99}),
+        Check("ExpectColumnValuesToBeUnique", {"column": "key"}),
+        *_drift_checks(table, drifted, config),
         Check("ExpectTableRowCountToBeBetween", {"min_value": 1}),
         Check("ExpectColumnValuesToNotBeNull", {"column": "text"}),
         Check("ExpectColumnValuesToBeUnique", {"column": "id"}),
@@ -72,7 +176,14 @@ def _text_suite(name: str, path: Path) -> Suite:
     return Suite(name, table, checks)
 
 
-def _task_suite(directory: Path, config: ValidateConfig) -> Suite:
+def _drift_checks(table: pd.DataFrame, drifted: dict[str, float], config: ValidateConfig) -> list[Check]:
+    """The population stability index against the reference, of lengths, words and labels."""
+    for name, value in drifted.items():
+        table[f"drift_of_{name}"] = value
+    return [Check("ExpectColumnMaxToBeBetween", {"column": f"drift_of_{name}", "max_value": config.max_drift}) for name in drifted]
+
+
+def _task_suite(directory: Path, config: ValidateConfig, tokens: Callable[[list[str]], list[int]], drifted: dict[str, float]) -> Suite:
     """A labelled table: its splits as one frame, with what is expected of its kind."""
     import pandas as pd
 
@@ -80,6 +191,7 @@ def _task_suite(directory: Path, config: ValidateConfig) -> Suite:
     frames = [pd.read_parquet(directory / f"{split}.parquet").assign(split=split) for split in ("train", "dev", "test")]
     table = pd.concat(frames, ignore_index=True)
     table["key"] = (table["words"].str.join(" ") if schema["kind"] == "tagging" else table["text"]) + "\t" + table.get("text_pair", "")
+    table["tokens"] = tokens(table["key"].tolist())
     table["group_parted"] = table.groupby("group")["split"].transform("nunique") > 1
     table["in_other_split"] = table.groupby("key")["split"].transform("nunique") > 1
     checks = [
@@ -89,6 +201,9 @@ def _task_suite(directory: Path, config: ValidateConfig) -> Suite:
         Check("ExpectColumnValuesToBeUnique", {"column": "key", "mostly": 1 - config.max_duplicate_share}),
         Check("ExpectColumnValuesToBeInSet", {"column": "group_parted", "value_set": [False]}),
         Check("ExpectColumnValuesToBeInSet", {"column": "in_other_split", "value_set": [False]}),
+        Check("ExpectColumnValuesToBeBetween", {"column": "tokens", "min_value": config.min_tokens, "mostly": 0.99}),
+        Check("ExpectColumnValuesToNotMatchRegex", {"column": "key", "regex": "\ufffd", "mostly": 0.99}),
+        *_drift_checks(table, drifted, config),
         *_rows_per_split(table, config),
         *_label_checks(table, schema, config),
     ]
@@ -116,7 +231,9 @@ def _label_checks(table: pd.DataFrame, schema: dict[str, Any], config: ValidateC
     ]
     enough = Check("ExpectColumnValuesToBeBetween", {"column": "training_rows_of_its_rarest_label", "min_value": config.min_rows_per_label})
     if schema["kind"] == "classification":
-        return [Check("ExpectColumnValuesToBeInSet", {"column": "label", "value_set": schema["labels"]}), enough]
+        table["share_of_the_largest_class"] = float(table["label"].value_counts(normalize=True).max())
+        balance = Check("ExpectColumnMaxToBeBetween", {"column": "share_of_the_largest_class", "max_value": config.max_class_share})
+        return [Check("ExpectColumnValuesToBeInSet", {"column": "label", "value_set": schema["labels"]}), enough, balance]
     table["unknown_labels"] = [len(set(row) - set(schema["labels"])) for row in labels]
     table["label"] = labels.map(" ".join)
     return [Check("ExpectColumnValuesToBeInSet", {"column": "unknown_labels", "value_set": [0]}), enough]

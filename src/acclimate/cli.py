@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from acclimate.artifacts import read_json
-from acclimate.errors import AcclimateError, DataError
+from acclimate.config import read_yaml
+from acclimate.errors import AcclimateError, ConfigError, DataError
 
 PARAMS = Path("params.yaml")
 
@@ -48,10 +49,15 @@ def check(params: Path, profile: str | None = None) -> None:
         ConfigError: every mistake, one a line.
     """
     from acclimate.config import load_config
+    from acclimate.data.preview import data_problems
 
     if profile:
         lay_profile(params, profile)
     config = load_config(params)
+    data = params.parent / "data"
+    problems = data_problems(config, data) if data.is_dir() else []
+    if problems:
+        raise ConfigError("\n  ".join([f"{data}/: {len(problems)} problem{'s' if len(problems) > 1 else ''}", *problems]))
     runs = sum(len(config.runs.encoders) * len(config.runs.seeds_of(task)) for task in config.runs.all_tasks)
     print(
         f"{params}: valid. {config.model.name}; tasks {', '.join(config.runs.all_tasks)}; "
@@ -71,6 +77,8 @@ def lay_profile(params: Path, name: str) -> None:
     for change in changes:
         print(f"  {change.path}: {change.before} -> {change.after}")
     print(f"{params}: {len(changes) or 'no'} value{'' if len(changes) == 1 else 's'} changed by profile {name}")
+    if changes:
+        print(f"{params} now holds them, also for later runs; `git checkout {params}` brings the others back")
 
 
 def summary(file: Path) -> None:
@@ -93,7 +101,10 @@ def _where_to_look(artifacts_directory: Path) -> list[str]:
     pages = [("Report", artifacts_directory / "report" / "report.html"), ("Data Docs", docs / "index.html")]
     lines = [f"{name:<10} {path}" for name, path in pages if path.is_file()]
     lines.append(f"{'Runs':<10} .venv/bin/mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite") else f"{'Runs':<10} {uri}")
+    exported = read_yaml(PARAMS).get("export", {}).get("tasks", []) if PARAMS.is_file() else []
     for registration in sorted(artifacts_directory.glob("register/*/registration.json")):
+        if exported and registration.parent.name not in exported:
+            continue  # left by an earlier params.yaml
         model = read_json(registration)
         alias = "champion" if "champion" in model["aliases"] else "challenger"
         lines.append(f"{'Model':<10} models:/{model['name']}@{alias} (version {model['version']})")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import types
 import typing
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +22,19 @@ Positive = Annotated[float, Field(gt=0.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
+SOURCES = "data.sources"
+INGEST_RULES = {
+    "cleaning": ("data.cleaning", "CleaningConfig"),
+    "quality": ("data.quality", "QualityConfig"),
+    "language": ("data.language", "LanguageConfig"),
+    "personal_data": ("data.personal_data", "PersonalDataConfig"),
+    "duplicates": ("data.near_duplicates", "DuplicatesConfig"),
+    "decontamination": ("data.contamination", "DecontaminationConfig"),
+}
+
+
+Options = dict[str, Any]
+"""Options whose shape the module that uses them owns; checked when params.yaml is read."""
 
 
 class Section(BaseModel):
@@ -36,6 +51,15 @@ class ModelConfig(Section):
     subfolder: str = ""
     revision: str | None = Field(default=None, description="hub only: the 40-digit commit")
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    vocabulary: Options = Field(default={}, description="domain words to add; see models/vocabulary_extension.py: VocabularyConfig")
+
+    def vocabulary_rules(self) -> Any:
+        """The options of the vocabulary's extension.
+
+        Raises:
+            ConfigError: unknown or invalid ones.
+        """
+        return plugins.configure_class("models.vocabulary_extension", "VocabularyConfig", self.vocabulary, where="model.vocabulary")
 
     @model_validator(mode="after")
     def _pinned(self) -> ModelConfig:
@@ -47,12 +71,27 @@ class ModelConfig(Section):
 
 
 class CorpusSource(Section):
-    """One table or file of unlabelled text, relative to data/."""
+    """Where unlabelled text is read from. `source` is a file name under src/acclimate/data/sources/; other keys are that kind's options."""
 
-    data: str
-    text: str = "text"
-    id: str | None = None
-    group: str | None = Field(default=None, description="documents of one group never part between train and held-out")
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    source: str = "files"
+    weight: Annotated[float, Field(gt=0, le=100)] = Field(
+        default=1.0, description="how often each document stands in the corpus; 0.5 takes every other one, by the hash of its id"
+    )
+
+    @model_validator(mode="after")
+    def _source_exists(self) -> CorpusSource:
+        _check_name(SOURCES, self.source)
+        return self
+
+    def options(self) -> Any:
+        """The options of this kind of source, as its own `Config`.
+
+        Raises:
+            ConfigError: unknown or invalid ones.
+        """
+        return plugins.configure(SOURCES, self.source, dict(self.model_extra or {}), where=f"source {self.source}")
 
 
 class IngestConfig(Section):
@@ -63,7 +102,27 @@ class IngestConfig(Section):
     general: list[CorpusSource] = []
     heldout_share: OpenShare = 0.02
     min_chars: Annotated[int, Field(ge=0)] = 20
+    cleaning: Options = Field(default={}, description="see data/cleaning.py: CleaningConfig")
+    quality: Options = Field(default={}, description="see data/quality.py: QualityConfig")
+    language: Options = Field(default={}, description="see data/language.py: LanguageConfig")
+    personal_data: Options = Field(default={}, description="see data/personal_data.py: PersonalDataConfig")
+    duplicates: Options = Field(default={}, description="see data/near_duplicates.py: DuplicatesConfig")
+    decontamination: Options = Field(default={}, description="see data/contamination.py: DecontaminationConfig")
     max_quarantine_share: Share = 0.2
+    reference: str | None = Field(
+        default=None, description="statistics.json of the data's last version, below data/; validate then tells drift"
+    )
+    engine: Literal["local", "ray"] = Field(default="local", description="what prepares the parts of the corpus; the result is the same")
+    workers: Annotated[int, Field(ge=0)] = Field(default=0, description="processes; 0 is one for each core")
+
+    def rules(self, name: str) -> Any:
+        """The options of one family of rules, as the `Config` of its module.
+
+        Raises:
+            ConfigError: unknown or invalid ones.
+        """
+        module, config = INGEST_RULES[name]
+        return plugins.configure_class(module, config, getattr(self, name), where=f"ingest.{name}")
 
 
 class SplitFiles(Section):
@@ -83,8 +142,14 @@ class TaskConfig(Section):
     text_pair: str | None = None
     label: str = "label"
     id: str | None = None
+    label_map: dict[str, str] = Field(default={}, description="labels as the table spells them -> as the task shall have them")
+    encoding: str = Field(default="utf-8", description="of CSV, TSV, JSON and text files")
     group: str | None = Field(default=None, description="rows of one group never part; without it, rows with equal text")
-    split: str | None = Field(default=None, description="column holding train, dev or test; without it, by hash of the group")
+    split: str | None = Field(default=None, description="column holding train, dev or test; without it, by `split_by`")
+    split_by: Literal["hash", "stratified", "time"] = Field(
+        default="hash", description="hash of the group; the same within each class; or the oldest to train and the newest to test"
+    )
+    time: str | None = Field(default=None, description="column that orders rows for split_by: time; ISO dates or numbers")
     dev_share: OpenShare = 0.1
     test_share: OpenShare = 0.1
     label_separator: str | None = Field(default=None, description="splits a string of labels (multi_label) or words and tags (tagging)")
@@ -100,6 +165,8 @@ class TaskConfig(Section):
         _check_name("tasks", self.kind)
         if self.dev_share + self.test_share >= 1:
             raise ValueError(f"dev_share + test_share is {self.dev_share + self.test_share:g}; it must be below 1")
+        if (self.split_by == "time") != (self.time is not None):
+            raise ValueError("`split_by: time` and `time`, the column that orders the rows, go together; one of them is missing")
         return self
 
 
@@ -107,6 +174,20 @@ class ValidateConfig(Section):
     """Thresholds of the Great Expectations suites."""
 
     max_duplicate_share: Share = 0.01
+    min_tokens: Count = Field(default=3, description="99 of 100 texts have so many at least")
+    max_class_share: Share = Field(default=0.95, description="of the largest class of a classification table")
+    max_drift: Positive = Field(default=0.25, description="population stability index against ingest.reference, for lengths, words, labels")
+    max_rows: Count = Field(default=100_000, description="rows of a text file that are looked at, spread evenly over it")
+    label_problems: Options = Field(default={}, description="see data/label_problems.py: LabelProblemsConfig")
+
+    def label_rules(self) -> Any:
+        """The options of the search for doubtful labels.
+
+        Raises:
+            ConfigError: unknown or invalid ones.
+        """
+        return plugins.configure_class("data.label_problems", "LabelProblemsConfig", self.label_problems, where="validate.label_problems")
+
     min_rows_per_label: Count = 2
     min_rows_per_split: Count = 8
 
@@ -116,6 +197,9 @@ class TokenizeConfig(Section):
 
     tokens_per_row: Annotated[int, Field(ge=8, le=8192)] = 128
     min_document_tokens: Count = 4
+    backend: Literal["auto", "reference", "nanotoken"] = Field(
+        default="auto", description="nanotoken is faster and checked against the reference as it runs; auto takes it where it can"
+    )
 
 
 class OptimizerConfig(Section):
@@ -222,6 +306,7 @@ class EvaluateConfig(Section):
     """Significance of adapted against base."""
 
     bootstrap_samples: Count = 2000
+    allow_unchecked_corpus: bool = Field(default=False, description="score although nobody looked for dev and test texts in the corpus")
     confidence: OpenShare = 0.95
     calibration_bins: Count = 10
 
@@ -377,6 +462,22 @@ def _check_component_options(config: Config) -> None:
         for name, options in options_by_name.items():
             try:
                 plugins.configure(family, name, options, where=f"{where}.{name}")
+            except ConfigError as error:
+                problems.append(str(error))
+    checks: list[Callable[[], Any]] = [
+        config.validate_.label_rules,
+        config.model.vocabulary_rules,
+        *(partial(config.ingest.rules, name) for name in INGEST_RULES),
+    ]
+    for rules in checks:
+        try:
+            rules()
+        except ConfigError as error:
+            problems.append(str(error))
+    for table in ("corpus", "heldout", "general"):
+        for index, source in enumerate(getattr(config.ingest, table)):
+            try:
+                plugins.configure(SOURCES, source.source, dict(source.model_extra or {}), where=f"ingest.{table}.{index}")
             except ConfigError as error:
                 problems.append(str(error))
     if problems:

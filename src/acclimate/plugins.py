@@ -21,7 +21,8 @@ FAMILIES = ("objectives", "retention", "strategies", "tasks")
 def names(family: str) -> list[str]:
     """Names of every component of a family, sorted."""
     package = importlib.import_module(f"acclimate.{family}")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
+    valid = getattr(package, "KINDS", None)
+    return sorted(valid or (module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")))
 
 
 def load(family: str, name: str) -> ModuleType:
@@ -46,7 +47,19 @@ def configure(family: str, name: str, options: dict[str, Any], *, where: str) ->
     Raises:
         ConfigError: unknown or invalid options, all at once.
     """
-    config_class = load(family, name).Config
+    return _validated(load(family, name).Config, options, where)
+
+
+def configure_class(module: str, name: str, options: dict[str, Any], *, where: str) -> Any:
+    """Validate options with a class that their module owns, such as `data.cleaning`'s `CleaningConfig`.
+
+    Raises:
+        ConfigError: unknown or invalid options, all at once.
+    """
+    return _validated(getattr(importlib.import_module(f"acclimate.{module}"), name), options, where)
+
+
+def _validated(config_class: Any, options: dict[str, Any], where: str) -> Any:
     try:
         return config_class(**options)
     except ValidationError as error:

@@ -52,7 +52,9 @@ def apply_profile(params: Path, name: str) -> list[Change]:
     yaml.width = 140
     yaml.indent(mapping=2, sequence=4, offset=2)
     merged = yaml.load(params.read_text(encoding="utf-8"))
-    changes = merge(merged, yaml.load(profile.read_text(encoding="utf-8")))  # not read_yaml: its lists keep their style
+    values = yaml.load(profile.read_text(encoding="utf-8"))  # not read_yaml: its lists keep their style
+    _leave_out_unknown_tasks(values, merged)
+    changes = merge(merged, values)
     if changes:
         temporary = params.with_name(f".{params.name}.partial")
         try:
@@ -65,6 +67,14 @@ def apply_profile(params: Path, name: str) -> list[Change]:
         finally:
             temporary.unlink(missing_ok=True)
     return changes
+
+
+def _leave_out_unknown_tasks(values: dict[str, Any], params: dict[str, Any]) -> None:
+    """A profile's budgets for tasks that params.yaml does not have, such as the default's beside one's own, are passed over."""
+    mine = params.get("tasks", {})
+    unknown = [task for task, settings in values.get("tasks", {}).items() if task not in mine and "kind" not in settings]
+    for task in unknown:
+        del values["tasks"][task]
 
 
 def merge(target: dict[str, Any], source: dict[str, Any], prefix: str = "") -> list[Change]:

@@ -91,7 +91,8 @@ def run_suites(suites: list[Suite], docs: Path) -> list[Finding]:
 
     import great_expectations as gx
 
-    logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    for name in ("great_expectations", "great_expectations.data_context.types.base"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     _replace_site(context, docs)

@@ -55,13 +55,22 @@ class Move:
 
 
 def register(
-    candidate: Candidate, gates: GatesConfig, *, export: Path, evaluate: Path, model_name: str, uri: str, run_id: str
+    candidate: Candidate,
+    gates: GatesConfig,
+    *,
+    export: Path,
+    evaluate: Path,
+    model_name: str,
+    uri: str,
+    run_id: str,
+    experiment: str | None = None,
 ) -> Registration:
     """Log the exported model to a run, register it as challenger, and move `champion` when every gate holds.
 
     Args:
         uri: of the tracking store.
         run_id: the run that the model is logged to; it must be active.
+        experiment: the name of a DVC experiment; its version is registered under that name and gets no alias.
 
     Raises:
         EnvironmentUnfitError: MLflow does not answer.
@@ -75,9 +84,13 @@ def register(
         judged = judge(candidate, gates, champion.tags if champion else None)
         version = _create_version(client, name, model_uri, run_id, _version_tags(candidate, judged, export, evaluate))
         _verify(f"models:/{name}/{version}", export)
-        client.set_registered_model_alias(name, CHALLENGER, str(version))
-        aliases = [CHALLENGER]
-        if all(gate.holds for gate in judged):
+        aliases: list[str] = []
+        if experiment:
+            client.set_model_version_tag(name, str(version), "dvc.experiment", experiment)
+        else:
+            client.set_registered_model_alias(name, CHALLENGER, str(version))
+            aliases.append(CHALLENGER)
+        if not experiment and all(gate.holds for gate in judged):
             reason = f"every gate holds ({candidate.metric} {candidate.value:.4f})"
             _move_champion(client, name, before=int(champion.version) if champion else None, after=version, reason=reason)
             aliases.append(CHAMPION)

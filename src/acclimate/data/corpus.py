@@ -1,96 +1,402 @@
-"""Unlabelled text: read, cleaned, without duplicates and without any dev or test text."""
+"""Unlabelled text on its way: each part of a source is prepared by itself, then the parts are joined without duplicates.
+
+A part (a file, or some row groups of one) is read, cleaned and screened in batches and written to a scratch directory of its own,
+renamed when whole: a run that is stopped goes on with the parts that are missing, and any worker may do any part. What needs the
+whole (duplicates, groups, ids) is decided from hashes while the parts are joined, a batch at a time.
+"""
 
 from __future__ import annotations
 
+import os
+import pickle
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from acclimate import artifacts, plugins
 from acclimate.config import CorpusSource
-from acclimate.data.cleaning import clean_column, duplicate_key, key_digest
-from acclimate.data.quarantine import Quarantine
-from acclimate.data.readers import cell, read_rows, resolve, row_prefixes
+from acclimate.data.cleaning import CleaningConfig, clean_batch, key_digest
+from acclimate.data.contamination import EvaluationIndex, Match
+from acclimate.data.hashing import HashArray, KeySet, hash_texts
+from acclimate.data.language import LanguageConfig, judge_languages
+from acclimate.data.near_duplicates import DuplicatesConfig, fingerprints, write_shard
+from acclimate.data.personal_data import PersonalDataConfig, screen_batch
+from acclimate.data.quality import QualityConfig, judge_batch
+from acclimate.data.quarantine import Entry, Quarantine
+from acclimate.data.sources import Part, SourceBatch
 from acclimate.data.splits import unit_hash
 from acclimate.errors import DataError
 
-Document = tuple[str, str, str, str]
-"""id, text, source, group."""
+SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "text", "source", "group")])
+_PART_SCHEMA = pa.schema([*SCHEMA, ("line", pa.int64())])
+_DOCUMENTS, _QUARANTINE, _COUNTS, _FINGERPRINTS = "documents.parquet", "quarantine.parquet", "counts.json", "fingerprints"
+_MATCHES = "matches.json"
+_FINGERPRINT_ROWS = 20_000
+_ROW_GROUP_BYTES = 32 << 20
+_FAMILY = "data.sources"
 
 
-def read_documents(
-    sources: Sequence[CorpusSource],
-    data: Path,
-    table: str,
-    quarantine: Quarantine,
-    *,
-    min_chars: int,
-    seen: set[str],
-    held_out: set[str],
-    held_out_groups: frozenset[str] = frozenset(),
-) -> list[Document]:
-    """Documents of several sources in their order.
+@dataclass(frozen=True)
+class TextRules:
+    """What every document must pass, and how it is changed."""
+
+    min_chars: int
+    cleaning: CleaningConfig
+    quality: QualityConfig
+    language: LanguageConfig
+    personal_data: PersonalDataConfig
+    duplicates: DuplicatesConfig
+
+
+@dataclass(frozen=True)
+class PartJob:
+    """One part to prepare. Travels to a worker by pickle."""
+
+    table: str
+    where: str
+    source: CorpusSource
+    part: Part
+    data: Path
+    rules: TextRules
+    evaluation_index: Path | None
+    """A pickled `EvaluationIndex`; None where nothing is to be decontaminated."""
+    directory: Path
+
+
+@dataclass
+class Prepared:
+    """A part that lies ready in scratch."""
+
+    table: str
+    weight: float
+    directory: Path
+    counts: dict[str, Any]
+
+    def fingerprint_shards(self) -> list[Path]:
+        """Fingerprints of its rows, in their order."""
+        return sorted((self.directory / _FINGERPRINTS).iterdir())
+
+    @property
+    def rows(self) -> int:
+        """Documents that were written."""
+        return int(self.counts["rows"].get("written", 0))
+
+    def matches(self) -> list[Match]:
+        """Overlaps with evaluation texts; documents are rows of this part."""
+        return [Match(**match) for match in artifacts.read_json(self.directory / _MATCHES)]
+
+
+@dataclass
+class TextCounts:
+    """What happened to the text of a table beside rows that left."""
+
+    changed: Counter[str] = field(default_factory=Counter)
+    personal: Counter[str] = field(default_factory=Counter)
+
+
+def part_jobs(
+    table: str, sources: Sequence[CorpusSource], data: Path, rules: TextRules, scratch: Path, evaluation_index: Path | None
+) -> list[PartJob]:
+    """The parts of several sources in a fixed order.
+
+    Raises:
+        DataError: a source that cannot be found.
+    """
+    jobs: list[PartJob] = []
+    for index, source in enumerate(sources):
+        where = f"ingest.{table}.{index}"
+        module = plugins.load(_FAMILY, source.source)
+        options = source.options()
+        for part in module.parts(options, data, where=where):
+            directory = scratch / table / f"{len(jobs):06d}"
+            jobs.append(PartJob(table, where, source, part, data, rules, evaluation_index, directory))
+    return jobs
+
+
+def prepare_part(job: PartJob) -> Prepared:
+    """Read, clean and screen one part into its scratch directory; a part that is there already is left alone.
+
+    Raises:
+        DataError: a row that cannot be read.
+    """
+    if not (job.directory / _COUNTS).exists():
+        partial = job.directory.with_name(f".{job.directory.name}.{os.getpid()}.partial")
+        artifacts.remove(partial)
+        partial.mkdir(parents=True)
+        try:
+            _write_part(job, partial)
+            artifacts.remove(job.directory)
+            os.replace(partial, job.directory)
+        finally:
+            artifacts.remove(partial)
+    return Prepared(job.table, job.source.weight, job.directory, artifacts.read_json(job.directory / _COUNTS))
+
+
+def _write_part(job: PartJob, directory: Path) -> None:
+    module = plugins.load(_FAMILY, job.source.source)
+    index: EvaluationIndex | None = pickle.loads(job.evaluation_index.read_bytes()) if job.evaluation_index else None
+    matches: list[Match] = []
+    written = 0
+    counts: dict[str, Counter[str]] = {"rows": Counter(), "changed": Counter(), "personal": Counter()}
+    with (
+        pq.ParquetWriter(directory / _DOCUMENTS, _PART_SCHEMA, compression="zstd") as documents,
+        Quarantine(directory / _QUARANTINE) as quarantine,
+        _Fingerprinter(directory / _FINGERPRINTS, job) as fingerprinter,
+    ):
+        for batch in module.read_part(job.source.options(), job.part, job.data, where=job.where):
+            kept, left = _prepare_batch(batch, job, counts)
+            counts["rows"]["read"] += len(batch.texts)
+            quarantine.extend(left)
+            documents.write_table(_table(kept, _PART_SCHEMA))
+            fingerprinter.add(kept)
+            if index is not None:
+                matches += [replace(match, document=written + match.document) for match in index.check([row[1] for row in kept])]
+            written += len(kept)
+    artifacts.write_json(directory / _MATCHES, [asdict(match) for match in matches])
+    counts["rows"]["written"] = written
+    artifacts.write_json(directory / _COUNTS, {name: dict(sorted(found.items())) for name, found in counts.items()})
+
+
+class _Fingerprinter:
+    """Fingerprints of a part's rows, some ten thousand in a shard. General text is compared with nothing."""
+
+    def __init__(self, directory: Path, job: PartJob) -> None:
+        self._directory, self._place, self._config = directory, job.table, job.rules.duplicates
+        self._is_on = job.table != "general"
+        self._pending: list[Row] = []
+        self._shards = 0
+
+    def __enter__(self) -> _Fingerprinter:
+        self._directory.mkdir()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self._pending:
+            self._write()
+
+    def add(self, rows: list[Row]) -> None:
+        """Take rows that stay."""
+        if self._is_on:
+            self._pending += rows
+        if len(self._pending) >= _FINGERPRINT_ROWS:
+            self._write()
+
+    def _write(self) -> None:
+        prints = fingerprints([row[1] for row in self._pending], self._config)
+        write_shard(self._directory / f"{self._shards:06d}", self._place, [row[0] for row in self._pending], prints)
+        self._pending, self._shards = [], self._shards + 1
+
+
+Row = tuple[str, str, str, str, int]
+"""id, text, source, group, line."""
+
+
+def _prepare_batch(batch: SourceBatch, job: PartJob, counts: dict[str, Counter[str]]) -> tuple[list[Row], list[Entry]]:
+    """Rows of a batch that stay, cleaned, and those that leave."""
+    rules = job.rules
+    cleaned = clean_batch(_as_texts(batch, job.where), rules.cleaning)
+    counts["changed"].update(cleaned.changed)
+    found = _reasons(cleaned.texts, rules)
+    screened = screen_batch(cleaned.texts, rules.personal_data)
+    counts["personal"].update(screened.found)
+    kept: list[Row] = []
+    left: list[Entry] = []
+    for row, (number, text) in enumerate(zip(batch.numbers, screened.texts, strict=True)):
+        row_id = _cell(batch.ids, row) or f"{batch.name}:{number}"
+        reason = found[row]
+        if reason:
+            left.append((job.table, batch.name, number, row_id, reason[0], text, reason[1]))
+        else:
+            kept.append((row_id, text, batch.name, _cell(batch.groups, row) or key_digest(text), number))
+    return kept, left
+
+
+def _cell(column: list[Any] | None, row: int) -> str:
+    """An optional cell as a string; an empty one where there is none."""
+    value = column[row] if column else None
+    return "" if value is None else str(value).strip()
+
+
+def _as_texts(batch: SourceBatch, where: str) -> list[str]:
+    """The cells as strings; a missing one is empty.
+
+    Raises:
+        DataError: a cell holds no text but a list, a mapping or bytes.
+    """
+    texts = []
+    for number, value in zip(batch.numbers, batch.texts, strict=True):
+        if isinstance(value, list | dict | bytes):
+            raise DataError(f"{where}: {batch.name}: line {number}: {str(value)[:60]!r} is a {type(value).__name__}; text is expected")
+        texts.append("" if value is None or value != value else str(value))
+    return texts
+
+
+def _reasons(texts: list[str], rules: TextRules) -> list[tuple[str, str] | None]:
+    """Why each document leaves, with what the rule found; None for those that stay."""
+    reasons: list[tuple[str, str] | None] = [("too_short", f"{len(t)} characters") if len(t) < rules.min_chars else None for t in texts]
+    judges: tuple[Callable[[list[str]], list[str | None]], ...] = (
+        lambda some: judge_languages(some, rules.language),
+        lambda some: judge_batch(some, rules.quality),
+    )
+    for rule in judges:
+        staying = [row for row, reason in enumerate(reasons) if reason is None]
+        for row, name in zip(staying, rule([texts[row] for row in staying]), strict=True):
+            if name:
+                reasons[row] = (name, "")
+    return reasons
+
+
+@dataclass
+class Joining:
+    """What decides over documents while parts are joined.
+
+    Attributes:
+        seen: keys of texts that were written.
+        evaluation_keys: keys of dev and test texts, which must not be trained on.
+        heldout_groups: groups that belong to the held-out part.
+    """
+
+    seen: KeySet = field(default_factory=KeySet)
+    ids: KeySet = field(default_factory=KeySet)
+    evaluation_keys: KeySet = field(default_factory=KeySet)
+    heldout_groups: frozenset[str] = frozenset()
+
+    def hold_back(self, keys: HashArray) -> None:
+        """Texts that are evaluated on."""
+        self.evaluation_keys.add_batch(keys)
+
+
+class DocumentWriter:
+    """A Parquet file of documents, written a row group at a time.
 
     Args:
-        seen: duplicate keys met so far; grows.
-        held_out: duplicate keys of dev and test texts, which must not be trained on.
-        held_out_groups: groups that belong to the held-out part.
-    Raises:
-        DataError: a file or a cell that cannot be read, or an id that stands there twice.
+        collect_groups: keep the names of the groups, which takes memory: for the small held-out part.
     """
-    documents = []
-    for source_name, number, document in _read_all(sources, data, table):
-        quarantine.read[table] += 1
-        row_id, text, _, group = document
-        key = duplicate_key(text)
-        rule = _rule(text, key, min_chars, seen, held_out) or ("in_heldout_group" if group in held_out_groups else None)
-        if rule:
-            quarantine.add(table, source_name, number, row_id, rule, text)
-            continue
-        seen.add(key)
-        documents.append(document)
-    twice = [row_id for row_id, count in Counter(document[0] for document in documents).items() if count > 1]
-    if twice:
-        raise DataError(f"ingest.{table}: {len(twice)} ids stand in more than one row, such as {', '.join(map(repr, twice[:3]))}")
-    quarantine.kept[table] += len(documents)
-    return documents
+
+    def __init__(self, path: Path, *, collect_groups: bool = False) -> None:
+        self.rows = 0
+        self.groups: set[str] = set()
+        self._collects_groups = collect_groups
+        self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
+        self._pending: list[tuple[str, ...]] = []
+        self._bytes = 0
+
+    def add(self, document: tuple[str, ...]) -> None:
+        """Append id, text, source, group."""
+        self._pending.append(document)
+        if self._collects_groups:
+            self.groups.add(document[3])
+        self.rows += 1
+        self._bytes += len(document[1])
+        if self._bytes >= _ROW_GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is pending and end the file."""
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._writer.write_table(_table(self._pending, SCHEMA))
+        self._pending, self._bytes = [], 0
 
 
-def _rule(text: str, key: str, min_chars: int, seen: set[str], held_out: set[str]) -> str | None:
-    if len(text) < min_chars:
-        return "too_short"
-    if key in seen:
-        return "duplicate"
-    return "in_evaluation_set" if key in held_out else None
+def join_parts(
+    parts: Sequence[Prepared],
+    joining: Joining,
+    near_duplicates: Mapping[int, tuple[str, str]],
+    quarantine: Quarantine,
+    counts: TextCounts,
+    writers: dict[str, DocumentWriter],
+    *,
+    heldout_share: float,
+    seed: int,
+) -> None:
+    """Write the parts of one table without duplicates; with a share, part of the groups goes to the writer `heldout`.
+
+    Args:
+        near_duplicates: row of the table -> why it leaves and for which row.
+    Raises:
+        DataError: an id that stands there twice.
+    """
+    start = 0
+    for part in parts:
+        quarantine.read[part.table] += part.counts["rows"].get("read", 0)
+        counts.changed.update(part.counts["changed"])
+        counts.personal.update(part.counts["personal"])
+        quarantine.merge(part.directory / _QUARANTINE)
+        for rows in _read_rows(part.directory / _DOCUMENTS):
+            reasons = _joining_reasons(rows, joining, near_duplicates, start)
+            _require_new_ids([row[0] for row in rows], joining.ids, part.table)
+            for row, reason in zip(rows, reasons, strict=True):
+                copies = _copies(row[0], part.weight, seed)
+                if reason is None and not copies:
+                    reason = ("weight", f"weight {part.weight:g}")
+                if reason:
+                    quarantine.extend([(part.table, row[2], row[4], row[0], reason[0], row[1], reason[1])])
+                    continue
+                is_heldout = heldout_share > 0 and unit_hash(row[3], seed=seed) < heldout_share
+                _write_copies(writers["heldout" if is_heldout else part.table], row, 1 if is_heldout else copies)
+                quarantine.kept[part.table] += 1
+                if is_heldout:
+                    quarantine.move(part.table, "heldout", 1)
+            start += len(rows)
 
 
-def _read_all(sources: Sequence[CorpusSource], data: Path, table: str) -> Iterator[tuple[str, int, Document]]:
-    found = [resolve(data, source.data, where=f"ingest.{table}.{index}.data") for index, source in enumerate(sources)]
-    every_path = [path for paths in found for path in paths]
-    prefixes = dict(zip(every_path, row_prefixes(every_path, data), strict=True))
-    for index, (source, paths) in enumerate(zip(sources, found, strict=True)):
-        where = f"ingest.{table}.{index}"
-        for path in paths:
-            columns = [column for column in dict.fromkeys([source.text, source.id, source.group]) if column]
-            rows = read_rows(path, columns, where=where)
-            texts = clean_column(rows[source.text], where=f"{where}: {path}: column {source.text!r}")
-            for number, text in enumerate(texts, start=1):
-                row_id = cell(rows, source.id, number - 1) or f"{prefixes[path]}:{number}"
-                yield path.name, number, (row_id, text, path.stem, cell(rows, source.group, number - 1) or key_digest(text))
+def _write_copies(writer: DocumentWriter, row: Row, copies: int) -> None:
+    for copy in range(copies):
+        writer.add((row[0] if copy == 0 else f"{row[0]}#{copy + 1}", *row[1:4]))
 
 
-def hold_out(documents: list[Document], share: float, *, seed: int) -> tuple[list[Document], list[Document]]:
-    """Part documents into (corpus, held-out) by the hash of their group."""
-    is_held = [unit_hash(group, seed=seed) < share for _, _, _, group in documents]
-    return [d for d, held in zip(documents, is_held, strict=True) if not held], [
-        d for d, held in zip(documents, is_held, strict=True) if held
-    ]
+def _copies(row_id: str, weight: float, seed: int) -> int:
+    """How often a document stands in the corpus: its source's weight, the fraction by the hash of its id."""
+    fraction = weight % 1
+    return int(weight) + bool(fraction and unit_hash(row_id, seed=seed) < fraction)
 
 
-def write_documents(documents: Sequence[Document], path: Path) -> None:
-    """Write documents as one Parquet file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _joining_reasons(rows: list[Row], joining: Joining, near: Mapping[int, tuple[str, str]], start: int) -> list[tuple[str, str] | None]:
+    """Why each row leaves; the plainest reason first: an exact repetition is not called a near one."""
+    keys = hash_texts([row[1] for row in rows])
+    is_evaluated, is_seen = joining.evaluation_keys.contains(keys), joining.seen.contains(keys)
+    reasons: list[tuple[str, str] | None] = []
+    written: dict[int, None] = {}
+    for index, (row, key) in enumerate(zip(rows, keys.tolist(), strict=True)):
+        if is_evaluated[index]:
+            reasons.append(("in_evaluation_set", ""))
+        elif row[3] in joining.heldout_groups:
+            reasons.append(("in_heldout_group", row[3]))
+        elif is_seen[index] or key in written:
+            reasons.append(("duplicate", ""))
+        elif start + index in near:
+            reasons.append(near[start + index])
+        else:
+            reasons.append(None)
+            written[key] = None
+    joining.seen.add_batch(np.fromiter(written, dtype=np.uint64, count=len(written)))
+    return reasons
 
-    columns = list(zip(*documents, strict=True)) if documents else [(), (), (), ()]
-    schema = pa.schema([(name, pa.string()) for name in ("id", "text", "source", "group")])
-    pq.write_table(pa.table([pa.array(column, pa.string()) for column in columns], schema=schema), path, compression="zstd")
+
+def _require_new_ids(ids: list[str], known: KeySet, table: str) -> None:
+    is_new = known.add_batch(hash_texts(ids))
+    if not is_new.all():
+        again = [ids[index] for index in np.flatnonzero(~is_new)[:3]]
+        raise DataError(
+            f"ingest.{table}: ids stand in more than one row, such as {', '.join(map(repr, again))}; leave `id` out to number the rows"
+        )
+
+
+def _read_rows(path: Path) -> Iterator[list[Row]]:
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=4096):
+        yield list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+
+
+def _table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+    return pa.table([pa.array(column, f.type) for column, f in zip(columns, schema, strict=True)], schema=schema)

@@ -73,6 +73,11 @@ def read_vocabulary(directory: Path) -> Vocabulary:
     return Vocabulary(tokenizer.get_vocab_size(), special.get("[MASK]", special.get("<mask>")), tuple(sorted(special.values())))
 
 
+def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
+    """How many tokens each text has, special ones not counted."""
+    return [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None = None, *, max_tokens: int) -> Encoded:
     """Encode texts, or pairs of texts cut longest first, with special tokens; ids equal those of transformers' fast tokenizer.
 

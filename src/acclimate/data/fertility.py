@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
@@ -65,6 +67,20 @@ class Fertility:
     def split_share(self) -> float:
         """Share of words that take more than one token."""
         return self.split_words / max(1, self.words)
+
+
+def sampled_batches(path: Path, *, max_chars: int) -> Iterator[list[str]]:
+    """Texts of a Parquet file of any size, about `max_chars` characters of them, spread evenly over it."""
+    file = pq.ParquetFile(path)
+    total = sum(
+        file.metadata.row_group(group).column(file.schema_arrow.get_field_index("text")).total_uncompressed_size
+        for group in range(file.metadata.num_row_groups)
+    )
+    step = max(1, -(-total // max_chars))
+    start = 0
+    for batch in file.iter_batches(batch_size=4096, columns=["text"]):
+        yield batch["text"].to_pylist()[-start % step :: step]
+        start += batch.num_rows
 
 
 def measure_fertility(batches: Iterable[Sequence[str]], tokenizer: Tokenizer, config: FertilityConfig | None = None) -> Fertility:

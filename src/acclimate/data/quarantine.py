@@ -3,32 +3,86 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from acclimate.errors import DataError
 
 _VALUE_CHARS = 200
-HELD_BACK = ("in_evaluation_set", "in_heldout_group")
+_FLUSH_ROWS = 20_000
+SCHEMA = pa.schema(
+    [
+        ("table", pa.string()),
+        ("source", pa.string()),
+        ("line", pa.int64()),
+        ("id", pa.string()),
+        ("rule", pa.string()),
+        ("value", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+HELD_BACK = (
+    "in_evaluation_set",
+    "in_heldout_group",
+    "contaminated",
+    "near_duplicate_of_test",
+    "near_duplicate_of_dev",
+    "near_duplicate_of_heldout",
+    "weight",
+)
 """Rules that name no fault: a corpus made of the labelled table itself loses its dev and test texts, a fifth by default."""
 
+Entry = tuple[str, str, int, str, str, str, str]
+"""table, source, line, id, rule, value, detail."""
 
-@dataclass
+
 class Quarantine:
-    """Collects rows that are dropped, and counts what was read and kept of each table."""
+    """Writes rows that are dropped, and counts what was read and kept of each table.
 
-    rows: dict[str, list[str | int]] = field(
-        default_factory=lambda: {name: [] for name in ("table", "source", "row", "id", "rule", "value")}
-    )
-    read: Counter[str] = field(default_factory=Counter)
-    kept: Counter[str] = field(default_factory=Counter)
-    not_sampled: Counter[str] = field(default_factory=Counter)
+    Args:
+        path: the Parquet file that the rows go to, a block at a time; without it they are only counted.
+    """
 
-    def add(self, table: str, source: str, row: int, row_id: str, rule: str, value: str) -> None:
-        """Record one row (counted from 1 in its file) that leaves its table."""
-        items: tuple[str | int, ...] = (table, source, row, row_id, rule, value[:_VALUE_CHARS])
-        for name, item in zip(self.rows, items, strict=True):
-            self.rows[name].append(item)
+    def __init__(self, path: Path | None = None) -> None:
+        self.read: Counter[str] = Counter()
+        self.kept: Counter[str] = Counter()
+        self.not_sampled: Counter[str] = Counter()
+        self._rules: dict[str, Counter[str]] = {}
+        self._pending: list[Entry] = []
+        self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd") if path else None
+
+    def __enter__(self) -> Quarantine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def add(self, table: str, source: str, line: int, row_id: str, rule: str, value: str, detail: str = "") -> None:
+        """Record one row that leaves its table.
+
+        Args:
+            line: counted from 1; the row number in a format without lines.
+            detail: what the rule found, such as the row that this one repeats.
+        """
+        self.extend([(table, source, line, row_id, rule, value, detail)])
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """Record rows that leave."""
+        for entry in entries:
+            self._rules.setdefault(entry[0], Counter())[entry[4]] += 1
+            if self._writer:
+                self._pending.append((*entry[:5], entry[5][:_VALUE_CHARS], entry[6]))
+        if len(self._pending) >= _FLUSH_ROWS:
+            self._flush()
+
+    def merge(self, file: Path) -> None:
+        """Take over the rows of a quarantine file written elsewhere."""
+        for batch in pq.ParquetFile(file).iter_batches():
+            self.extend(zip(*(column.to_pylist() for column in batch.columns), strict=True))
 
     def move(self, source: str, target: str, rows: int) -> None:
         """Account for kept rows of one table that became rows of another."""
@@ -38,7 +92,7 @@ class Quarantine:
 
     def count(self, table: str) -> Counter[str]:
         """How many rows of a table left, by rule."""
-        return Counter(str(rule) for name, rule in zip(self.rows["table"], self.rows["rule"], strict=True) if name == table)
+        return Counter(self._rules.get(table, {}))
 
     def check(self, max_share: float) -> None:
         """Every row is accounted for, and not too many left.
@@ -72,10 +126,15 @@ class Quarantine:
             for table, read in self.read.items()
         }
 
-    def write(self, path: Path) -> None:
-        """Write the table of rows that left."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    def close(self) -> None:
+        """Write what is pending and end the file."""
+        if self._writer:
+            self._flush()
+            self._writer.close()
+            self._writer = None
 
-        schema = pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in self.rows])
-        pq.write_table(pa.table(self.rows, schema=schema), path)
+    def _flush(self) -> None:
+        if self._writer and self._pending:
+            columns = zip(*self._pending, strict=True)
+            self._writer.write_table(pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA))
+        self._pending = []

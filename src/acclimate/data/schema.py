@@ -16,7 +16,7 @@ _SHOWN = 3
 
 
 def parse_labels(values: Sequence[Any], config: TaskConfig, *, where: str) -> list[Any]:
-    """Labels of a table in the form its kind wants.
+    """Labels of a table in the form its kind wants; None for an empty cell, unless all are.
 
     Raises:
         DataError: labels that cannot be read, with their number and the first rows at fault.
@@ -27,10 +27,12 @@ def parse_labels(values: Sequence[Any], config: TaskConfig, *, where: str) -> li
         "regression": _parse_number,
         "tagging": lambda value: _parse_list(value, config.label_separator or " "),
     }[config.kind]
-    parsed, wrong = [], []
+    parsed: list[Any] = []
+    wrong = []
+    may_be_empty = config.kind != "tagging" and not all(map(_is_empty, values))
     for row, value in enumerate(values, start=1):
         try:
-            parsed.append(parse(value))
+            parsed.append(None if may_be_empty and _is_empty(value, of_list=config.kind == "multi_label") else parse(value))
         except ValueError as error:
             wrong.append((row, str(error)))
     if wrong:
@@ -39,8 +41,15 @@ def parse_labels(values: Sequence[Any], config: TaskConfig, *, where: str) -> li
     return parsed
 
 
+def _is_empty(value: Any, *, of_list: bool = False) -> bool:
+    """No label at all. An empty string or list of several labels says that none of them holds."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return True
+    return not of_list and isinstance(value, str) and not value.strip()
+
+
 def _parse_class(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)) or not str(value).strip():
+    if _is_empty(value):
         raise ValueError("the label is empty")
     if isinstance(value, list | dict):
         raise ValueError(f"{value!r} is a {type(value).__name__}; for several labels a row use kind `multi_label`")
@@ -136,7 +145,10 @@ def collect_labels(by_split: dict[str, list[Any]], config: TaskConfig, *, where:
         raise DataError(f"{where}: the training rows hold {len(train)} class ({', '.join(train) or 'none'}); at least 2 are needed")
     single = sorted(label for label, count in train.items() if count == 1)
     if single and config.kind != "tagging":
-        raise DataError(f"{where}: {len(single)} labels have one training row only: {', '.join(single[:_SHOWN])}; at least 2 are needed")
+        are_numbers = all(map(_is_number, single))
+        advice = "are these numbers? then kind `regression`" if are_numbers else "join it to another by label_map, or remove it"
+        named = f"{len(single)}, such as {', '.join(single[:_SHOWN])}"
+        raise DataError(f"{where}: labels with one training row only: {named}; at least 2 are needed: {advice}")
     unseen = sorted({label for split in ("dev", "test") for label in counts[split]} - set(train))
     if unseen:
         where_found = ", ".join(f"{label!r} ({', '.join(s for s in ('dev', 'test') if label in counts[s])})" for label in unseen[:_SHOWN])
@@ -144,6 +156,14 @@ def collect_labels(by_split: dict[str, list[Any]], config: TaskConfig, *, where:
     if config.kind == "tagging":
         return ["O", *(f"{position}-{kind}" for kind in sorted(set(train) - {"O"}) for position in "BI")]
     return sorted(train)
+
+
+def _is_number(label: str) -> bool:
+    try:
+        float(label)
+    except ValueError:
+        return False
+    return True
 
 
 def label_names(label: Any, kind: str) -> list[str]:

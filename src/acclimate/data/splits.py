@@ -26,6 +26,61 @@ def split_of(key: str, *, dev_share: float, test_share: float, seed: int) -> Spl
     return "dev" if position < test_share + dev_share else "train"
 
 
+def stratified_splits(
+    groups: Sequence[str], labels: Sequence[Sequence[str]], *, dev_share: float, test_share: float, seed: int
+) -> dict[str, Split]:
+    """The split of each group, so that every class is parted in the same shares.
+
+    A group belongs to the class of its rarest label. Inside a class groups stand in the order of their hash and the first shares go to
+    test and dev, so a class of one or two groups stays in train.
+
+    Args:
+        groups: the group of each row.
+        labels: the labels of each row.
+    """
+    counts = Counter(label for row in labels for label in set(row))
+    rarest: dict[str, str] = {}
+    for group, row in zip(groups, labels, strict=True):
+        label = min(row, key=lambda name: (counts[name], name), default="")
+        known = rarest.setdefault(group, label)
+        rarest[group] = min(known, label, key=lambda name: (counts[name], name))
+    classes: dict[str, list[str]] = defaultdict(list)
+    for group in sorted(rarest, key=lambda group: (unit_hash(group, seed=seed), group)):
+        classes[rarest[group]].append(group)
+    found: dict[str, Split] = {}
+    for members in classes.values():
+        num_test, num_dev = round(test_share * len(members)), round(dev_share * len(members))
+        for place, group in enumerate(members):
+            found[group] = "test" if place < num_test else "dev" if place < num_test + num_dev else "train"
+    return found
+
+
+def splits_by_time(groups: Sequence[str], times: Sequence[float], *, dev_share: float, test_share: float) -> dict[str, Split]:
+    """The split of each group: the newest to test, those before to dev, the oldest to train; a group is as new as its newest row.
+
+    Groups of one time stay together, so that nothing of the test period is trained on.
+
+    Args:
+        times: the time of each row, as a number.
+    """
+    newest: dict[str, float] = {}
+    sizes: Counter[str] = Counter(groups)
+    for group, time in zip(groups, times, strict=True):
+        newest[group] = max(time, newest.get(group, time))
+    by_time: dict[float, list[str]] = defaultdict(list)
+    for group, time in newest.items():
+        by_time[time].append(group)
+    found: dict[str, Split] = {}
+    taken = 0
+    for time in sorted(by_time, reverse=True):
+        share = taken / len(groups)
+        split: Split = "test" if share < test_share else "dev" if share < test_share + dev_share else "train"
+        for group in by_time[time]:
+            found[group] = split
+            taken += sizes[group]
+    return found
+
+
 def sample_rows(keys: Sequence[str], labels: Sequence[Sequence[str]], limit: int, *, seed: int) -> list[int]:
     """Choose `limit` rows, classes in proportion, two rows at least of each label while the limit lasts.
 

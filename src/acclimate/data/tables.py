@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from acclimate import artifacts
 from acclimate.config import SplitFiles, TaskConfig
-from acclimate.data.cleaning import clean_column, duplicate_key, key_digest
+from acclimate.data.cleaning import CleaningConfig, clean_batch, clean_column, duplicate_key, key_digest
+from acclimate.data.contamination import EvaluationText
+from acclimate.data.personal_data import PersonalDataConfig, screen_batch
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.readers import cell, read_rows, resolve, row_prefixes
 from acclimate.data.schema import DEFAULT_METRIC, check_tags, collect_labels, label_names, parse_labels, parse_words
-from acclimate.data.splits import SPLIT_NAMES, Split, sample_rows, split_of
+from acclimate.data.sources import map_labels
+from acclimate.data.splits import SPLIT_NAMES, Split, sample_rows, split_of, splits_by_time, stratified_splits
 from acclimate.errors import DataError
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -33,6 +38,7 @@ class Row:
     label: Any
     group: str
     given_split: str | None
+    time: float | None = None
 
     @property
     def key(self) -> str:
@@ -40,42 +46,124 @@ class Row:
         return duplicate_key(f"{self.text}\t{self.text_pair or ''}")
 
 
-def build_table(name: str, config: TaskConfig, data: Path, out: Path, quarantine: Quarantine, *, seed: int) -> set[str]:
-    """Write train, dev and test of a task with its schema.
+@dataclass
+class LoadedTable:
+    """A task's rows, read and parted, before what depends on other tables and before sampling."""
 
-    Returns:
-        Duplicate keys of every dev and test text, which the corpus must not hold.
+    name: str
+    config: TaskConfig
+    by_split: dict[Split, list[Row]]
+    changed: Counter[str] = field(default_factory=Counter)
+    """Texts that each cleaning rule changed."""
+    personal: Counter[str] = field(default_factory=Counter)
+    """Pieces of personal data by kind."""
+
+    @property
+    def table(self) -> str:
+        """Its name in the quarantine."""
+        return f"tables/{self.name}"
+
+    def evaluation_texts(self) -> Iterator[EvaluationText]:
+        """Place, row id and text of every dev and test text, both of a pair; the corpus must hold none of them."""
+        for split in ("dev", "test"):
+            for row in self.by_split[split]:
+                for text in (row.text, row.text_pair):
+                    if text:
+                        yield EvaluationText(f"{self.table}:{split}", row.id, text)
+
+
+def build_table(name: str, config: TaskConfig, data: Path, out: Path, quarantine: Quarantine, *, seed: int) -> LoadedTable:
+    """Read and write one table by itself; see `load_table` and `finish_table`."""
+    loaded = load_table(name, config, data, quarantine, seed=seed)
+    finish_table(loaded, out, quarantine, seed=seed)
+    return loaded
+
+
+def load_table(
+    name: str,
+    config: TaskConfig,
+    data: Path,
+    quarantine: Quarantine,
+    *,
+    seed: int,
+    cleaning: CleaningConfig | None = None,
+    personal_data: PersonalDataConfig | None = None,
+) -> LoadedTable:
+    """Read, clean and part the rows of a task, without empty ones and exact duplicates.
+
     Raises:
         DataError: see `readers` and `schema`; or a split is empty.
     """
     where = f"tasks.{name}"
-    table = f"tables/{name}"
     rows = _read(config, data, where)
-    quarantine.read[table] += len(rows)
-    by_split = _split(rows, config, where, seed)
-    _drop_empty(by_split, table, quarantine)
-    _drop_duplicates(by_split, table, quarantine)
-    for split in SPLITS:
-        if not by_split[split]:
-            raise DataError(f"{where}: the {split} split is empty; give more rows, a split column, or other dev_share and test_share")
-    held_out = {duplicate_key(text) for split in ("dev", "test") for row in by_split[split] for text in (row.text, row.text_pair) if text}
-    collect_labels({split: [row.label for row in by_split[split]] for split in by_split}, config, where=where)
+    loaded = LoadedTable(name, config, {})
+    _clean(rows, loaded, cleaning or CleaningConfig(), personal_data or PersonalDataConfig(mode="off"))
+    quarantine.read[loaded.table] += len(rows)
+    for row in rows:
+        if row.label is None:
+            quarantine.add(loaded.table, row.source, row.number, row.id, "empty_label", row.text)
+    rows = [row for row in rows if row.label is not None]
+    loaded.by_split = _split(rows, config, where, seed)
+    _drop_empty(loaded.by_split, loaded.table, quarantine)
+    _drop_duplicates(loaded.by_split, loaded.table, quarantine)
+    _require_rows(loaded, where)
+    collect_labels({split: [row.label for row in rows] for split, rows in loaded.by_split.items()}, config, where=where)
+    return loaded
+
+
+def drop_rows(loaded: LoadedTable, split: Split, reasons: Mapping[int, tuple[str, str]], quarantine: Quarantine) -> None:
+    """Take rows out of a split before sampling.
+
+    Args:
+        reasons: row number in the split -> the rule and what it found.
+    """
+    for number, (rule, detail) in sorted(reasons.items()):
+        row = loaded.by_split[split][number]
+        quarantine.add(loaded.table, row.source, row.number, row.id, rule, row.text, detail)
+    loaded.by_split[split] = [row for number, row in enumerate(loaded.by_split[split]) if number not in reasons]
+
+
+def finish_table(loaded: LoadedTable, out: Path, quarantine: Quarantine, *, seed: int) -> None:
+    """Sample each split and write train, dev and test with the schema.
+
+    Raises:
+        DataError: a split or a label list that cannot be trained or evaluated on.
+    """
+    config, where = loaded.config, f"tasks.{loaded.name}"
+    _require_rows(loaded, where)
     limits = {"train": config.max_train_rows, "dev": config.max_dev_rows, "test": config.max_test_rows}
+    by_split: dict[Split, list[Row]] = {}
     for split in SPLITS:
-        by_split[split] = _sample(by_split[split], config.kind, limits[split], table, quarantine, seed)
-        quarantine.kept[table] += len(by_split[split])
+        by_split[split] = _sample(loaded.by_split[split], config.kind, limits[split], loaded.table, quarantine, seed)
+        quarantine.kept[loaded.table] += len(by_split[split])
     if config.max_train_rows:
         where += f" with max_train_rows = {config.max_train_rows}"
-    labels = collect_labels({split: [row.label for row in by_split[split]] for split in by_split}, config, where=where)
-    _write(name, config, by_split, labels, out)
-    return held_out
+    labels = collect_labels({split: [row.label for row in rows] for split, rows in by_split.items()}, config, where=where)
+    _write(loaded.name, config, by_split, labels, out)
+
+
+def _require_rows(loaded: LoadedTable, where: str) -> None:
+    for split in SPLITS:
+        if not loaded.by_split[split]:
+            raise DataError(f"{where}: the {split} split is empty; give more rows, a split column, or other dev_share and test_share")
+
+
+def _clean(rows: list[Row], loaded: LoadedTable, cleaning: CleaningConfig, personal_data: PersonalDataConfig) -> None:
+    """Clean and screen texts in place; words of a tagging table keep their number, so only their own cleaning applies."""
+    if loaded.config.kind == "tagging":
+        return
+    for name in ("text", "text_pair"):
+        some = [row for row in rows if getattr(row, name)]
+        cleaned = clean_batch([getattr(row, name) for row in some], cleaning)
+        screened = screen_batch(cleaned.texts, personal_data)
+        loaded.changed.update(cleaned.changed)
+        loaded.personal.update(screened.found)
+        for row, text in zip(some, screened.texts, strict=True):
+            setattr(row, name, text)
 
 
 def _read(config: TaskConfig, data: Path, where: str) -> list[Row]:
-    files: dict[str | None, str] = (
-        {None: config.data} if isinstance(config.data, str) else {split: path for split, path in config.data.model_dump().items() if path}
-    )
-    found = [(split, path) for split, pattern in files.items() for path in resolve(data, pattern, where=f"{where}.data")]
+    found = [(split, path) for split, pattern in task_files(config).items() for path in resolve(data, pattern, where=f"{where}.data")]
     prefixes = row_prefixes([path for _, path in found], data)
     rows: list[Row] = []
     for (split, path), prefix in zip(found, prefixes, strict=True):
@@ -89,11 +177,23 @@ def _read(config: TaskConfig, data: Path, where: str) -> list[Row]:
     return rows
 
 
+def task_files(config: TaskConfig) -> dict[str | None, str]:
+    """Names or globs below data/, by the split that they hold; None: the file says itself, or nobody."""
+    if isinstance(config.data, str):
+        return {None: config.data}
+    return {split: path for split, path in config.data.model_dump().items() if path}
+
+
+def wanted_columns(config: TaskConfig) -> list[str]:
+    """The columns that a task reads, each once."""
+    names = [config.text, config.text_pair, config.label, config.id, config.group, config.split, config.time]
+    return [column for column in dict.fromkeys(names) if column]
+
+
 def _read_file(path: Path, prefix: str, config: TaskConfig, split: str | None, where: str) -> list[Row]:
-    columns = [c for c in dict.fromkeys([config.text, config.text_pair, config.label, config.id, config.group, config.split]) if c]
-    table = read_rows(path, columns, where=where)
+    table = read_rows(path, wanted_columns(config), where=where, encoding=config.encoding)
     place = f"{where}: {path}"
-    labels = parse_labels(table[config.label], config, where=place)
+    labels = map_labels(parse_labels(table[config.label], config, where=place), config.label_map)
     words: list[list[str]] | None = None
     if config.kind == "tagging":
         words = parse_words(table[config.text], config, where=place)
@@ -113,6 +213,7 @@ def _read_file(path: Path, prefix: str, config: TaskConfig, split: str | None, w
             label=labels[index],
             group=cell(table, config.group, index) or key_digest(text),
             given_split=split or (cell(table, config.split, index).lower() if config.split else None),
+            time=_parse_time(table[config.time][index], f"{place}: column {config.time!r}: row {index + 1}") if config.time else None,
         )
         for index, text in enumerate(texts)
     ]
@@ -121,11 +222,12 @@ def _read_file(path: Path, prefix: str, config: TaskConfig, split: str | None, w
 def _split(rows: list[Row], config: TaskConfig, where: str, seed: int) -> dict[Split, list[Row]]:
     by_split: dict[Split, list[Row]] = {split: [] for split in SPLITS}
     take_dev = isinstance(config.data, SplitFiles) and config.data.dev is None
-    dev_share, test_share = config.dev_share, config.test_share
+    dev_share = config.dev_share
+    assigned = _assign(rows, config, seed)
     unknown: set[str] = set()
     for row in rows:
         if row.given_split is None:
-            by_split[split_of(row.group, dev_share=dev_share, test_share=test_share, seed=seed)].append(row)
+            by_split[assigned[row.group]].append(row)
         elif row.given_split not in SPLIT_NAMES:
             unknown.add(row.given_split)
         elif take_dev and row.given_split == "train":
@@ -139,6 +241,37 @@ def _split(rows: list[Row], config: TaskConfig, where: str, seed: int) -> dict[S
     if config.group:
         _refuse_parted_groups(by_split, config.group, where)
     return by_split
+
+
+def _assign(rows: list[Row], config: TaskConfig, seed: int) -> dict[str, Split]:
+    """The split of each group that has none given."""
+    free = [row for row in rows if row.given_split is None]
+    groups = [row.group for row in free]
+    shares = {"dev_share": config.dev_share, "test_share": config.test_share}
+    if config.split_by == "stratified":
+        return stratified_splits(groups, [label_names(row.label, config.kind) for row in free], seed=seed, **shares)
+    if config.split_by == "time":
+        return splits_by_time(groups, [row.time or 0.0 for row in free], **shares)
+    return {group: split_of(group, seed=seed, **shares) for group in groups}
+
+
+def _parse_time(value: Any, where: str) -> float:
+    """A number, or an ISO date or time, as seconds or as the number itself.
+
+    Raises:
+        DataError: neither.
+    """
+    if isinstance(value, datetime):
+        return value.timestamp()
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        pass
+    try:
+        parsed = datetime.fromisoformat(str(value).strip())
+    except ValueError:
+        raise DataError(f"{where}: {value!r} is no time; allowed: a number, or ISO 8601 such as 2026-11-21 or 2026-11-21T08:00") from None
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 
 def _refuse_parted_groups(by_split: dict[Split, list[Row]], column: str, where: str) -> None:

@@ -123,7 +123,7 @@ def fit(
             if stop or time.monotonic() - saved_at > config.checkpoint_every_s or done == batches.steps:
                 checkpoints.save(done, _state(done, batches.steps, model, optimizer, scaler, history))
                 saved_at = time.monotonic()
-            if stop and done < batches.steps:
+            if stop:
                 raise StoppedError(stop.signal_number or 0, f"step {done} of {batches.steps} is saved")
     result.seconds = time.monotonic() - started
     result.losses = [metrics["train/loss"] for _, metrics in history if "train/loss" in metrics]

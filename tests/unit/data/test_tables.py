@@ -10,13 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from acclimate.config import CorpusSource, TaskConfig
+from acclimate.config import TaskConfig
 from acclimate.data.cleaning import clean_text, duplicate_key
-from acclimate.data.corpus import read_documents
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.readers import read_rows, resolve
 from acclimate.data.splits import sample_rows, split_of
-from acclimate.data.tables import build_table
+from acclimate.data.tables import LoadedTable, build_table
 from acclimate.errors import DataError
 
 
@@ -28,7 +27,7 @@ def write_csv(path: Path, table: list[dict[str, Any]]) -> None:
     path.write_text("\n".join([",".join(table[0]), *(",".join(str(value) for value in row.values()) for row in table)]), encoding="utf-8")
 
 
-def build(tmp_path: Path, table: list[dict[str, Any]], **settings: Any) -> tuple[Path, Quarantine, set[str]]:
+def build(tmp_path: Path, table: list[dict[str, Any]], **settings: Any) -> tuple[Path, Quarantine, LoadedTable]:
     write_csv(tmp_path / "mine.csv", table)
     config = TaskConfig(**{"kind": "classification", "data": "mine.csv", "text": "body", "label": "topic", **settings})
     quarantine = Quarantine()
@@ -48,7 +47,8 @@ def test_a_csv_becomes_three_disjoint_splits(tmp_path: Path) -> None:
     assert not texts["train"] & texts["dev"] and not texts["train"] & texts["test"] and not texts["dev"] & texts["test"]
     assert len(texts["train"]) > 80 and min(len(texts["dev"]), len(texts["test"])) > 3
     assert json.loads((out / "schema.json").read_text())["labels"] == ["cat", "dog"]
-    assert held_out == {duplicate_key(text) for split in ("dev", "test") for text in texts[split]}
+    evaluated = {duplicate_key(each.text) for each in held_out.evaluation_texts()}
+    assert evaluated == {duplicate_key(text) for split in ("dev", "test") for text in texts[split]}
 
 
 def test_the_order_of_rows_changes_no_split(tmp_path: Path) -> None:
@@ -103,19 +103,6 @@ def test_split_shares_are_kept() -> None:
     assert found.count("test") / 20_000 == pytest.approx(0.2, abs=0.01)
 
 
-def test_a_corpus_loses_duplicates_short_text_and_every_evaluation_text(tmp_path: Path) -> None:
-    texts = ["a long enough document", "A long  enough document", "short", "the text of a test row", "another document that stays"]
-    pq.write_table(pa.table({"text": texts}), tmp_path / "c.parquet")
-    quarantine = Quarantine()
-    held_out = {duplicate_key("The text of a TEST row")}
-    kept = read_documents([CorpusSource(data="c.parquet")], tmp_path, "corpus", quarantine, min_chars=10, seen=set(), held_out=held_out)
-    assert [text for _, text, _, _ in kept] == [texts[0], texts[4]]
-    assert quarantine.count("corpus") == {"duplicate": 1, "too_short": 1, "in_evaluation_set": 1}
-    with pytest.raises(DataError, match=r"corpus: 2 of 5 rows are quarantined .* allowed by ingest.max_quarantine_share: 20.0%"):
-        quarantine.check(0.2)
-    quarantine.check(0.4)  # the evaluation text held back is no fault of the corpus
-
-
 def test_cleaning_is_idempotent_and_keeps_paragraphs() -> None:
     dirty = "  cafe\u0301 \x00 a\tb \r\n\r\n\r\n\r\nnext\u200b "
     assert clean_text(dirty) == "café a b\n\nnext"
@@ -146,7 +133,7 @@ def test_a_fault_is_one_line_that_says_what_is_allowed(
 def test_a_class_with_one_training_row_is_named(tmp_path: Path) -> None:
     table = [{**row, "part": "test" if i < 20 else "dev" if i < 40 else "train"} for i, row in enumerate(rows())]
     table[60]["topic"] = "bird"
-    with pytest.raises(DataError, match="1 labels have one training row only: bird"):
+    with pytest.raises(DataError, match="labels with one training row only: 1, such as bird"):
         build(tmp_path, table, split="part")
     table[60]["topic"], table[0]["topic"] = "cat", "bird"
     with pytest.raises(DataError, match=r"1 labels are unseen in training: 'bird' \(test\)"):
@@ -192,3 +179,21 @@ def test_wrong_tags_are_named(tmp_path: Path, words: list[str], tags: list[str],
         build_table(
             "t", TaskConfig(kind="tagging", data="t.parquet", text="words", label="tags"), tmp_path, tmp_path / "out", Quarantine(), seed=0
         )
+
+
+def test_a_row_without_a_label_goes_to_quarantine(tmp_path: Path) -> None:
+    table = rows()
+    table[7]["topic"] = ""
+    _, quarantine, _ = build(tmp_path, table)
+    assert quarantine.count("tables/mine") == {"empty_label": 1}
+
+
+def test_splits_by_class_and_by_time_keep_their_promise(tmp_path: Path) -> None:
+    table = [{**row, "day": f"2026-{1 + i // 12:02d}-{1 + i % 12:02d}"} for i, row in enumerate(rows())]
+    out, _, _ = build(tmp_path, table, split_by="time", time="day")
+    newest = {split: max(int(row["text"].split()[2]) for row in read(out, split)) for split in ("train", "dev", "test")}
+    assert newest["train"] < newest["dev"] < newest["test"] == 119
+    out, _, _ = build(tmp_path, table, split_by="stratified", test_share=0.2)
+    labels = [row["label"] for row in read(out, "test")]
+    shares = {name: sum(row["topic"] == name for row in table) for name in ("cat", "dog")}
+    assert {name: labels.count(name) for name in shares} == {name: round(0.2 * count) for name, count in shares.items()}

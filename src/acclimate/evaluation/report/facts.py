@@ -45,7 +45,7 @@ class Sources:
     export: Path
     register: Path
     records: Path
-    validate_results: Path
+    validate: Path
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,28 @@ class Table:
     schema: Json
     rows: dict[str, int]
     labels: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A row of a cluster of near-duplicates."""
+
+    place: str
+    id: str
+    reason: str | None
+    similarity: float | None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Rows that are alike."""
+
+    members: tuple[Member, ...]
+
+    @property
+    def kept(self) -> int:
+        """Rows that stay."""
+        return sum(member.reason is None for member in self.members)
 
 
 @dataclass(frozen=True)
@@ -89,6 +111,9 @@ class Facts:
     exports: dict[str, Json]
     registrations: dict[str, Json]
     ingested: Json
+    text: Json
+    clusters: list[Cluster]
+    label_problems: Json
     tokenized: Json
     tables: dict[str, Table]
     checks: list[Json]
@@ -132,12 +157,28 @@ def read_facts(sources: Sources, runs: RunsConfig, *, title: str, model: ModelCo
         exports={task: found for task in tasks if (found := _export(sources.export / task))},
         registrations={task: found for task in tasks if (found := _json(sources.register / task / "registration.json", {}))},
         ingested=_json(sources.ingest / "metrics.json", {}),
+        text=_json(sources.ingest / "text.json", {}),
+        clusters=_clusters(sources.ingest / "duplicates.parquet"),
+        label_problems={task: found for task, found in _json(sources.validate / "label_problems.json", {}).items() if task in tasks},
         tokenized=_json(sources.tokenize / "metrics.json", {}),
         tables={task: _table(sources.ingest / "tables" / task) for task in tasks if (sources.ingest / "tables" / task).is_dir()},
-        checks=_json(sources.validate_results, []),
+        checks=_json(sources.validate / "results.json", []),
         records=_records(sources.records, runs),
         machine=describe_machine(),
     )
+
+
+def _clusters(path: Path) -> list[Cluster]:
+    """Near-duplicates as ingest found them."""
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        return []
+    members: dict[int, list[Member]] = {}
+    columns = pq.read_table(path, columns=["cluster", "place", "id", "reason", "similarity"]).to_pydict()
+    for cluster, *member in zip(*columns.values(), strict=True):
+        members.setdefault(cluster, []).append(Member(*member))
+    return [Cluster(tuple(rows)) for rows in members.values()]
 
 
 def _json(path: Path, default: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from acclimate.evaluation.report import pipeline, sections
+from acclimate.evaluation.report import pipeline, sections, trust
 from acclimate.evaluation.report.facts import Facts
 from acclimate.evaluation.report.markup import Section, badge
 from acclimate.evaluation.report.style import STYLE
@@ -26,6 +26,7 @@ def render(facts: Facts, *, docs_link: str | None) -> str:
         sections.calibration(facts),
         pipeline.deployment(facts),
         pipeline.data(facts),
+        trust.trust(facts),
         pipeline.checks(facts, docs_link),
         pipeline.pipeline(facts),
     ]

@@ -178,7 +178,8 @@ def finetuning(facts: Facts) -> Section:
         ]
         if any(each.x for each in series):
             figures.append(figure(task, line_chart(series, x_label="optimizer step", y_label="training loss")))
-    how = f"{config.epochs:g} epochs, {config.rows_per_batch} rows a batch, learning rate {config.lr:g}"
+    epochs = f"{config.epochs:g} epoch{'' if config.epochs == 1 else 's'}"
+    how = f"{epochs}, {config.rows_per_batch} rows a batch, learning rate {config.lr:g}"
     body = f"<p>Strategy <b>{escape(config.strategy)}</b>, {how}. One line a seed.</p>"
     return Section("finetuning", "Fine-tuning", body + grid(figures) if figures else "")
 

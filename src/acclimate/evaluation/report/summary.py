@@ -42,7 +42,7 @@ def _data(facts: Facts) -> list[str]:
         for task, each in facts.tables.items()
     ]
     quarantined = sum(found.get("quarantined", 0) for found in facts.ingested.values())
-    return _entry("data", "; ".join([*parts, f"{count(quarantined)} quarantined"])) if parts else []
+    return _entry("data", "; ".join([*parts, f"{count(quarantined)} quarantined (artifacts/ingest/quarantine.parquet)"])) if parts else []
 
 
 def _pretraining(facts: Facts) -> list[str]:

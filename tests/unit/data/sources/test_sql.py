@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     as_user: dict[str, Any] = {}
     if os.getuid() == 0:  # PostgreSQL refuses to run as root
         as_user = {"user": "nobody"}
-        for path in (home, *home.parents[:2]):
-            path.chmod(0o755)
+        for path in (home, *home.parents):
+            if path != Path(tempfile.gettempdir()) and path.is_relative_to(tempfile.gettempdir()):
+                path.chmod(0o755)
         shutil.chown(home, "nobody")
     quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": home, **as_user}
     subprocess.run([initdb, "-D", home / "db", "-U", "me", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale", "C"], **quiet)

@@ -1,0 +1,80 @@
+"""Run one function over many independent parts: here, in processes, or on a Ray cluster; results in the order of the parts.
+
+The function and what it is given travel by pickle, so it is a module's function. What it writes must not depend on which worker
+runs it; then every engine gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Literal, TypeVar
+
+from acclimate.errors import EnvironmentUnfitError
+
+Engine = Literal["local", "ray"]
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def run_parts(function: Callable[[Job], Result], jobs: Sequence[Job], *, engine: Engine = "local", workers: int = 1) -> Iterator[Result]:
+    """Apply `function` to each job; the results come in the order of the jobs.
+
+    Args:
+        engine: `local`: this process, or a pool of `workers` processes; `ray`: tasks on the cluster that RAY_ADDRESS names,
+            or on one of `workers` CPUs that is started here and stopped at the end.
+        workers: processes; 0 is one for each core.
+
+    Raises:
+        EnvironmentUnfitError: Ray is asked for and not installed, or a worker was killed.
+    """
+    workers = min(workers or len(os.sched_getaffinity(0)), max(1, len(jobs)))
+    if engine == "ray":
+        yield from _run_on_ray(function, jobs, workers)
+    elif workers == 1:
+        yield from map(function, jobs)
+    else:
+        yield from _run_in_processes(function, jobs, workers)
+
+
+def _run_in_processes(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
+    """Spawned, not forked: threads of the libraries that are loaded here do not survive a fork."""
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield from pool.map(function, jobs)
+        except BrokenProcessPool:
+            raise EnvironmentUnfitError(
+                f"one of {workers} workers was killed, most likely for want of memory; lower ingest.workers. Finished parts are kept"
+            ) from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _run_on_ray(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
+    try:
+        import ray
+    except ImportError:
+        raise EnvironmentUnfitError(
+            "ingest.engine is `ray`, which is not installed: pip install 'acclimate[ray]', or use `local`"
+        ) from None
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = os.environ.get("RAY_ADDRESS")
+    settings: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
+    started = not ray.is_initialized()
+    if started:
+        ray.init(address=address, log_to_driver=False, configure_logging=False, **settings)
+    try:
+        task = ray.remote(max_retries=3)(function)
+        pending = [task.remote(job) for job in jobs]
+        for reference in pending:
+            try:
+                yield ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+    finally:
+        if started:
+            ray.shutdown()

@@ -1,0 +1,62 @@
+"""What is wrong with the files that params.yaml names, told before anything runs: a look at the head of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from acclimate import plugins
+from acclimate.config import SOURCES, Config, CorpusSource, TaskConfig
+from acclimate.data.readers import iter_batches, resolve
+from acclimate.data.schema import parse_labels
+from acclimate.data.splits import SPLIT_NAMES
+from acclimate.data.tables import task_files, wanted_columns
+from acclimate.errors import DataError
+
+_HEAD_ROWS = 200
+
+
+def data_problems(config: Config, data: Path) -> list[str]:
+    """One line for each file that is missing, cannot be read, lacks a column, or whose first rows do not fit their task.
+
+    Sources that are not files are only listed, not read.
+    """
+    checks: list[Callable[[], None]] = [partial(_check_task, name, task, data) for name, task in config.tasks.items()]
+    for table in ("corpus", "heldout", "general"):
+        checks += [
+            partial(_check_source, f"ingest.{table}.{index}", source, data) for index, source in enumerate(getattr(config.ingest, table))
+        ]
+    return list(_messages(checks))
+
+
+def _messages(checks: list[Callable[[], None]]) -> Iterator[str]:
+    for check in checks:
+        try:
+            check()
+        except DataError as error:
+            yield str(error)
+
+
+def _check_task(name: str, task: TaskConfig, data: Path) -> None:
+    where = f"tasks.{name}"
+    for pattern in task_files(task).values():
+        for path in resolve(data, pattern, where=f"{where}.data"):
+            batch = next(iter_batches(path, wanted_columns(task), where=where, encoding=task.encoding, max_rows=_HEAD_ROWS), None)
+            if batch is None:
+                raise DataError(f"{where}: {path}: no rows")
+            parse_labels(batch.columns[task.label], task, where=f"{where}: {path}")
+            if task.split:
+                unknown = {str(value) for value in batch.columns[task.split]} - {"None", ""}
+                unknown = {value for value in unknown if value.strip().lower() not in SPLIT_NAMES}
+                if unknown:
+                    allowed = ", ".join(SPLIT_NAMES)
+                    raise DataError(f"{where}: {path}: column {task.split!r}: unknown split {min(unknown)!r}; allowed: {allowed}")
+
+
+def _check_source(where: str, source: CorpusSource, data: Path) -> None:
+    module, options = plugins.load(SOURCES, source.source), source.options()
+    if source.source not in ("files", "documents"):
+        return
+    for part in module.parts(options, data, where=where)[:20]:
+        next(iter(module.read_part(options, part, data, where=where)), None)
