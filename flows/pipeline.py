@@ -196,6 +196,9 @@ def _publish_summary(nodes: Sequence[StageNode], progress: Progress, workspace: 
             "",
             f"Report: `{report / 'report.html'}`",
         ]
+    docs = workspace.root / "reports" / "data_docs" / "index.html"
+    if docs.exists():
+        lines += ["", f"Data Docs: `{docs}`"]
     uri = configured_uri(load_config().tracking)
     if uri.startswith("http"):
         lines += ["", f"Runs and models: [{uri}]({uri})"]

@@ -71,18 +71,18 @@ class ModelConfig(Section):
 
 
 class CorpusSource(Section):
-    """Where unlabelled text is read from. `source` is a file name under src/acclimate/data/sources/; other keys are that kind's options."""
+    """Where unlabelled text is read from. `kind` is a file name under src/acclimate/data/sources/; other keys are that kind's options."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    source: str = "files"
+    kind: str = "files"
     weight: Annotated[float, Field(gt=0, le=100)] = Field(
         default=1.0, description="how often each document stands in the corpus; 0.5 takes every other one, by the hash of its id"
     )
 
     @model_validator(mode="after")
     def _source_exists(self) -> CorpusSource:
-        _check_name(SOURCES, self.source)
+        _check_name(SOURCES, self.kind)
         return self
 
     def options(self) -> Any:
@@ -91,7 +91,7 @@ class CorpusSource(Section):
         Raises:
             ConfigError: unknown or invalid ones.
         """
-        return plugins.configure(SOURCES, self.source, dict(self.model_extra or {}), where=f"source {self.source}")
+        return plugins.configure(SOURCES, self.kind, dict(self.model_extra or {}), where=f"source {self.kind}")
 
 
 class IngestConfig(Section):
@@ -477,7 +477,7 @@ def _check_component_options(config: Config) -> None:
     for table in ("corpus", "heldout", "general"):
         for index, source in enumerate(getattr(config.ingest, table)):
             try:
-                plugins.configure(SOURCES, source.source, dict(source.model_extra or {}), where=f"ingest.{table}.{index}")
+                plugins.configure(SOURCES, source.kind, dict(source.model_extra or {}), where=f"ingest.{table}.{index}")
             except ConfigError as error:
                 problems.append(str(error))
     if problems:

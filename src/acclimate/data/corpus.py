@@ -111,7 +111,7 @@ def part_jobs(
     jobs: list[PartJob] = []
     for index, source in enumerate(sources):
         where = f"ingest.{table}.{index}"
-        module = plugins.load(_FAMILY, source.source)
+        module = plugins.load(_FAMILY, source.kind)
         options = source.options()
         for part in module.parts(options, data, where=where):
             directory = scratch / table / f"{len(jobs):06d}"
@@ -139,7 +139,7 @@ def prepare_part(job: PartJob) -> Prepared:
 
 
 def _write_part(job: PartJob, directory: Path) -> None:
-    module = plugins.load(_FAMILY, job.source.source)
+    module = plugins.load(_FAMILY, job.source.kind)
     index: EvaluationIndex | None = pickle.loads(job.evaluation_index.read_bytes()) if job.evaluation_index else None
     matches: list[Match] = []
     written = 0

@@ -55,8 +55,8 @@ def _check_task(name: str, task: TaskConfig, data: Path) -> None:
 
 
 def _check_source(where: str, source: CorpusSource, data: Path) -> None:
-    module, options = plugins.load(SOURCES, source.source), source.options()
-    if source.source not in ("files", "documents"):
+    module, options = plugins.load(SOURCES, source.kind), source.options()
+    if source.kind not in ("files", "documents"):
         return
     for part in module.parts(options, data, where=where)[:20]:
         next(iter(module.read_part(options, part, data, where=where)), None)
