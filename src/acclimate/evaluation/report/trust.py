@@ -39,13 +39,14 @@ def _contamination(text: Json) -> str:
 def _clusters(clusters: list[Cluster]) -> str:
     if not clusters:
         return "<p>No near-duplicates.</p>"
-    leaving = sum(len(cluster.members) - cluster.kept for cluster in clusters)
-    across = [cluster for cluster in clusters if len({member.place for member in cluster.members}) > 1]
+    leaving = [cluster for cluster in clusters if cluster.kept < len(cluster.members)]
+    across = sum(len({member.place for member in cluster.members}) > 1 for cluster in clusters)
+    left = sum(len(cluster.members) - cluster.kept for cluster in clusters)
     told = (
-        f"<p>{count(len(clusters))} clusters of near-duplicates, {count(len(across))} across splits or tables; {count(leaving)} rows left "
-        "for one that stays.</p>"
+        f"<p>{count(len(clusters))} clusters of near-duplicates, {count(across)} with rows of several splits or tables (one text may serve "
+        f"several tasks). In {count(len(leaving))} of them {count(left)} rows left for one that stays.</p>"
     )
-    shown = sorted(across, key=lambda cluster: -len(cluster.members)) + sorted(clusters, key=lambda cluster: -len(cluster.members))
+    shown = sorted(leaving, key=lambda cluster: -len(cluster.members)) + sorted(clusters, key=lambda cluster: -len(cluster.members))
     rows = []
     for number_, cluster in enumerate(list(dict.fromkeys(shown))[:_CLUSTERS_SHOWN], start=1):
         for member in cluster.members[:_MEMBERS_SHOWN]:
