@@ -85,12 +85,13 @@ def register_export(store, minilm_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     client = tracking.connect(store)
 
-    def make(name: str, kind: str = "classification", *, gates: GatesConfig | None = None, **options):
+    def make(name: str, kind: str = "classification", *, gates: GatesConfig | None = None, experiment: str | None = None, **options):
         make_export(tmp_path, minilm_dir / "tokenizer.json", kind, **options)
         export, evaluate = Path("export"), Path("evaluate")
         candidate = read_candidate("toy", export, evaluate)
         run_id = client.create_run("1").info.run_id
-        return register(candidate, gates or GatesConfig(), export=export, evaluate=evaluate, model_name=name, uri=store, run_id=run_id)
+        places = {"export": export, "evaluate": evaluate, "model_name": name, "uri": store, "run_id": run_id}
+        return register(candidate, gates or GatesConfig(), **places, experiment=experiment)
 
     return make
 
@@ -144,6 +145,15 @@ def test_a_table_whose_first_column_is_not_the_text_is_refused(register_export, 
         model.predict(pd.DataFrame({"id": ["7"], "text": ["a text"]}))
     with pytest.raises(mlflow.MlflowException, match="empty"):
         model.predict([""])
+
+
+def test_an_experiment_is_registered_and_moves_no_alias(register_export, store):
+    register_export("trials", value=0.5)
+    trial = register_export("trials", value=0.9, experiment="lora")
+    assert (trial.version, trial.aliases) == (2, [])
+    client = tracking.connect(store)
+    assert client.get_model_version("trials-toy", "2").tags["dvc.experiment"] == "lora"
+    assert [int(client.get_model_version_by_alias("trials-toy", alias).version) for alias in ("challenger", "champion")] == [1, 1]
 
 
 def test_champion_stays_where_a_gate_does_not_hold_and_can_be_given_back(register_export, store):

@@ -134,6 +134,27 @@ def test_a_stop_request_saves_and_the_next_run_goes_on(tmp_path: Path, monkeypat
     assert torch.equal(weights(train(tmp_path / "whole")), weights(train(tmp_path / "cut")))
 
 
+def test_a_stop_request_in_the_last_step_is_heeded_too(tmp_path: Path) -> None:
+    import os
+    import signal
+
+    calls = 0
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == last:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return summed_error(model, batch)
+
+    last = 0
+    undisturbed = weights(train(tmp_path / "whole", loss=loss))
+    last, calls = calls, 0
+    with pytest.raises(StoppedError, match="step 20 of 20 is saved"):
+        train(tmp_path / "cut", loss=loss)
+    assert torch.equal(undisturbed, weights(train(tmp_path / "cut")))
+
+
 def test_a_loss_that_is_not_finite_updates_nothing(tmp_path: Path) -> None:
     model = network()
     before = weights(model)
