@@ -364,6 +364,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_DOCUMENTS} documents, one round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--text-gb", type=float, help="compare on so many GB made as for --curve, in place of the Debian corpus")
     parser.add_argument("--curve", help="GB of text, such as 0.1,1,10")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes of --curve")
     parser.add_argument("--directory", type=Path, help="where temporary files go")
@@ -375,7 +376,7 @@ def main() -> None:
     print(f"{about['cpu']}, {about['cores']} cores, load {about['load']:.1f}; {packages}")
     with tempfile.TemporaryDirectory(dir=given.directory, prefix="bench-data-") as name:
         directory = Path(name)
-        results |= compare(directory, quick=given.quick, rounds=given.rounds)
+        results |= compare(directory, quick=given.quick, rounds=given.rounds, gigabytes=given.text_gb)
         report(results)
         if given.curve:
             print(f"\nIngest and tokenize in bounded memory, {given.workers} workers (goal: 10 GB under 2,000 MB)")
@@ -386,15 +387,19 @@ def main() -> None:
         write_json(given.json, results)
 
 
-def compare(directory: Path, *, quick: bool, rounds: int) -> dict[str, Any]:
+def compare(directory: Path, *, quick: bool, rounds: int, gigabytes: float | None) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
     os.environ["HF_DATASETS_CACHE"] = str(directory / "cache")
     load_tokenizer(encoder_directory())
     parquet = directory / "corpus.parquet"
-    table = pq.read_table(CORPUS, columns=["text"])
-    pq.write_table(table.slice(0, QUICK_DOCUMENTS) if quick else table, parquet)
+    if gigabytes:
+        write_corpus(parquet, gigabytes)
+        pq.write_table(pq.read_table(parquet, columns=["text"]), parquet)  # the peer would carry the ids along
+    else:
+        table = pq.read_table(CORPUS, columns=["text"])
+        pq.write_table(table.slice(0, QUICK_DOCUMENTS) if quick else table, parquet)
     tokenizing, out, grouped = measure_tokenizing(parquet, directory, 1 if quick else rounds)
     packed = read_packed(out, "corpus")
     sizes, seconds = ((32,), 0.3) if quick else ((32, 256), 1.0)
