@@ -125,10 +125,12 @@ def prepare_part(job: PartJob) -> Prepared:
     Raises:
         DataError: a row that cannot be read.
     """
-    if not (job.directory / _COUNTS).exists():
+    if not _is_ready(job):
+        job.directory.parent.mkdir(parents=True, exist_ok=True)
+        for left in job.directory.parent.glob(f".{job.directory.name}.*.partial"):
+            artifacts.remove(left)  # of a worker that was killed
         partial = job.directory.with_name(f".{job.directory.name}.{os.getpid()}.partial")
-        artifacts.remove(partial)
-        partial.mkdir(parents=True)
+        partial.mkdir()
         try:
             _write_part(job, partial)
             artifacts.remove(job.directory)
@@ -136,6 +138,12 @@ def prepare_part(job: PartJob) -> Prepared:
         finally:
             artifacts.remove(partial)
     return Prepared(job.table, job.source.weight, job.directory, artifacts.read_json(job.directory / _COUNTS))
+
+
+def _is_ready(job: PartJob) -> bool:
+    """Whether scratch holds this very part; a remote file may have changed since."""
+    counts = job.directory / _COUNTS
+    return counts.exists() and artifacts.read_json(counts)["part"] == {"key": job.part.key}
 
 
 def _write_part(job: PartJob, directory: Path) -> None:
@@ -160,7 +168,8 @@ def _write_part(job: PartJob, directory: Path) -> None:
             written += len(kept)
     artifacts.write_json(directory / _MATCHES, [asdict(match) for match in matches])
     counts["rows"]["written"] = written
-    artifacts.write_json(directory / _COUNTS, {name: dict(sorted(found.items())) for name, found in counts.items()})
+    found = {name: dict(sorted(values.items())) for name, values in counts.items()}
+    artifacts.write_json(directory / _COUNTS, {**found, "part": {"key": job.part.key}})
 
 
 class _Fingerprinter:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from typing import Any, Literal, TypeVar
 
 from acclimate.errors import EnvironmentUnfitError
@@ -42,7 +45,7 @@ def run_parts(function: Callable[[Job], Result], jobs: Sequence[Job], *, engine:
 
 def _run_in_processes(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
     """Spawned, not forked: threads of the libraries that are loaded here do not survive a fork."""
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker) as pool:
         try:
             yield from pool.map(function, jobs)
         except BrokenProcessPool:
@@ -51,7 +54,23 @@ def _run_in_processes(function: Callable[[Job], Result], jobs: Sequence[Job], wo
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()  # half a part is nothing; whole ones lie in scratch
             raise
+
+
+def start_worker() -> None:
+    """Leave Ctrl-C to the parent, use one core, and end when the parent ends, even where it was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        assert parent is not None
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _run_on_ray(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:

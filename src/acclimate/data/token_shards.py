@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from tokenizers import Tokenizer
 
 from acclimate import artifacts
 from acclimate.data.encoding import load_tokenizer
+from acclimate.data.engines import start_worker
 from acclimate.data.fast_tokenizer import Backend, BackendFailedError, BackendUnfitError, DocumentEncoder, make_encoder
 from acclimate.errors import DataError, EnvironmentUnfitError
 from acclimate.runtime import StoppedError, StopRequest
@@ -244,7 +244,7 @@ class _ShardRunner:
             import multiprocessing
 
             self._pool = ProcessPoolExecutor(
-                min(self._workers, len(missing)), mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+                min(self._workers, len(missing)), mp_context=multiprocessing.get_context("spawn"), initializer=start_worker
             )
             single = replace(self._job, parallel=False)
             self._futures = {shard.kept: self._pool.submit(_work, shard, single) for shard in missing}
@@ -283,23 +283,6 @@ class _ShardRunner:
     def _leave_if_stopped(self) -> None:
         if self._stop:
             raise StoppedError(self._stop.signal_number or 0, f"{self._done} of {len(self._shards)} shards of tokens laid down")
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, use one core, and end when the parent ends, even where it was killed."""
-    import multiprocessing
-    from multiprocessing.connection import wait
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    parent = multiprocessing.parent_process()
-
-    def end_with_parent() -> None:
-        assert parent is not None
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _work(shard: Shard, job: Job) -> None:
