@@ -74,6 +74,7 @@ def run(params: Params, *, data: Path, out: Out, context: StageContext) -> None:
             "dropped_by_place": dict(sorted(Counter(match.place for match in contamination.worst).items())),
             "stock_sentences": [list(row) for row in contamination.stock],
         },
+        "language": config.rules("language").model_dump(),
         "reference": _read_reference(config, data),
     }
     artifacts.write_json(out / "metrics.json", metrics)

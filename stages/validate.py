@@ -16,6 +16,7 @@ from acclimate.data.contamination import DecontaminationConfig, EvaluationIndex,
 from acclimate.data.drift import TextStatistics, drift
 from acclimate.data.encoding import count_tokens, load_tokenizer
 from acclimate.data.hashing import hash_texts
+from acclimate.data.language import LanguageConfig, judge_languages
 from acclimate.data.schema import label_names
 from acclimate.errors import DataError
 from acclimate.evaluation.label_ranking import rank_label_problems
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FAILURES_SHOWN = 5
+_LANGUAGE_ROWS = 2000
 
 
 class Params(Section):
@@ -49,13 +51,16 @@ def run(params: Params, *, ingest: Path, tokenizer: Path, out: Out, docs: Out, c
     index = EvaluationIndex.build(_evaluation_texts(tables), DecontaminationConfig(**_text_facts(ingest)["decontamination"]["rules"]))
     tokens = partial(count_tokens, load_tokenizer(tokenizer.parent))
     reference = _text_facts(ingest).get("reference", {})
+    language = LanguageConfig(**_text_facts(ingest)["language"])
     statistics: dict[str, dict[str, Any]] = {}
     suites = []
     for name in ("corpus", "heldout", "general"):
         if _has_rows(ingest / f"{name}.parquet"):
             statistics[name] = _text_statistics(ingest / f"{name}.parquet")
             drifted = drift(reference[name], statistics[name]) if name in reference else {}
-            suites.append(_text_suite(name, ingest / f"{name}.parquet", config, tokens, index if name == "corpus" else None, drifted))
+            suites.append(
+                _text_suite(name, ingest / f"{name}.parquet", config, tokens, index if name == "corpus" else None, drifted, language)
+            )
     for table in tables:
         statistics[f"tables/{table.name}"] = _table_statistics(table)
         drifted = (
@@ -75,8 +80,8 @@ def run(params: Params, *, ingest: Path, tokenizer: Path, out: Out, docs: Out, c
         shown = "\n  ".join([*(finding.describe() for finding in failed[:_FAILURES_SHOWN]), *more])
         raise DataError(f"{len(failed)} of {len(findings)} expectations do not hold; see {kept / 'index.html'}\n  {shown}")
     artifacts.write_json(out / "label_problems.json", _label_problems(tables, ingest / "duplicates.parquet", params))
-    checked = bool(_text_facts(ingest)["decontamination"]["checked"])
-    artifacts.write_json(out / "verdict.json", {"passed": True, "corpus_decontaminated": checked})
+    decontaminated = bool(_text_facts(ingest)["decontamination"]["checked"])
+    artifacts.write_json(out / "verdict.json", {"passed": True, "corpus_decontaminated": decontaminated})
 
 
 def _has_rows(path: Path) -> bool:
@@ -150,6 +155,7 @@ def _text_suite(
     tokens: Callable[[list[str]], list[int]],
     index: EvaluationIndex | None,
     drifted: dict[str, float],
+    language: LanguageConfig,
 ) -> Suite:
     """Unlabelled text: ids unique, text there, of sane length, decodable, no text twice, none of the evaluation, no drift."""
     table = _sample(path, config.max_rows)
@@ -157,7 +163,7 @@ def _text_suite(
     table["characters"] = table["text"].str.len()
     table["tokens"] = tokens(texts)
     table["key"] = hash_texts(texts)
-    extra = []
+    extra = _language_checks(table, texts, language)
     if index is not None:
         table["evaluation_text_inside"] = False
         table.loc[[match.document for match in decide(index.check(texts), index.config).worst], "evaluation_text_inside"] = True
@@ -174,6 +180,16 @@ def _text_suite(
         Check("ExpectColumnValuesToNotMatchRegex", {"column": "text", "regex": "\ufffd", "mostly": 0.99}),
     ]
     return Suite(name, table, checks)
+
+
+def _language_checks(table: pd.DataFrame, texts: list[str], language: LanguageConfig) -> list[Check]:
+    """Where languages are asked for: nearly all of a sample is in one of them."""
+    if not language.languages:
+        return []
+    step = max(1, len(texts) // _LANGUAGE_ROWS)
+    judged = judge_languages(texts[::step], language)
+    table["share_in_other_languages"] = sum(map(bool, judged)) / max(1, len(judged))
+    return [Check("ExpectColumnMaxToBeBetween", {"column": "share_in_other_languages", "max_value": 0.01})]
 
 
 def _drift_checks(table: pd.DataFrame, drifted: dict[str, float], config: ValidateConfig) -> list[Check]:
