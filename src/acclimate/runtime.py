@@ -31,11 +31,8 @@ QUIET_ENVIRONMENT = {
 
 
 def prepare_environment() -> None:
-    """Switch telemetry off and make OpenMP threads sleep rather than spin.
-
-    Spinning made two threads ten times slower than one on a busy two-core machine. Values the user has set stay.
-    """
-    for name, value in {**QUIET_ENVIRONMENT, "OMP_WAIT_POLICY": "passive"}.items():
+    """Switch telemetry off. Values the user has set stay."""
+    for name, value in QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str((STATE_DIRECTORY / "prefect").absolute()))
 
