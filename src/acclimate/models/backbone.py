@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
-SUPPORTED = ("bert", "roberta", "electra", "xlm-roberta", "camembert")
-"""Architectures that take position ids and a mask of token pairs, which packing needs."""
+SUPPORTED = ("bert", "roberta", "electra", "xlm-roberta", "camembert", "distilbert", "modernbert", "deberta-v2")
+"""Architectures whose packed rows and masked-language-model head are compared with transformers' own (tests/parity)."""
+_HAS_POOLER = ("bert", "roberta", "xlm-roberta", "camembert")
+_HIDDEN_DROPOUT = {"distilbert": "dropout", "modernbert": "mlp_dropout"}
+_ATTENTION_DROPOUT = {"distilbert": "attention_dropout", "modernbert": "attention_dropout"}
 
 logger = logging.getLogger(__name__)
 
@@ -120,8 +123,12 @@ def load_encoder(directory: Path, *, dropout: float = 0.0, attention: str = "aut
         raise ModelError(f"{directory}: no {WEIGHTS}; has the stage that makes it run?")
     if attention == "auto":
         attention = "sdpa" if torch.cuda.is_available() else "eager"
-    settings: dict[str, Any] = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 0.0}
-    encoder = _new_encoder(directory, attention, settings)
+    model_type = artifacts.read_json(directory / CONFIG).get("model_type")
+    settings: dict[str, Any] = {
+        _HIDDEN_DROPOUT.get(model_type, "hidden_dropout_prob"): dropout,
+        _ATTENTION_DROPOUT.get(model_type, "attention_probs_dropout_prob"): 0.0,
+    }
+    encoder = _new_encoder(directory, model_type, "eager" if model_type == "deberta-v2" else attention, settings)
     missing, unexpected = encoder.load_state_dict(_strip_prefix(load_file(directory / WEIGHTS), encoder), strict=False)
     if missing:
         raise ModelError(f"{directory / WEIGHTS}: {len(missing)} weights are missing, first {missing[0]}; it does not fit {CONFIG}")
@@ -129,9 +136,8 @@ def load_encoder(directory: Path, *, dropout: float = 0.0, attention: str = "aut
     return encoder.eval()
 
 
-def _new_encoder(directory: Path, attention: str, settings: dict[str, Any]) -> PreTrainedModel:
+def _new_encoder(directory: Path, model_type: str, attention: str, settings: dict[str, Any]) -> PreTrainedModel:
     """An encoder with random weights; BERT's class directly, since the Auto classes take 3 s longer to import."""
-    model_type = artifacts.read_json(directory / CONFIG).get("model_type")
     if model_type == "bert":
         from transformers.models.bert.configuration_bert import BertConfig
         from transformers.models.bert.modeling_bert import BertModel
@@ -142,7 +148,7 @@ def _new_encoder(directory: Path, attention: str, settings: dict[str, Any]) -> P
     from transformers import AutoConfig, AutoModel
 
     config = AutoConfig.from_pretrained(str(directory), trust_remote_code=False, local_files_only=True, **settings)
-    pooling: dict[str, Any] = {} if model_type == "electra" else {"add_pooling_layer": False}
+    pooling: dict[str, Any] = {"add_pooling_layer": False} if model_type in _HAS_POOLER else {}
     model: PreTrainedModel = AutoModel.from_config(config, trust_remote_code=False, attn_implementation=attention, **pooling)
     return model
 

@@ -7,6 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from acclimate.models import post_norm
+from acclimate.models.post_norm import Positions
+
+_ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")
+"""Count positions from the padding id on."""
+
 
 def block_mask(segments_BT: Tensor, *, additive: bool) -> Tensor:
     """Which token may see which: those of the same document.
@@ -18,11 +24,12 @@ def block_mask(segments_BT: Tensor, *, additive: bool) -> Tensor:
         (B, 1, T, T).
     """
     same_B1TT = segments_BT[:, None, :, None] == segments_BT[:, None, None, :]
-    if not additive:
-        return same_B1TT
-    return torch.zeros(same_B1TT.shape, dtype=torch.float32, device=segments_BT.device).masked_fill_(
-        ~same_B1TT, torch.finfo(torch.bfloat16).min
-    )
+    return as_bias(same_B1TT) if additive else same_B1TT
+
+
+def as_bias(allowed: Tensor) -> Tensor:
+    """0 where attention is allowed, else a large negative number, float32."""
+    return torch.zeros(allowed.shape, dtype=torch.float32, device=allowed.device).masked_fill_(~allowed, torch.finfo(torch.bfloat16).min)
 
 
 def positions(segments_BT: Tensor) -> Tensor:
@@ -33,9 +40,45 @@ def positions(segments_BT: Tensor) -> Tensor:
     return index_BT - torch.cummax(torch.where(starts_BT, index_BT, 0), dim=1).values
 
 
-def encode_packed(encoder: Any, ids_BT: Tensor, segments_BT: Tensor) -> Tensor:
-    """Last hidden states of packed rows, (B, T, D), equal to those of each document by itself."""
-    offset = encoder.config.pad_token_id + 1 if encoder.config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-    mask = block_mask(segments_BT, additive=encoder.config._attn_implementation == "eager")
-    hidden_BTD: Tensor = encoder(input_ids=ids_BT, attention_mask=mask, position_ids=positions(segments_BT) + offset).last_hidden_state
+def encode_packed(encoder: Any, ids_BT: Tensor, segments_BT: Tensor, *, at: Positions | None = None) -> Tensor:
+    """Last hidden states of packed rows, equal to those of each document by itself: (B, T, D), or (M, D) at the asked positions.
+
+    Architectures that post_norm.py knows run through it; for any other, transformers' forward gets the mask of who sees whom.
+    """
+    kernel = encoder.config._attn_implementation
+    model_type = encoder.config.model_type
+    if model_type in post_norm.MODEL_TYPES:
+        offset = encoder.config.pad_token_id + 1 if model_type in _ROBERTA_LIKE else 0
+        return post_norm.encode(
+            encoder,
+            ids_BT,
+            allowed=block_mask(segments_BT, additive=kernel == "eager"),
+            position_BT=positions(segments_BT) + offset,
+            at=at,
+            kernel=kernel,
+        )
+    hidden_BTD: Tensor = _GENERIC[model_type](encoder, ids_BT, segments_BT, kernel)
+    return hidden_BTD if at is None else hidden_BTD.flatten(0, 1)[at.flat_M]
+
+
+def _modernbert(encoder: Any, ids_BT: Tensor, segments_BT: Tensor, kernel: str) -> Tensor:
+    """Rotary positions inside each document; the sliding window counts columns, which inside a document is the same distance."""
+    same_B1TT = segments_BT[:, None, :, None] == segments_BT[:, None, None, :]
+    column_T = torch.arange(segments_BT.shape[1], device=segments_BT.device)
+    near_TT = (column_T[:, None] - column_T[None, :]).abs() <= encoder.config.sliding_window
+    masks = {"full_attention": same_B1TT, "sliding_attention": same_B1TT & near_TT}
+    if kernel == "eager":
+        masks = {name: as_bias(mask_B1TT) for name, mask_B1TT in masks.items()}
+    hidden_BTD: Tensor = encoder(input_ids=ids_BT, attention_mask=masks, position_ids=positions(segments_BT)).last_hidden_state
     return hidden_BTD
+
+
+def _deberta(encoder: Any, ids_BT: Tensor, segments_BT: Tensor, kernel: str) -> Tensor:
+    """Embeddings and layers called one after the other: the model's own forward takes no mask of pairs."""
+    hidden_BTD = encoder.embeddings(input_ids=ids_BT, token_type_ids=torch.zeros_like(ids_BT), position_ids=positions(segments_BT))
+    same_BTT = segments_BT[:, :, None] == segments_BT[:, None, :]
+    hidden_BTD = encoder.encoder(hidden_BTD, same_BTT).last_hidden_state
+    return hidden_BTD
+
+
+_GENERIC = {"modernbert": _modernbert, "deberta-v2": _deberta}

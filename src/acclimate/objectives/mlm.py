@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from acclimate.data.encoding import Vocabulary
     from acclimate.models.mlm_head import MlmModel
+    from acclimate.models.post_norm import Positions
 
 
 class Config(Section):
@@ -33,11 +34,11 @@ class Config(Section):
 
 @dataclass(frozen=True)
 class MlmBatch:
-    """Corrupted rows; `masked` are indices into the flattened (B * T) positions, `labels_M` the original ids there."""
+    """Corrupted rows; `at` are the masked positions, `labels_M` the original ids there."""
 
     ids_BT: Tensor
     segments_BT: Tensor
-    masked_M: Tensor
+    at: Positions
     labels_M: Tensor
 
     @property
@@ -49,6 +50,19 @@ class MlmBatch:
     def num_tokens(self) -> int:
         """Packed rows hold no padding."""
         return self.ids_BT.numel()
+
+    def rows(self, start: int, stop: int) -> MlmBatch:
+        """Some of the rows, with the same corruption."""
+        num_tokens = self.ids_BT.shape[1]
+        masked_M = self.at.flat_M.numpy()
+        first, last = np.searchsorted(masked_M, (start * num_tokens, stop * num_tokens))
+        labels_M = self.labels_M[first:last].numpy()
+        return _batch(self.ids_BT[start:stop], self.segments_BT[start:stop], masked_M[first:last] - start * num_tokens, labels_M)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows."""
+        return len(self.ids_BT)
 
     def to(self, device: torch.device) -> MlmBatch:
         """The same batch on another device."""
@@ -86,7 +100,15 @@ def make_batch(ids_BT: Tensor, segments_BT: Tensor, generator: torch.Generator, 
     is_random_M = (fate_M >= np.float32(config.mask_share)) & (fate_M < np.float32(config.mask_share + config.random_share))
     corrupted = ids.copy()
     corrupted[masked_M] = np.where(is_random_M, random_M, becomes_M)
-    return MlmBatch(torch.from_numpy(corrupted).view_as(ids_BT), segments_BT, torch.from_numpy(masked_M), torch.from_numpy(labels_M))
+    return _batch(torch.from_numpy(corrupted).view_as(ids_BT), segments_BT, masked_M, labels_M)
+
+
+def _batch(ids_BT: Tensor, segments_BT: Tensor, masked_M: np.ndarray, labels_M: np.ndarray) -> MlmBatch:
+    import torch
+
+    from acclimate.models.post_norm import positions_at
+
+    return MlmBatch(ids_BT, segments_BT, positions_at(masked_M, (ids_BT.shape[0], ids_BT.shape[1])), torch.from_numpy(labels_M))
 
 
 @lru_cache(maxsize=4)
@@ -99,6 +121,4 @@ def _is_special(vocabulary: Vocabulary) -> np.ndarray:
 
 def loss(model: MlmModel, batch: MlmBatch) -> Tensor:
     """Cross-entropy summed over the masked positions."""
-    from torch.nn.functional import cross_entropy
-
-    return cross_entropy(model(batch.ids_BT, batch.segments_BT, batch.masked_M).float(), batch.labels_M, reduction="sum")
+    return model.summed_loss(batch.ids_BT, batch.segments_BT, batch.at, batch.labels_M)

@@ -1,0 +1,44 @@
+"""The chunked cross-entropy against torch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from acclimate.models import cross_entropy
+from acclimate.models.cross_entropy import linear_cross_entropy
+
+
+def parts(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(37, 16, generator=generator).to(dtype).requires_grad_()
+    weight = torch.randn(101, 16, generator=generator).to(dtype).requires_grad_()
+    bias = torch.randn(101, generator=generator).to(dtype).requires_grad_()
+    return hidden, weight, bias, torch.randint(101, (37,), generator=generator)
+
+
+@pytest.mark.parametrize("chunk", [1, 101 * 5, 1 << 20])
+def test_loss_and_gradients_equal_those_of_torch(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(cross_entropy, "_CHUNK_ELEMENTS", chunk)
+    ours, theirs = parts(), parts()
+    (linear_cross_entropy(*ours) * 0.5).backward()
+    (torch.nn.functional.cross_entropy(torch.nn.functional.linear(*theirs[:3]), theirs[3], reduction="sum") * 0.5).backward()
+    for own, other in zip(ours[:3], theirs[:3], strict=True):
+        torch.testing.assert_close(own.grad, other.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_under_autocast_the_loss_stays_float32_and_near() -> None:
+    hidden, weight, bias, labels = parts()
+    exact = torch.nn.functional.cross_entropy(torch.nn.functional.linear(hidden, weight, bias), labels, reduction="sum")
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = linear_cross_entropy(hidden, weight, bias, labels)
+    loss.backward()
+    assert loss.dtype == torch.float32 and hidden.grad is not None and hidden.grad.dtype == torch.float32
+    torch.testing.assert_close(loss, exact, rtol=0.01, atol=0)  # bf16 keeps 8 bits
+
+
+def test_a_second_backward_is_refused_rather_than_wrong() -> None:
+    loss = linear_cross_entropy(*parts())
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
