@@ -48,7 +48,10 @@ def run(params: Params, *, ingest: Path, tokenizer: Path, out: Out, docs: Out, c
     """
     config = params.validate_
     tables = [table for table in sorted((ingest / "tables").iterdir()) if table.is_dir()]
-    index = EvaluationIndex.build(_evaluation_texts(tables), DecontaminationConfig(**_text_facts(ingest)["decontamination"]["rules"]))
+    decontamination = _text_facts(ingest)["decontamination"]
+    index = None
+    if decontamination["checked"]:  # otherwise ingest let such documents be, and evaluate decides whether scores are given all the same
+        index = EvaluationIndex.build(_evaluation_texts(tables), DecontaminationConfig(**decontamination["rules"]))
     tokens = partial(count_tokens, load_tokenizer(tokenizer.parent))
     reference = _text_facts(ingest).get("reference", {})
     language = LanguageConfig(**_text_facts(ingest)["language"])
@@ -80,8 +83,7 @@ def run(params: Params, *, ingest: Path, tokenizer: Path, out: Out, docs: Out, c
         shown = "\n  ".join([*(finding.describe() for finding in failed[:_FAILURES_SHOWN]), *more])
         raise DataError(f"{len(failed)} of {len(findings)} expectations do not hold; see {kept / 'index.html'}\n  {shown}")
     artifacts.write_json(out / "label_problems.json", _label_problems(tables, ingest / "duplicates.parquet", params))
-    decontaminated = bool(_text_facts(ingest)["decontamination"]["checked"])
-    artifacts.write_json(out / "verdict.json", {"passed": True, "corpus_decontaminated": decontaminated})
+    artifacts.write_json(out / "verdict.json", {"passed": True, "corpus_decontaminated": bool(decontamination["checked"])})
 
 
 def _has_rows(path: Path) -> bool:
