@@ -269,6 +269,34 @@ def test_without_decontamination_the_data_pass_and_scores_are_given_only_where_t
     assert set(read_json(tmp_path / "evaluate" / "metrics.json")) == {"topic"}
 
 
+def test_a_stock_sentence_of_the_whole_corpus_stays_one_where_few_of_its_documents_are_left(
+    data: Path, ingested: Path, tmp_path: Path
+) -> None:
+    evaluated = pq.read_table(ingested / "tables" / "topic" / "test.parquet")["text"].to_pylist()
+    sentence = next(text for text in evaluated if 8 <= len(re.findall(r"\w+", text)) < 12)
+    documents = [f"{sentence} {filler(number)}" for number in range(6)]
+    out = run_ingest(with_documents(data, tmp_path, documents * 2), tmp_path / "ingest")
+    assert len(read_json(out / "text.json")["decontamination"]["stock_sentences"]) == 1
+    left = set(documents) & set(pq.read_table(out / "corpus.parquet")["text"].to_pylist())
+    assert 1 <= len(left) <= 6
+    run_validate(out, tmp_path)
+
+
+def test_a_text_that_was_no_stock_sentence_is_at_fault_in_however_many_documents(
+    ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluated = pq.read_table(ingested / "tables" / "topic" / "test.parquet")["text"].to_pylist()
+    sentence = next(text for text in evaluated if 8 <= len(re.findall(r"\w+", text)) < 12)
+
+    def plant(rows: list[dict[str, Any]]) -> None:
+        for number, row in enumerate(rows[:11]):
+            row["text"] = f"{sentence} {filler(number)}"
+
+    with pytest.raises(DataError, match=r"corpus\.evaluation_text_inside: .*: 11 rows at fault"):
+        run_validate(change(ingested, tmp_path, "corpus.parquet", plant), tmp_path)
+
+
 def test_a_corpus_without_general_text_is_tokenized(ingested: Path, tiny_encoder_dir: Path, tmp_path: Path) -> None:
     tokenize.run(
         params_of(tokenize, TASKS), ingest=ingested, encoder=tiny_encoder_dir, verdict=ingested, out=tmp_path, context=context(tmp_path)
