@@ -51,28 +51,19 @@ def run(params: Params, *, ingest: Path, tokenizer: Path, out: Out, docs: Out, c
     """
     config = params.validate_
     tables = [table for table in sorted((ingest / "tables").iterdir()) if table.is_dir()]
-    decontamination = _text_facts(ingest)["decontamination"]
-    find_contaminated = _finder(tables, decontamination)
+    facts = artifacts.read_json(ingest / "text.json")
+    find_contaminated = _finder(tables, facts["decontamination"])
     tokens = partial(count_tokens, load_tokenizer(tokenizer.parent))
-    reference = _text_facts(ingest).get("reference", {})
-    language = LanguageConfig(**_text_facts(ingest)["language"])
-    statistics: dict[str, dict[str, Any]] = {}
+    language = LanguageConfig(**facts["language"])
+    texts = [name for name in ("corpus", "heldout", "general") if _has_rows(ingest / f"{name}.parquet")]
+    statistics = {name: _text_statistics(ingest / f"{name}.parquet") for name in texts}
+    statistics |= {f"tables/{table.name}": _table_statistics(table) for table in tables}
+    drifted = _drift_by_table(facts["reference"], statistics)
     suites = []
-    for name in ("corpus", "heldout", "general"):
-        if _has_rows(ingest / f"{name}.parquet"):
-            statistics[name] = _text_statistics(ingest / f"{name}.parquet")
-            drifted = drift(reference[name], statistics[name]) if name in reference else {}
-            suites.append(
-                _text_suite(
-                    name, ingest / f"{name}.parquet", config, tokens, find_contaminated if name == "corpus" else None, drifted, language
-                )
-            )
-    for table in tables:
-        statistics[f"tables/{table.name}"] = _table_statistics(table)
-        drifted = (
-            drift(reference[f"tables/{table.name}"], statistics[f"tables/{table.name}"]) if f"tables/{table.name}" in reference else {}
-        )
-        suites.append(_task_suite(table, config, tokens, drifted))
+    for name in texts:
+        finder = find_contaminated if name == "corpus" else None
+        suites.append(_text_suite(name, ingest / f"{name}.parquet", config, tokens, finder, drifted[name], language))
+    suites += [_task_suite(table, config, tokens, drifted[f"tables/{table.name}"]) for table in tables]
     findings = run_suites(suites, docs)
     artifacts.write_json(out / "statistics.json", statistics)
     write_findings(findings, out / "results.json")
@@ -86,7 +77,7 @@ def run(params: Params, *, ingest: Path, tokenizer: Path, out: Out, docs: Out, c
         shown = "\n  ".join([*(finding.describe() for finding in failed[:_FAILURES_SHOWN]), *more])
         raise DataError(f"{len(failed)} of {len(findings)} expectations do not hold; see {kept / 'index.html'}\n  {shown}")
     artifacts.write_json(out / "label_problems.json", _label_problems(tables, ingest / "duplicates.parquet", params))
-    artifacts.write_json(out / "verdict.json", {"passed": True, "corpus_decontaminated": bool(decontamination["checked"])})
+    artifacts.write_json(out / "verdict.json", {"passed": True, "corpus_decontaminated": bool(facts["decontamination"]["checked"])})
 
 
 def _has_rows(path: Path) -> bool:
@@ -100,9 +91,9 @@ def _label_problems(tables: list[Path], clusters: Path, params: Params) -> dict[
     return {table.name: rank_label_problems(table, clusters, rules, seed=params.seed) for table in tables}
 
 
-def _text_facts(ingest: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = artifacts.read_json(ingest / "text.json")
-    return facts
+def _drift_by_table(reference: dict[str, Any], statistics: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """How far the text of each table has moved from the reference; nothing for one that the reference does not know."""
+    return {name: drift(reference[name], found) if name in reference else {} for name, found in statistics.items()}
 
 
 def _finder(tables: list[Path], decontamination: dict[str, Any]) -> Finder | None:
