@@ -231,7 +231,7 @@ def _count_stock(matches: Iterable[Match], config: DecontaminationConfig) -> set
 
 
 def verdict(index: EvaluationIndex | None, contamination: Contamination, *, documents: int) -> dict[str, Any]:
-    """What the stage that prints scores wants to know of the corpus, as JSON.
+    """What validate, the stage that prints scores and the report want to know of the corpus, as JSON.
 
     Args:
         index: None where the check is off.
@@ -241,13 +241,11 @@ def verdict(index: EvaluationIndex | None, contamination: Contamination, *, docu
         return {"checked": False}
     return {
         "checked": True,
-        "ngram": index.config.ngram,
-        "min_words": index.config.min_words,
-        "threshold": index.config.threshold,
+        "rules": index.config.model_dump(),
         "evaluation_texts": index.num_texts,
         "documents": documents,
         "documents_dropped": len(contamination.worst),
-        "documents_dropped_by_place": dict(sorted(Counter(match.place for match in contamination.worst).items())),
+        "dropped_by_place": dict(sorted(Counter(match.place for match in contamination.worst).items())),
         "stock_sentences": [list(row) for row in contamination.stock],
     }
 

@@ -174,13 +174,11 @@ def test_the_verdict_says_what_was_checked() -> None:
     assert json.loads(json.dumps(record)) == record
     assert record == {
         "checked": True,
-        "ngram": 13,
-        "min_words": 8,
-        "threshold": 0.5,
+        "rules": {"enabled": True, "ngram": 13, "min_words": 8, "max_documents": 10, "threshold": 0.5},
         "evaluation_texts": 1,
         "documents": 2,
         "documents_dropped": 1,
-        "documents_dropped_by_place": {PLACE: 1},
+        "dropped_by_place": {PLACE: 1},
         "stock_sentences": [],
     }
     assert verdict(None, Contamination((), ()), documents=2) == {"checked": False}
