@@ -17,7 +17,7 @@ from acclimate.data.contamination import Contamination, EvaluationIndex, decide,
 from acclimate.data.corpus import DocumentWriter, Joining, Prepared, TextCounts, TextRules, join_parts, part_jobs, prepare_part
 from acclimate.data.engines import run_parts
 from acclimate.data.hashing import hash_texts
-from acclimate.data.near_duplicates import find_clusters, fingerprints, write_shard
+from acclimate.data.near_duplicates import Dropped, find_clusters, fingerprints, rows_to_drop, write_shard
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.readers import find_files
 from acclimate.data.tables import SPLITS, LoadedTable, drop_rows, finish_table, load_table
@@ -130,10 +130,6 @@ def _contamination(parts: list[Prepared], config: IngestConfig) -> Contamination
     return decide(matches, config.rules("decontamination"))
 
 
-Dropped = dict[str, dict[int, tuple[str, str]]]
-"""Place -> row in the place -> why it leaves and for which row."""
-
-
 def _near_duplicates(tables: list[LoadedTable], parts: dict[str, list[Prepared]], config: IngestConfig, scratch: Path) -> Dropped:
     """Clusters of similar rows over all tables and the corpus, written to scratch."""
     import pyarrow.parquet as pq
@@ -151,12 +147,7 @@ def _near_duplicates(tables: list[LoadedTable], parts: dict[str, list[Prepared]]
     shards += [shard for table in ("heldout", "corpus") for part in parts[table] for shard in part.fingerprint_shards()]
     clusters = find_clusters(shards, rules)
     pq.write_table(clusters, scratch / "clusters.parquet", compression="zstd")
-    leaving = clusters.filter(clusters["reason"].is_valid())
-    dropped: Dropped = {}
-    columns = [leaving[name].to_pylist() for name in ("place", "row", "reason", "similar_place", "similar_id", "similarity")]
-    for place, row, reason, other, other_id, similarity in zip(*columns, strict=True):
-        dropped.setdefault(place, {})[row] = (reason, f"{similarity:.2f} {other} {other_id}")
-    return dropped
+    return rows_to_drop(clusters)
 
 
 def _join(
