@@ -55,7 +55,7 @@ def _check_task(name: str, task: TaskConfig, data: Path) -> None:
 
 
 def _check_source(where: str, source: CorpusSource, data: Path) -> None:
-    module, options = plugins.load(SOURCES, source.kind), source.options()
+    module, options = plugins.load(SOURCES, source.kind), source.options(where=where)
     if source.kind not in ("files", "documents"):
         return
     for part in module.parts(options, data, where=where)[:20]:
