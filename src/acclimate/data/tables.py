@@ -19,7 +19,7 @@ from acclimate.data.quarantine import Quarantine
 from acclimate.data.readers import cell, read_rows, resolve, row_prefixes
 from acclimate.data.schema import DEFAULT_METRIC, check_tags, collect_labels, label_names, parse_labels, parse_words
 from acclimate.data.sources import map_labels, spelled_labels, unused_labels
-from acclimate.data.splits import SPLIT_NAMES, Split, sample_rows, split_of, splits_by_time, stratified_splits
+from acclimate.data.splits import SPLIT_NAMES, Split, require_split_names, sample_rows, split_of, splits_by_time, stratified_splits
 from acclimate.errors import DataError
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -244,20 +244,14 @@ def _split(rows: list[Row], config: TaskConfig, where: str, seed: int) -> dict[S
     take_dev = isinstance(config.data, SplitFiles) and config.data.dev is None
     dev_share = config.dev_share
     assigned = _assign(rows, config, seed)
-    unknown: set[str] = set()
+    require_split_names((row.given_split for row in rows if row.given_split is not None), where=f"{where}: column {config.split!r}")
     for row in rows:
         if row.given_split is None:
             by_split[assigned[row.group]].append(row)
-        elif row.given_split not in SPLIT_NAMES:
-            unknown.add(row.given_split)
         elif take_dev and row.given_split == "train":
             by_split[split_of(row.group, dev_share=dev_share, test_share=0.0, seed=seed)].append(row)
         else:
             by_split[SPLIT_NAMES[row.given_split]].append(row)
-    if unknown:
-        raise DataError(
-            f"{where}: column {config.split!r}: unknown split {sorted(unknown)[0]!r}; allowed: train, dev (or validation), test"
-        )
     if config.group:
         _refuse_parted_groups(by_split, config.group, where)
     return by_split
