@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -56,19 +55,19 @@ def run(params: Params, *, finetune: Path, ingest_tables: Path, verdict: Path, o
     artifacts.write_json(out / "metrics.json", {task: each.metrics() for task, each in judged.items()})
     artifacts.write_json(out / "comparisons.json", comparisons)
     artifacts.write_json(out / "baselines.json", {task: each.baseline_card() for task, each in judged.items()})
-    _write_csv(
+    artifacts.write_csv(
         out / "scores.csv",
         ["task", "encoder", "seed", "split", "metric", "value"],
         [row for task, each in judged.items() for row in each.score_rows(task)],
     )
     for task, each in judged.items():
         if each.confusion is not None:
-            _write_csv(out / f"confusion_{task}.csv", ["actual", "predicted"], each.confusion)
+            artifacts.write_csv(out / f"confusion_{task}.csv", ["actual", "predicted"], each.confusion)
         if each.calibration:
             rows = [{"encoder": encoder, **_rename(asdict(bin_))} for encoder, bins in each.calibration.items() for bin_ in bins]
-            _write_csv(out / f"calibration_{task}.csv", list(rows[0]), rows)
+            artifacts.write_csv(out / f"calibration_{task}.csv", list(rows[0]), rows)
     confusions = [each.confusion for each in judged.values() if each.confusion is not None]
-    _write_csv(out / "confusion.csv", ["actual", "predicted"], confusions[0] if confusions else [])
+    artifacts.write_csv(out / "confusion.csv", ["actual", "predicted"], confusions[0] if confusions else [])
     artifacts.write_json(out / "headline.json", {task: {each.metric: _headline(each)} for task, each in judged.items()})
     context.final_metrics.update(_flat(judged))
     context.artifacts += [out / name for name in ("metrics.json", "comparisons.json", "baselines.json", "scores.csv")]
@@ -88,13 +87,6 @@ def _require_decontaminated(verdict: Path, config: EvaluateConfig) -> None:
 
 def _rename(bin_: dict[str, Any]) -> dict[str, Any]:
     return {"bin_lower": bin_.pop("lower"), "bin_upper": bin_.pop("upper"), **bin_}
-
-
-def _write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _headline(judged: TaskJudgement) -> dict[str, float]:

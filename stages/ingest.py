@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from acclimate import artifacts
 from acclimate.config import IngestConfig, Section, TaskConfig
-from acclimate.data.contamination import Contamination, EvaluationIndex, decide
+from acclimate.data.contamination import Contamination, EvaluationIndex, decide, verdict
 from acclimate.data.corpus import DocumentWriter, Joining, Prepared, TextCounts, TextRules, join_parts, part_jobs, prepare_part
 from acclimate.data.engines import run_parts
 from acclimate.data.hashing import hash_texts
-from acclimate.data.near_duplicates import find_clusters, fingerprints, write_shard
+from acclimate.data.near_duplicates import Dropped, find_clusters, fingerprints, rows_to_drop, write_shard
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.readers import find_files
 from acclimate.data.tables import SPLITS, LoadedTable, drop_rows, finish_table, load_table
@@ -47,7 +47,7 @@ def run(params: Params, *, data: Path, out: Out, context: StageContext) -> None:
     with Quarantine(out / "quarantine.parquet") as quarantine:
         rules = {"cleaning": config.rules("cleaning"), "personal_data": config.rules("personal_data")}
         tables = [load_table(name, task, data, quarantine, seed=params.seed, **rules) for name, task in params.tasks.items()]
-        index = _write_evaluation_index(tables, config, scratch)
+        index = _evaluation_index(tables, config)
         parts = _prepare(config, data, scratch, index)
         clusters = _near_duplicates(tables, parts, config, scratch)
         contamination = _contamination(parts["corpus"], config)
@@ -65,15 +65,7 @@ def run(params: Params, *, data: Path, out: Out, context: StageContext) -> None:
         "tables": metrics,
         "changed": {name: dict(sorted(found.changed.items())) for name, found in counts.items()},
         "personal_data": {"mode": rules["personal_data"].mode, "found": {n: dict(sorted(f.personal.items())) for n, f in counts.items()}},
-        "decontamination": {
-            "rules": config.rules("decontamination").model_dump(),
-            "checked": index is not None,
-            "evaluation_texts": sum(1 for table in tables for _ in table.evaluation_texts()),
-            "documents": sum(part.rows for part in parts["corpus"]),
-            "documents_dropped": len(contamination.worst),
-            "dropped_by_place": dict(sorted(Counter(match.place for match in contamination.worst).items())),
-            "stock_sentences": [list(row) for row in contamination.stock],
-        },
+        "decontamination": verdict(index, contamination, documents=sum(part.rows for part in parts["corpus"])),
         "language": config.rules("language").model_dump(),
         "reference": _read_reference(config, data),
     }
@@ -94,20 +86,25 @@ def _read_reference(config: IngestConfig, data: Path) -> dict[str, Any]:
     return found
 
 
-def _write_evaluation_index(tables: list[LoadedTable], config: IngestConfig, scratch: Path) -> Path | None:
-    """N-grams of every dev and test text, where each part of the corpus is compared with them."""
+def _evaluation_index(tables: list[LoadedTable], config: IngestConfig) -> EvaluationIndex | None:
+    """N-grams of every dev and test text, with which each part of the corpus is compared."""
     rules = config.rules("decontamination")
     if not rules.enabled:
         return None
+    return EvaluationIndex.build((text for table in tables for text in table.evaluation_texts()), rules)
+
+
+def _write_index(index: EvaluationIndex, scratch: Path) -> Path:
+    """Where the workers read it."""
     path = scratch / "evaluation_index.pickle"
     scratch.mkdir(parents=True, exist_ok=True)
-    index = EvaluationIndex.build([text for table in tables for text in table.evaluation_texts()], rules)
     path.write_bytes(pickle.dumps(index))
     return path
 
 
-def _prepare(config: IngestConfig, data: Path, scratch: Path, index: Path | None) -> dict[str, list[Prepared]]:
+def _prepare(config: IngestConfig, data: Path, scratch: Path, index: EvaluationIndex | None) -> dict[str, list[Prepared]]:
     """Every part of every source, ready in scratch; those that are there from a run that was stopped are not done again."""
+    index_file = None if index is None else _write_index(index, scratch)
     rules = TextRules(
         config.min_chars,
         *(config.rules(name) for name in ("cleaning", "quality", "language", "personal_data", "duplicates")),
@@ -115,7 +112,7 @@ def _prepare(config: IngestConfig, data: Path, scratch: Path, index: Path | None
     jobs = [
         job
         for table in TABLES
-        for job in part_jobs(table, getattr(config, table), data, rules, scratch, index if table == "corpus" else None)
+        for job in part_jobs(table, getattr(config, table), data, rules, scratch, index_file if table == "corpus" else None)
     ]
     parts: dict[str, list[Prepared]] = {table: [] for table in TABLES}
     results = run_parts(prepare_part, jobs, engine=config.engine, workers=config.workers)
@@ -131,10 +128,6 @@ def _contamination(parts: list[Prepared], config: IngestConfig) -> Contamination
         matches += [replace(match, document=start + match.document) for match in part.matches()]
         start += part.rows
     return decide(matches, config.rules("decontamination"))
-
-
-Dropped = dict[str, dict[int, tuple[str, str]]]
-"""Place -> row in the place -> why it leaves and for which row."""
 
 
 def _near_duplicates(tables: list[LoadedTable], parts: dict[str, list[Prepared]], config: IngestConfig, scratch: Path) -> Dropped:
@@ -154,12 +147,7 @@ def _near_duplicates(tables: list[LoadedTable], parts: dict[str, list[Prepared]]
     shards += [shard for table in ("heldout", "corpus") for part in parts[table] for shard in part.fingerprint_shards()]
     clusters = find_clusters(shards, rules)
     pq.write_table(clusters, scratch / "clusters.parquet", compression="zstd")
-    leaving = clusters.filter(clusters["reason"].is_valid())
-    dropped: Dropped = {}
-    columns = [leaving[name].to_pylist() for name in ("place", "row", "reason", "similar_place", "similar_id", "similarity")]
-    for place, row, reason, other, other_id, similarity in zip(*columns, strict=True):
-        dropped.setdefault(place, {})[row] = (reason, f"{similarity:.2f} {other} {other_id}")
-    return dropped
+    return rows_to_drop(clusters)
 
 
 def _join(

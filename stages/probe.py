@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from pathlib import Path
 from typing import Any
@@ -93,11 +92,8 @@ def _choose_layer(dev: Scores, test: Scores, metric: str) -> dict[str, Any]:
 
 
 def _write(out: Path, rows: list[dict[str, Any]], metrics: dict[str, Any], context: StageContext) -> None:
-    with (out / "layers.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["task", "encoder", "layer", "metric", "value"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    _write_by_layer(out / "by_layer.csv", rows, metrics)
+    artifacts.write_csv(out / "layers.csv", ["task", "encoder", "layer", "metric", "value"], rows)
+    artifacts.write_csv(out / "by_layer.csv", ["layer", "base", "adapted"], _by_layer(rows, metrics))
     artifacts.write_json(out / "metrics.json", metrics)
     for task, found in metrics.items():
         for name in ("base", "adapted"):
@@ -107,14 +103,14 @@ def _write(out: Path, rows: list[dict[str, Any]], metrics: dict[str, Any], conte
     context.artifacts += [out / "layers.csv", out / "metrics.json"]
 
 
-def _write_by_layer(path: Path, rows: list[dict[str, Any]], metrics: dict[str, Any]) -> None:
+def _by_layer(rows: list[dict[str, Any]], metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """The first task's metric, a column for each encoder, as DVC's plots want it."""
     task, found = next(iter(metrics.items()))
-    values = {(row["layer"], row["encoder"]): row["value"] for row in rows if row["task"] == task and row["metric"] == found["metric"]}
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["layer", "base", "adapted"])
-        writer.writerows([layer, values[layer, "base"], values[layer, "adapted"]] for layer in sorted({layer for layer, _ in values}))
+    layers: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        if row["task"] == task and row["metric"] == found["metric"]:
+            layers.setdefault(row["layer"], {"layer": row["layer"]})[row["encoder"]] = row["value"]
+    return [layers[layer] for layer in sorted(layers)]
 
 
 if __name__ == "__main__":

@@ -85,13 +85,15 @@ class CorpusSource(Section):
         _check_name(SOURCES, self.kind)
         return self
 
-    def options(self) -> Any:
+    def options(self, *, where: str) -> Any:
         """The options of this kind of source, as its own `Config`.
 
+        Args:
+            where: the source's place in params.yaml, for messages.
         Raises:
             ConfigError: unknown or invalid ones.
         """
-        return plugins.configure(SOURCES, self.kind, dict(self.model_extra or {}), where=f"source {self.kind}")
+        return plugins.configure(SOURCES, self.kind, dict(self.model_extra or {}), where=where)
 
 
 class IngestConfig(Section):
@@ -457,29 +459,27 @@ def _check_component_options(config: Config) -> None:
         ("retention", "pretrain.retention.options", config.pretrain.retention.options),
         ("strategies", "finetune.strategies", config.finetune.strategies),
     )
-    problems = []
-    for family, where, options_by_name in groups:
-        for name, options in options_by_name.items():
-            try:
-                plugins.configure(family, name, options, where=f"{where}.{name}")
-            except ConfigError as error:
-                problems.append(str(error))
     checks: list[Callable[[], Any]] = [
+        *(
+            partial(plugins.configure, family, name, options, where=f"{where}.{name}")
+            for family, where, options_by_name in groups
+            for name, options in options_by_name.items()
+        ),
         config.validate_.label_rules,
         config.model.vocabulary_rules,
         *(partial(config.ingest.rules, name) for name in INGEST_RULES),
+        *(
+            partial(source.options, where=f"ingest.{table}.{index}")
+            for table in ("corpus", "heldout", "general")
+            for index, source in enumerate(getattr(config.ingest, table))
+        ),
     ]
-    for rules in checks:
+    problems = []
+    for check in checks:
         try:
-            rules()
+            check()
         except ConfigError as error:
             problems.append(str(error))
-    for table in ("corpus", "heldout", "general"):
-        for index, source in enumerate(getattr(config.ingest, table)):
-            try:
-                plugins.configure(SOURCES, source.kind, dict(source.model_extra or {}), where=f"ingest.{table}.{index}")
-            except ConfigError as error:
-                problems.append(str(error))
     if problems:
         raise ConfigError("\n".join(problems))
 

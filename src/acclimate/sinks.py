@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
+
+from acclimate import artifacts
 
 
 class Sink(Protocol):
@@ -32,7 +33,7 @@ class MemorySink:
 
     def write_csv(self, path: Path) -> None:
         """Write the rows; columns in order of first appearance, a missing value stays empty."""
-        _write_csv(path, list(dict.fromkeys(key for row in self.rows for key in row)) or ["step"], self.rows)
+        artifacts.write_csv(path, list(dict.fromkeys(key for row in self.rows for key in row)) or ["step"], self.rows)
 
     def write_series(self, path: Path, columns: Mapping[str, str]) -> None:
         """Write the rows that hold any of some metrics, under other names: a plot by DVC takes an empty cell for 0.
@@ -45,14 +46,7 @@ class MemorySink:
             for row in self.rows
             if any(metric in row for metric in columns)
         ]
-        _write_csv(path, ["step", *(name for name in columns.values() if any(name in row for row in rows))], rows)
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, float]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+        artifacts.write_csv(path, ["step", *(name for name in columns.values() if any(name in row for row in rows))], rows)
 
 
 class TeeSink:

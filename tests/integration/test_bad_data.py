@@ -12,17 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from acclimate.artifacts import dvc_md5, read_json
 from acclimate.config import Config, TaskConfig, read_yaml
+from acclimate.data.labelled import read_schema
 from acclimate.data.packing import read_packed
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.tables import build_table
 from acclimate.errors import DataError
 from acclimate.sinks import MemorySink
-from stages import ingest, tokenize, validate
+from stages import evaluate, ingest, tokenize, validate
 from stages.command import StageContext, select_params
 
 ROOT = Path(__file__).parents[2]
@@ -215,9 +218,86 @@ def test_a_text_in_two_splits_is_a_leak(ingested: Path, tmp_path: Path, monkeypa
         run_validate(copy, tmp_path)
 
 
-def test_a_corpus_without_general_text_is_tokenized(ingested: Path, tiny_encoder_dir: Path, tmp_path: Path) -> None:
-    import numpy as np
+def write_predictions(table: Path, directory: Path, *, seed: int) -> None:
+    """What fine-tuning on a classification table keeps, with logits of chance."""
+    labels = read_schema(table).labels or []
+    random = np.random.default_rng(seed)
+    tables = []
+    for split in ("dev", "test"):
+        rows = pq.read_table(table / f"{split}.parquet")
+        gold = [labels.index(label) for label in rows["label"].to_pylist()]
+        logits = pa.array([list(random.random(len(labels))) for _ in gold], pa.list_(pa.float32()))
+        tables.append(pa.table({"split": [split] * len(gold), "id": rows["id"].combine_chunks(), "gold": gold, "logits": logits}))
+    directory.mkdir(parents=True)
+    pq.write_table(pa.concat_tables(tables), directory / "predictions.parquet")
 
+
+def filler(number: int) -> str:
+    """Words that stand in no other document."""
+    return " ".join(f"word{number}x{place}" for place in range(30))
+
+
+def with_documents(data: Path, tmp_path: Path, documents: list[str]) -> Path:
+    """A copy of the input with further documents in its corpus."""
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    with (copy / "manuals.txt").open("a", encoding="utf-8") as file:
+        file.write("".join(f"\n\n{document}" for document in documents))
+    return copy
+
+
+def test_without_decontamination_the_data_pass_and_scores_are_given_only_where_that_is_allowed(
+    data: Path, ingested: Path, tmp_path: Path
+) -> None:
+    evaluated = pq.read_table(ingested / "tables" / "topic" / "test.parquet")["text"].to_pylist()
+    documents = [f"{filler(number)} {text}" for number, text in enumerate(evaluated[:5])]
+    out = run_ingest(with_documents(data, tmp_path, documents), tmp_path / "ingest", ingest={"decontamination": {"enabled": False}})
+    assert set(documents) & set(pq.read_table(out / "corpus.parquet")["text"].to_pylist())
+    run_validate(out, tmp_path)
+    verdict = tmp_path / "validate" / "verdict.json"
+    assert read_json(verdict) == {"passed": True, "corpus_decontaminated": False}
+    for encoder in ("base", "adapted"):
+        write_predictions(out / "tables" / "topic", tmp_path / "finetune" / "topic" / f"{encoder}-0", seed=len(encoder))
+    (tmp_path / "evaluate").mkdir()
+    paths = {"finetune": tmp_path / "finetune", "ingest_tables": out / "tables", "verdict": verdict, "out": tmp_path / "evaluate"}
+    only_topic = {"topic": TASKS["topic"]}
+    runs = {"seeds": [0]}
+    with pytest.raises(DataError, match="no score is given"):
+        evaluate.run(params_of(evaluate, only_topic, runs=runs), **paths, context=context(tmp_path))
+    allowed = params_of(evaluate, only_topic, runs=runs, evaluate={"allow_unchecked_corpus": True, "bootstrap_samples": 20})
+    evaluate.run(allowed, **paths, context=context(tmp_path))
+    assert set(read_json(tmp_path / "evaluate" / "metrics.json")) == {"topic"}
+
+
+def test_a_stock_sentence_of_the_whole_corpus_stays_one_where_few_of_its_documents_are_left(
+    data: Path, ingested: Path, tmp_path: Path
+) -> None:
+    evaluated = pq.read_table(ingested / "tables" / "topic" / "test.parquet")["text"].to_pylist()
+    sentence = next(text for text in evaluated if 8 <= len(re.findall(r"\w+", text)) < 12)
+    documents = [f"{sentence} {filler(number)}" for number in range(6)]
+    out = run_ingest(with_documents(data, tmp_path, documents * 2), tmp_path / "ingest")
+    assert len(read_json(out / "text.json")["decontamination"]["stock_sentences"]) == 1
+    left = set(documents) & set(pq.read_table(out / "corpus.parquet")["text"].to_pylist())
+    assert 1 <= len(left) <= 6
+    run_validate(out, tmp_path)
+
+
+def test_a_text_that_was_no_stock_sentence_is_at_fault_in_however_many_documents(
+    ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluated = pq.read_table(ingested / "tables" / "topic" / "test.parquet")["text"].to_pylist()
+    sentence = next(text for text in evaluated if 8 <= len(re.findall(r"\w+", text)) < 12)
+
+    def plant(rows: list[dict[str, Any]]) -> None:
+        for number, row in enumerate(rows[:11]):
+            row["text"] = f"{sentence} {filler(number)}"
+
+    with pytest.raises(DataError, match=r"corpus\.evaluation_text_inside: .*: 11 rows at fault"):
+        run_validate(change(ingested, tmp_path, "corpus.parquet", plant), tmp_path)
+
+
+def test_a_corpus_without_general_text_is_tokenized(ingested: Path, tiny_encoder_dir: Path, tmp_path: Path) -> None:
     tokenize.run(
         params_of(tokenize, TASKS), ingest=ingested, encoder=tiny_encoder_dir, verdict=ingested, out=tmp_path, context=context(tmp_path)
     )

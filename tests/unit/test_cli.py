@@ -39,6 +39,20 @@ def test_check_names_every_mistake_at_once(project, capsys):
     assert "pretrain.optimizer.betta2: unknown key; did you mean `beta2`?" in error
 
 
+def test_check_names_every_mistake_in_the_options_of_components_and_sources(project, capsys):
+    text = (project / "params.yaml").read_text()
+    for old, new in (("{rate:", "{rat:"), ("{enabled: true, ngram: 13", "{enabled: true, ngran: 13"), ("- {data:", "- {dada:")):
+        assert old in text, old
+        text = text.replace(old, new)
+    (project / "params.yaml").write_text(text)
+    assert main(["check"]) == 1
+    error = capsys.readouterr().err
+    assert "pretrain.objectives.mlm.rat: unknown key; did you mean `rate`?" in error
+    assert "ingest.decontamination.ngran: unknown key; did you mean `ngram`?" in error
+    assert "ingest.corpus.0.dada: unknown key; did you mean `data`?" in error
+    assert "ingest.corpus.0.data: missing" in error
+
+
 def test_check_imports_neither_torch_nor_a_tracker(project):
     code = (
         "import sys, acclimate.cli; acclimate.cli.main(['check'])\n"

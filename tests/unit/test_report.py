@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from acclimate.artifacts import write_json
 from acclimate.config import RunsConfig
+from acclimate.data.contamination import Contamination, DecontaminationConfig, EvaluationIndex, EvaluationText, decide, verdict
 from acclimate.errors import DataError
 from acclimate.evaluation.report import summary
 from acclimate.evaluation.report.charts import ticks
@@ -137,6 +139,18 @@ def test_without_general_text_the_page_says_that_forgetting_was_not_measured(cop
     out = report_artifacts.write_report(copy)
     assert "forgetting was not measured" in _page(out)
     assert "general" not in next(line for line in (out / "summary.txt").read_text().splitlines() if line.startswith("pretrain"))
+
+
+def test_the_page_tells_what_decontamination_found_and_that_nobody_looked(copy):
+    text = " ".join(f"word{number}" for number in range(20))
+    index = EvaluationIndex.build([EvaluationText("tables/section:test", "1", text)], DecontaminationConfig())
+    found = verdict(index, decide(index.check([text, "something else"]), index.config), documents=2)
+    write_json(copy / "ingest/text.json", {"decontamination": found})
+    told = "2 documents of the corpus against 1 dev and test texts, by runs of 13 words: 1 dropped that share"
+    page = _page(report_artifacts.write_report(copy))
+    assert told in page and "(tables/section:test 1)" in page
+    write_json(copy / "ingest/text.json", {"decontamination": verdict(None, Contamination((), ()), documents=2)})
+    assert "Nobody looked for dev and test texts in the corpus" in _page(report_artifacts.write_report(copy))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ quote each other's standard sentences, and one of those makes no evaluation text
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -60,21 +60,32 @@ class EvaluationText:
 
 @dataclass(frozen=True)
 class Match:
-    """A document, by its number, that overlaps an evaluation row; `is_short` where that row's text has fewer than `ngram` words."""
+    """A document, by its number, that overlaps an evaluation row.
+
+    Attributes:
+        key: of the row's text, which every row with an equal text shares: `hash_texts`, as 16 hexadecimal digits.
+        is_short: that text has fewer than `ngram` words.
+    """
 
     document: int
     place: str
     id: str
+    key: str
     overlap: float
     is_short: bool
 
 
 @dataclass(frozen=True)
 class Contamination:
-    """What to drop: `worst` holds one match for each document that goes, `stock` the rows whose text is a stock sentence."""
+    """What to drop.
+
+    Attributes:
+        worst: one match for each document that goes.
+        stock: place, id and key of each text that is a stock sentence.
+    """
 
     worst: tuple[Match, ...]
-    stock: tuple[tuple[str, str], ...]
+    stock: tuple[tuple[str, str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -125,6 +136,7 @@ class EvaluationIndex:
     num_texts: int
     places: tuple[str, ...]
     ids: tuple[str, ...]
+    keys: HashArray
     num_grams: npt.NDArray[np.int64]
     tables: dict[int, _GramTable] = field(repr=False)
     whole: _GramTable | None = field(repr=False)
@@ -137,8 +149,8 @@ class EvaluationIndex:
         """
         given = list(rows)
         keys = hash_texts([row.text for row in given])
-        first = np.sort(np.unique(keys, return_index=True)[1]).tolist()
-        held = [given[index] for index in first]
+        first = np.sort(np.unique(keys, return_index=True)[1])
+        held = [given[index] for index in first.tolist()]
         words = hash_words([row.text for row in held])
         long = _distinct(hash_grams(words, config.ngram))
         num_grams = np.maximum(long.lengths, 1)
@@ -149,7 +161,8 @@ class EvaluationIndex:
                 tables[length] = _GramTable.build(hash_grams(_select(words, texts), length).values, texts)
         texts = np.flatnonzero((words.lengths > 0) & (words.lengths < config.min_words))
         whole = _GramTable.build(_whole(_select(words, texts), config), texts) if len(texts) else None
-        return cls(config, len(given), tuple(row.place for row in held), tuple(row.id for row in held), num_grams, tables, whole)
+        places, ids = tuple(row.place for row in held), tuple(row.id for row in held)
+        return cls(config, len(given), places, ids, keys[first], num_grams, tables, whole)
 
     def check(self, texts: Sequence[str]) -> list[Match]:
         """All matches of a batch at or above the threshold, by document and evaluation row.
@@ -177,7 +190,8 @@ class EvaluationIndex:
             for document, row, overlap in _at_least(self.config.threshold, documents, rows, overlaps)
         ]
         return [
-            Match(done + document, self.places[row], self.ids[row], overlap, is_short) for document, row, overlap, is_short in sorted(found)
+            Match(done + document, self.places[row], self.ids[row], f"{self.keys[row]:016x}", overlap, is_short)
+            for document, row, overlap, is_short in sorted(found)
         ]
 
     def _overlaps(self, words: Hashes, length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
@@ -189,25 +203,35 @@ class EvaluationIndex:
         return documents, rows, shared / np.minimum(self.num_grams[rows], grams.lengths[documents])
 
 
-def decide(matches: Iterable[Match], config: DecontaminationConfig) -> Contamination:
+def decide(matches: Iterable[Match], config: DecontaminationConfig, *, stock: Collection[str] | None = None) -> Contamination:
     """Which documents to drop, given the matches of all batches with documents numbered through.
 
     A document goes for the row that it overlaps most; of equals, for the first by place and id.
+
+    Args:
+        stock: keys of the stock sentences where they are known, as for a part of the corpus: counted there, the same text may stand in
+            fewer documents than `max_documents`. Without them they are found by counting.
     """
     found = list(matches)
-    documents_of: dict[tuple[str, str], set[int]] = {}
-    for match in found:
-        if match.is_short:
-            documents_of.setdefault((match.place, match.id), set()).add(match.document)
-    stock = {row for row, documents in documents_of.items() if len(documents) > config.max_documents}
-    left = [match for match in found if (match.place, match.id) not in stock or not match.is_short]
+    known = _count_stock(found, config) if stock is None else set(stock)
+    left = [match for match in found if match.key not in known]
     left.sort(key=lambda match: (match.document, -match.overlap, match.place, match.id))
     worst = {match.document: match for match in reversed(left)}
-    return Contamination(tuple(worst[document] for document in sorted(worst)), tuple(sorted(stock)))
+    rows = {(match.place, match.id, match.key) for match in found if match.key in known}
+    return Contamination(tuple(worst[document] for document in sorted(worst)), tuple(sorted(rows)))
+
+
+def _count_stock(matches: Iterable[Match], config: DecontaminationConfig) -> set[str]:
+    """The keys of short texts that stand in too many documents."""
+    documents_of: dict[str, set[int]] = {}
+    for match in matches:
+        if match.is_short:
+            documents_of.setdefault(match.key, set()).add(match.document)
+    return {key for key, documents in documents_of.items() if len(documents) > config.max_documents}
 
 
 def verdict(index: EvaluationIndex | None, contamination: Contamination, *, documents: int) -> dict[str, Any]:
-    """What the stage that prints scores wants to know of the corpus, as JSON.
+    """What validate, the stage that prints scores and the report want to know of the corpus, as JSON.
 
     Args:
         index: None where the check is off.
@@ -217,13 +241,11 @@ def verdict(index: EvaluationIndex | None, contamination: Contamination, *, docu
         return {"checked": False}
     return {
         "checked": True,
-        "ngram": index.config.ngram,
-        "min_words": index.config.min_words,
-        "threshold": index.config.threshold,
+        "rules": index.config.model_dump(),
         "evaluation_texts": index.num_texts,
         "documents": documents,
         "documents_dropped": len(contamination.worst),
-        "documents_dropped_by_place": dict(sorted(Counter(match.place for match in contamination.worst).items())),
+        "dropped_by_place": dict(sorted(Counter(match.place for match in contamination.worst).items())),
         "stock_sentences": [list(row) for row in contamination.stock],
     }
 

@@ -112,8 +112,7 @@ def part_jobs(
     for index, source in enumerate(sources):
         where = f"ingest.{table}.{index}"
         module = plugins.load(_FAMILY, source.kind)
-        options = source.options()
-        for part in module.parts(options, data, where=where):
+        for part in module.parts(source.options(where=where), data, where=where):
             directory = scratch / table / f"{len(jobs):06d}"
             jobs.append(PartJob(table, where, source, part, data, rules, evaluation_index, directory))
     return jobs
@@ -157,7 +156,7 @@ def _write_part(job: PartJob, directory: Path) -> None:
         Quarantine(directory / _QUARANTINE) as quarantine,
         _Fingerprinter(directory / _FINGERPRINTS, job) as fingerprinter,
     ):
-        for batch in module.read_part(job.source.options(), job.part, job.data, where=job.where):
+        for batch in module.read_part(job.source.options(where=job.where), job.part, job.data, where=job.where):
             kept, left = _prepare_batch(batch, job, counts)
             counts["rows"]["read"] += len(batch.texts)
             quarantine.extend(left)

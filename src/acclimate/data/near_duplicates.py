@@ -41,6 +41,9 @@ Rows = npt.NDArray[np.int64]
 Similarities = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
+Dropped = dict[str, dict[int, tuple[str, str]]]
+"""Place -> row in the place -> why it leaves and for which row."""
+
 RANK = ("test", "dev", "train", "heldout", "corpus")
 """Of similar rows the one in the earlier of these stays."""
 _NONE = np.uint32(0xFFFFFFFF)
@@ -158,10 +161,14 @@ def find_clusters(shards: Sequence[Path], config: DuplicatesConfig) -> pa.Table:
     return _table(opened, members, numbers, verdict)
 
 
-def rows_to_drop(clusters: pa.Table, place: str) -> dict[int, str]:
-    """The rows of a place that leave, with the reason."""
-    left = clusters.filter((pc.field("place") == place) & ~pc.field("kept")).select(["row", "reason"]).sort_by("row")
-    return dict(zip(left["row"].to_pylist(), left["reason"].to_pylist(), strict=True))
+def rows_to_drop(clusters: pa.Table) -> Dropped:
+    """The rows that leave, by place."""
+    left = clusters.filter(pc.field("reason").is_valid())
+    columns = [left[name].to_pylist() for name in ("place", "row", "reason", "similar_place", "similar_id", "similarity")]
+    dropped: Dropped = {}
+    for place, row, reason, other, other_id, similarity in zip(*columns, strict=True):
+        dropped.setdefault(place, {})[row] = (reason, f"{similarity:.2f} {other} {other_id}")
+    return dropped
 
 
 def split_of_place(place: str) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from acclimate import plugins
 from acclimate.config import SOURCES, Config, CorpusSource, TaskConfig
-from acclimate.data.readers import iter_batches, resolve
+from acclimate.data.readers import cell, iter_batches, resolve
 from acclimate.data.schema import parse_labels
-from acclimate.data.splits import SPLIT_NAMES
+from acclimate.data.splits import require_split_names
 from acclimate.data.tables import task_files, wanted_columns
 from acclimate.errors import DataError
 
@@ -40,22 +40,19 @@ def _messages(checks: list[Callable[[], None]]) -> Iterator[str]:
 
 def _check_task(name: str, task: TaskConfig, data: Path) -> None:
     where = f"tasks.{name}"
-    for pattern in task_files(task).values():
+    for split, pattern in task_files(task).items():
         for path in resolve(data, pattern, where=f"{where}.data"):
             batch = next(iter_batches(path, wanted_columns(task), where=where, encoding=task.encoding, max_rows=_HEAD_ROWS), None)
             if batch is None:
                 raise DataError(f"{where}: {path}: no rows")
-            parse_labels(batch.columns[task.label], task, where=f"{where}: {path}")
-            if task.split:
-                unknown = {str(value) for value in batch.columns[task.split]} - {"None", ""}
-                unknown = {value for value in unknown if value.strip().lower() not in SPLIT_NAMES}
-                if unknown:
-                    allowed = ", ".join(SPLIT_NAMES)
-                    raise DataError(f"{where}: {path}: column {task.split!r}: unknown split {min(unknown)!r}; allowed: {allowed}")
+            labels = parse_labels(batch.columns[task.label], task, where=f"{where}: {path}")
+            if task.split and split is None:  # rows without a label leave whatever their split is
+                names = (cell(batch.columns, task.split, row).lower() for row, label in enumerate(labels) if label is not None)
+                require_split_names(names, where=f"{where}: {path}: column {task.split!r}")
 
 
 def _check_source(where: str, source: CorpusSource, data: Path) -> None:
-    module, options = plugins.load(SOURCES, source.kind), source.options()
+    module, options = plugins.load(SOURCES, source.kind), source.options(where=where)
     if source.kind not in ("files", "documents"):
         return
     for part in module.parts(options, data, where=where)[:20]:

@@ -5,11 +5,26 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
+
+from acclimate.errors import DataError
 
 Split = Literal["train", "dev", "test"]
 SPLIT_NAMES: dict[str, Split] = {"train": "train", "dev": "dev", "validation": "dev", "valid": "dev", "val": "dev", "test": "test"}
+
+
+def require_split_names(names: Iterable[str], *, where: str) -> None:
+    """Refuse a split column that holds anything else than names of splits.
+
+    Args:
+        names: in lower case.
+    Raises:
+        DataError: names the first unknown one.
+    """
+    unknown = set(names) - SPLIT_NAMES.keys()
+    if unknown:
+        raise DataError(f"{where}: unknown split {min(unknown)!r}; allowed: train, dev (or validation), test")
 
 
 def unit_hash(key: str, *, seed: int) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +18,14 @@ from acclimate.data.personal_data import PersonalDataConfig, screen_batch
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.readers import cell, read_rows, resolve, row_prefixes
 from acclimate.data.schema import DEFAULT_METRIC, check_tags, collect_labels, label_names, parse_labels, parse_words
-from acclimate.data.sources import map_labels
-from acclimate.data.splits import SPLIT_NAMES, Split, sample_rows, split_of, splits_by_time, stratified_splits
+from acclimate.data.sources import map_labels, spelled_labels, unused_labels
+from acclimate.data.splits import SPLIT_NAMES, Split, require_split_names, sample_rows, split_of, splits_by_time, stratified_splits
 from acclimate.errors import DataError
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _SHOWN = 3
+_LABELS_SHOWN = 20
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -166,8 +169,12 @@ def _read(config: TaskConfig, data: Path, where: str) -> list[Row]:
     found = [(split, path) for split, pattern in task_files(config).items() for path in resolve(data, pattern, where=f"{where}.data")]
     prefixes = row_prefixes([path for _, path in found], data)
     rows: list[Row] = []
+    given: list[Any] = []
     for (split, path), prefix in zip(found, prefixes, strict=True):
-        rows += _read_file(path, prefix, config, split, where)
+        some, labels = _read_file(path, prefix, config, split, where)
+        rows += some
+        given += labels
+    _warn_of_unused(config.label_map, given, where)
     twice = [row_id for row_id, count in Counter(row.id for row in rows).items() if count > 1]
     if twice:
         raise DataError(
@@ -175,6 +182,16 @@ def _read(config: TaskConfig, data: Path, where: str) -> list[Row]:
             "leave `id` out to number the rows"
         )
     return rows
+
+
+def _warn_of_unused(mapping: Mapping[str, str], labels: Sequence[Any], where: str) -> None:
+    """Name the keys of a `label_map` that rename nothing."""
+    unused = unused_labels(labels, mapping) if mapping else []
+    if unused:
+        present = spelled_labels(labels)
+        more = f" and {len(present) - _LABELS_SHOWN} more" if len(present) > _LABELS_SHOWN else ""
+        named, shown = ", ".join(map(repr, unused)), ", ".join(map(repr, present[:_LABELS_SHOWN]))
+        logger.warning("%s.label_map: no row has the label %s; labels of the table: %s%s", where, named, shown, more)
 
 
 def task_files(config: TaskConfig) -> dict[str | None, str]:
@@ -190,10 +207,12 @@ def wanted_columns(config: TaskConfig) -> list[str]:
     return [column for column in dict.fromkeys(names) if column]
 
 
-def _read_file(path: Path, prefix: str, config: TaskConfig, split: str | None, where: str) -> list[Row]:
+def _read_file(path: Path, prefix: str, config: TaskConfig, split: str | None, where: str) -> tuple[list[Row], list[Any]]:
+    """Rows, and their labels as the file spells them."""
     table = read_rows(path, wanted_columns(config), where=where, encoding=config.encoding)
     place = f"{where}: {path}"
-    labels = map_labels(parse_labels(table[config.label], config, where=place), config.label_map)
+    given = parse_labels(table[config.label], config, where=place)
+    labels = map_labels(given, config.label_map)
     words: list[list[str]] | None = None
     if config.kind == "tagging":
         words = parse_words(table[config.text], config, where=place)
@@ -202,7 +221,7 @@ def _read_file(path: Path, prefix: str, config: TaskConfig, split: str | None, w
     else:
         texts = clean_column(table[config.text], where=f"{place}: column {config.text!r}")
     pairs = clean_column(table[config.text_pair], where=f"{place}: column {config.text_pair!r}") if config.text_pair else None
-    return [
+    rows = [
         Row(
             id=cell(table, config.id, index) or f"{prefix}:{index + 1}",
             source=path.name,
@@ -217,6 +236,7 @@ def _read_file(path: Path, prefix: str, config: TaskConfig, split: str | None, w
         )
         for index, text in enumerate(texts)
     ]
+    return rows, given
 
 
 def _split(rows: list[Row], config: TaskConfig, where: str, seed: int) -> dict[Split, list[Row]]:
@@ -224,20 +244,14 @@ def _split(rows: list[Row], config: TaskConfig, where: str, seed: int) -> dict[S
     take_dev = isinstance(config.data, SplitFiles) and config.data.dev is None
     dev_share = config.dev_share
     assigned = _assign(rows, config, seed)
-    unknown: set[str] = set()
+    require_split_names((row.given_split for row in rows if row.given_split is not None), where=f"{where}: column {config.split!r}")
     for row in rows:
         if row.given_split is None:
             by_split[assigned[row.group]].append(row)
-        elif row.given_split not in SPLIT_NAMES:
-            unknown.add(row.given_split)
         elif take_dev and row.given_split == "train":
             by_split[split_of(row.group, dev_share=dev_share, test_share=0.0, seed=seed)].append(row)
         else:
             by_split[SPLIT_NAMES[row.given_split]].append(row)
-    if unknown:
-        raise DataError(
-            f"{where}: column {config.split!r}: unknown split {sorted(unknown)[0]!r}; allowed: train, dev (or validation), test"
-        )
     if config.group:
         _refuse_parted_groups(by_split, config.group, where)
     return by_split

@@ -135,13 +135,35 @@ def test_a_short_text_in_many_documents_is_a_stock_sentence_and_a_long_one_never
     copied = [words(range(100, 120), range(5000 + number * 20, 5020 + number * 20)) for number in range(11)]
     both = [words(range(9), range(200, 209))]
     found = decide(index.check([*stock, *copied, *both]), CONFIG)
-    assert found.stock == ((PLACE, "0"),)
+    assert [row[:2] for row in found.stock] == [(PLACE, "0")]
     assert [(match.document, match.id) for match in found.worst] == [*((number, "1") for number in range(11, 22)), (22, "2")]
     assert len(decide(index.check(stock[:10]), CONFIG).worst) == 10
 
 
+def test_stock_sentences_that_are_known_are_not_counted_again() -> None:
+    index = index_of(words(range(9)), words(range(200, 209)))
+    whole = [words(range(9), range(1000 + number * 20, 1020 + number * 20)) for number in range(11)]
+    stock = [key for _, _, key in decide(index.check(whole), CONFIG).stock]
+    assert [match.document for match in decide(index.check(whole[:5]), CONFIG).worst] == [0, 1, 2, 3, 4]
+    assert decide(index.check(whole[:5]), CONFIG, stock=stock).worst == ()
+    assert len(decide(index.check(whole), CONFIG, stock=()).worst) == 11
+    other_rows = EvaluationIndex.build([EvaluationText("tables/u:dev", "x", words(range(9)).upper())], CONFIG)
+    assert decide(other_rows.check(whole[:5]), CONFIG, stock=stock).stock == (("tables/u:dev", "x", stock[0]),)
+
+
+def test_the_texts_of_a_pair_are_counted_apart() -> None:
+    pair = [EvaluationText(PLACE, "0", words(range(9))), EvaluationText(PLACE, "0", words(range(100, 109)))]
+    index = EvaluationIndex.build(pair, CONFIG)
+    documents = [words(part, range(1000 + at * 20, 1020 + at * 20)) for at, part in enumerate([range(9), range(100, 109)] * 6)]
+    assert decide(index.check(documents), CONFIG).stock == ()
+
+
 def test_a_document_goes_for_the_row_it_overlaps_most_then_the_first_by_name() -> None:
-    matches = [Match(4, "b:test", "1", 0.9, False), Match(4, "a:test", "2", 0.9, False), Match(4, "a:dev", "3", 0.6, False)]
+    matches = [
+        Match(4, "b:test", "1", "key1", 0.9, False),
+        Match(4, "a:test", "2", "key2", 0.9, False),
+        Match(4, "a:dev", "3", "key3", 0.6, False),
+    ]
     assert decide(matches, CONFIG) == decide(matches[::-1], CONFIG) == Contamination((matches[1],), ())
 
 
@@ -152,13 +174,11 @@ def test_the_verdict_says_what_was_checked() -> None:
     assert json.loads(json.dumps(record)) == record
     assert record == {
         "checked": True,
-        "ngram": 13,
-        "min_words": 8,
-        "threshold": 0.5,
+        "rules": {"enabled": True, "ngram": 13, "min_words": 8, "max_documents": 10, "threshold": 0.5},
         "evaluation_texts": 1,
         "documents": 2,
         "documents_dropped": 1,
-        "documents_dropped_by_place": {PLACE: 1},
+        "dropped_by_place": {PLACE: 1},
         "stock_sentences": [],
     }
     assert verdict(None, Contamination((), ()), documents=2) == {"checked": False}

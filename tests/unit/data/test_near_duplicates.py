@@ -103,7 +103,7 @@ def test_what_is_dropped_is_as_similar_to_a_row_that_stays_as_is_said(tmp_path: 
 
 def test_no_near_duplicate_stays_beside_another(tmp_path: Path, variants: list[str]) -> None:
     found = cluster(tmp_path, {"corpus": variants})
-    dropped = rows_to_drop(found, "corpus")
+    dropped = rows_to_drop(found)["corpus"]
     short = [row for row in range(len(variants)) if row not in dropped and len(shingles_of(variants[row])) <= CONFIG.sketch]
     sets = {row: shingles_of(variants[row]) for row in short}
     missed = sum(jaccard(sets[one], sets[other]) >= CONFIG.threshold for one, other in itertools.combinations(short, 2))
@@ -188,13 +188,13 @@ def test_a_row_leaves_only_for_one_that_stays(tmp_path: Path) -> None:
 
 def test_ten_thousand_copies_are_one_cluster(tmp_path: Path) -> None:
     found = cluster(tmp_path, {"corpus": ["One two three four five six seven.", *["a b c d e f g"] * 10_000]}, rows_a_shard=4000)
-    assert len(rows_to_drop(found, "corpus")) == 9_999
+    assert len(rows_to_drop(found)["corpus"]) == 9_999
     assert set(found["similar_row"].to_pylist()) == {None, 1}
 
 
 def test_hundreds_of_texts_that_differ_in_a_word_are_one_cluster(tmp_path: Path) -> None:
     found = cluster(tmp_path, {"corpus": [f"{edited()} number{index}" for index in range(700)]})
-    assert len(rows_to_drop(found, "corpus")) == 699
+    assert len(rows_to_drop(found)["corpus"]) == 699
 
 
 def test_short_texts_are_near_duplicates_only_of_the_same_words(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_short_texts_are_near_duplicates_only_of_the_same_words(tmp_path: Path) 
         "a text editor of six words",
         "nothing else",
     ]
-    assert rows_to_drop(cluster(tmp_path, {"corpus": texts}), "corpus") == {1: "near_duplicate"}
+    assert rows_to_drop(cluster(tmp_path, {"corpus": texts})) == {"corpus": {1: ("near_duplicate", "1.00 corpus corpus#0")}}
 
 
 def test_the_earlier_split_keeps_its_row_and_the_later_names_it(tmp_path: Path) -> None:
@@ -233,14 +233,12 @@ def test_the_earlier_split_keeps_its_row_and_the_later_names_it(tmp_path: Path) 
         "corpus",
         "corpus",
     ]
-    reason = "near_duplicate_of_test"
-    assert {place: rows_to_drop(found, place) for place in places} == {
-        "corpus": {0: reason, 2: reason},
-        "heldout": {},
-        "tables/a:train": {0: reason},
-        "tables/a:dev": {0: reason},
-        "tables/a:test": {},
-        "tables/b:test": {},
+    same = ("near_duplicate_of_test", "1.00 tables/a:test tables/a:test#0")
+    alike = f"{jaccard(shingles_of(text), shingles_of(near)):.2f}"
+    assert rows_to_drop(found) == {
+        "corpus": {0: same, 2: same},
+        "tables/a:train": {0: same},
+        "tables/a:dev": {0: (same[0], f"{alike} tables/a:test tables/a:test#0")},
     }
     assert set(found.filter(~np.array(found["kept"].to_pylist()))["similar_id"].to_pylist()) == {"tables/a:test#0"}
 

@@ -51,6 +51,20 @@ def test_a_csv_becomes_three_disjoint_splits(tmp_path: Path) -> None:
     assert evaluated == {duplicate_key(text) for split in ("dev", "test") for text in texts[split]}
 
 
+def test_a_label_map_that_renames_nothing_is_warned_of_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for part in ("a", "b"):
+        other = [{**row, "body": f"{part} {row['body']}", "topic": part} for row in rows(60)]
+        write_csv(tmp_path / f"part-{part}.csv", other)
+    config = TaskConfig(
+        kind="classification", data="part-*.csv", text="body", label="topic", label_map={"a": "first", "b": "second", "B": "second"}
+    )
+    build_table("mine", config, tmp_path, tmp_path / "out", Quarantine(), seed=0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "tasks.mine.label_map: no row has the label 'B'; labels of the table: 'a', 'b'"
+    ]
+    assert json.loads((tmp_path / "out" / "schema.json").read_text())["labels"] == ["first", "second"]
+
+
 def test_the_order_of_rows_changes_no_split(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

@@ -114,10 +114,15 @@ def map_labels(labels: Sequence[Any], mapping: Mapping[Any, Any]) -> list[Any]:
 
 
 def unused_labels(labels: Sequence[Any], mapping: Mapping[Any, Any]) -> list[Any]:
-    """Keys of a mapping that no label matches: mostly a slip of the pen, to be refused or warned of by name."""
-    flat = [one for label in labels for one in (label if isinstance(label, list | tuple) else [label])]
-    present = {_label_text(label) for label in flat}
+    """Keys of a mapping that no label matches: mostly a slip of the pen, to be warned of by name."""
+    present = set(spelled_labels(labels))
     return [old for old in mapping if _label_text(old) not in present]
+
+
+def spelled_labels(labels: Sequence[Any]) -> list[str]:
+    """The different labels of rows, lists taken apart, as a mapping's keys have to be written; sorted, without empty cells."""
+    flat = [one for label in labels for one in (label if isinstance(label, list | tuple) else [label])]
+    return sorted({_label_text(label) for label in flat if label is not None})
 
 
 def _label_text(label: Any) -> str:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from acclimate.data.sources import Part, files, map_labels, unused_labels
+from acclimate.data.sources import Part, files, map_labels, spelled_labels, unused_labels
 from acclimate.errors import DataError
 
 
@@ -76,3 +76,4 @@ def test_labels_are_renamed_by_how_they_are_written() -> None:
         "no", "no", "yes", "yes", "yes", "new", "kept", None, ["new", "yes", "x"],
     ]  # fmt: skip
     assert unused_labels([0, ["old"], True], mapping) == ["1"]
+    assert spelled_labels([0, ["old", "0"], True, None]) == ["0", "old", "true"]

@@ -1,0 +1,54 @@
+"""What is told of a table before anything runs is what ingest would refuse, and no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from acclimate.config import TaskConfig, load_config
+from acclimate.data.preview import data_problems
+from acclimate.data.quarantine import Quarantine
+from acclimate.data.tables import load_table
+from acclimate.errors import DataError
+
+ROOT = Path(__file__).parents[3]
+SPLITS = ["train"] * 4 + ["Validation", "test"]
+
+
+def problems(data: Path, task: TaskConfig) -> list[str]:
+    config = load_config(ROOT / "params.yaml").model_copy(update={"tasks": {"mine": task}})
+    return [problem for problem in data_problems(config, data) if problem.startswith("tasks.mine")]
+
+
+def refusal(data: Path, task: TaskConfig) -> str:
+    """What ingest says of the table; nothing where it takes it."""
+    try:
+        load_table("mine", task, data, Quarantine(), seed=0)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [("late,a,dev", None), ("late,a,Trian", "'trian'"), ("late,a,", "''"), ("late,,trian", None)],
+    ids=["known", "unknown", "empty", "of a row without a label"],
+)
+def test_a_split_is_told_as_unknown_where_ingest_refuses_it(tmp_path: Path, row: str, named: str | None) -> None:
+    rows = [f"text {number},{'ab'[number % 2]},{split}" for number, split in enumerate(SPLITS * 3)]
+    (tmp_path / "mine.csv").write_text("\n".join(["text,label,part", *rows, row]), encoding="utf-8")
+    task = TaskConfig(kind="classification", data="mine.csv", split="part")
+    told = f"tasks.mine: {tmp_path / 'mine.csv'}: column 'part': unknown split {named}; allowed: train, dev (or validation), test"
+    assert problems(tmp_path, task) == ([told] if named else [])
+    assert refusal(tmp_path, task) == told.replace(f" {tmp_path / 'mine.csv'}:", "") * bool(named)
+
+
+def test_a_split_column_has_no_say_where_each_split_has_a_file(tmp_path: Path) -> None:
+    for name in ("train", "dev", "test"):
+        lines = [f"{name} {number},{'ab'[number % 2]},mine" for number in range(9)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label,part", *lines]), encoding="utf-8")
+    files = {name: f"{name}.csv" for name in ("train", "dev", "test")}
+    task = TaskConfig.model_validate({"kind": "classification", "data": files, "split": "part"})
+    assert problems(tmp_path, task) == []
+    assert refusal(tmp_path, task) == ""
