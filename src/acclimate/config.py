@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,7 +20,21 @@ OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
-Schedule = Literal["linear", "cosine", "constant"]
+LearningRate = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+OptimizerName = Literal["adamw", "stable_adamw", "lamb"]
+Schedule = Literal["linear", "cosine", "polynomial", "constant", "cyclical", "wsd"]
+CycleShape = Literal["cosine", "triangular"]
+DecayShape = Literal["1-sqrt", "linear"]
+Average = Literal["none", "ema", "tail"]
+SCHEDULE_OPTIONS: dict[Schedule, tuple[str, ...]] = {
+    "linear": ("min_factor",),
+    "cosine": ("min_factor",),
+    "polynomial": ("min_factor", "power"),
+    "constant": (),
+    "cyclical": ("min_factor", "cycles", "cycle_shape"),
+    "wsd": ("min_factor", "decay_share", "decay_shape"),
+}
+AVERAGE_OPTIONS: dict[Average, tuple[str, ...]] = {"none": (), "ema": ("ema_decay",), "tail": ("tail_share",)}
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 SOURCES = "data.sources"
 INGEST_RULES = {
@@ -204,16 +218,50 @@ class TokenizeConfig(Section):
     )
 
 
-class OptimizerConfig(Section):
-    """AdamW and its schedule (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101)."""
+class OptimizationSection(Section):
+    """What pretraining and fine-tuning state alike: the step, the schedule of its rate, the average of the weights it leaves.
 
-    learning_rate: Positive
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    An option that the chosen schedule or average does not read is refused unless it has its default.
+    """
+
+    weight_decay: Annotated[float, Field(ge=0)] = Field(default=0.01, description="norms and biases have none")
+    beta1: OpenShare
+    beta2: OpenShare
+    epsilon: Positive
+    clip_norm: Positive = 1.0
+    schedule: Schedule = Field(default="linear", description="see training/schedules.py")
+    warmup_share: Share
+    min_factor: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(default=0.0, description="share of the rate that the schedule keeps")
+    power: Positive = Field(default=1.0, description="of schedule `polynomial`")
+    cycles: Count = Field(default=1, description="of schedule `cyclical`")
+    cycle_shape: CycleShape = Field(default="cosine", description="of schedule `cyclical`")
+    decay_share: OpenShare = Field(default=0.1, description="of schedule `wsd`: the share of all steps that the rate falls in")
+    decay_shape: DecayShape = Field(default="1-sqrt", description="of schedule `wsd`")
+    average: Average = Field(default="none", description="of the weights, see training/averaging.py; it takes the place of the last ones")
+    ema_decay: OpenShare = Field(default=0.999, description="of average `ema`")
+    tail_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(default=0.2, description="of average `tail`: the last share of all steps")
+
+    def schedule_options(self) -> dict[str, Any]:
+        """What the schedule reads, as keywords of `learning_rate_factor`."""
+        return {name: getattr(self, name) for name in SCHEDULE_OPTIONS[self.schedule]}
+
+    @model_validator(mode="after")
+    def _options_are_read(self) -> Self:
+        _refuse_unread(self, "schedule", SCHEDULE_OPTIONS)
+        _refuse_unread(self, "average", AVERAGE_OPTIONS)
+        if self.schedule == "wsd" and self.warmup_share + self.decay_share > 1.0:
+            raise ValueError(f"`warmup_share` {self.warmup_share:g} and `decay_share` {self.decay_share:g} together exceed 1")
+        return self
+
+
+class OptimizerConfig(OptimizationSection):
+    """The optimizer of pretraining; `name` is one of those of training/optimizers.py."""
+
+    name: OptimizerName = "adamw"
+    learning_rate: LearningRate
     beta1: OpenShare = 0.9
     beta2: OpenShare = 0.98
     epsilon: Positive = 1e-6
-    clip_norm: Positive = 1.0
-    schedule: Schedule = "linear"
     warmup_share: Share = 0.06
 
 
@@ -236,7 +284,7 @@ class PretrainConfig(Section):
     rows_per_batch: Count = 32
     accumulation: Count = 1
     optimizer: OptimizerConfig
-    head_learning_rate: Positive = 1e-3
+    head_learning_rate: LearningRate = 1e-3
     dropout: Share = 0.0
     precision: Precision = "auto"
     heldout_rows: Count = 256
@@ -280,7 +328,7 @@ class RunsConfig(Section):
         return self.seeds if task in self.tasks else self.seeds[:1]
 
 
-class FinetuneConfig(Section):
+class FinetuneConfig(OptimizationSection):
     """How each fine-tuning is done. `strategy` is a file name under src/acclimate/strategies/."""
 
     strategy: str = "full"
@@ -288,11 +336,12 @@ class FinetuneConfig(Section):
     epochs: Positive = 4
     rows_per_batch: Count = 16
     accumulation: Count = 1
-    lr: Positive = 1e-4
-    head_lr: Positive = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    clip_norm: Positive = 1.0
-    schedule: Schedule = "linear"
+    optimizer: OptimizerName = "adamw"
+    lr: LearningRate = 1e-4
+    head_lr: LearningRate = 1e-3
+    beta1: OpenShare = 0.9
+    beta2: OpenShare = 0.999
+    epsilon: Positive = 1e-8
     warmup_share: Share = 0.1
     dropout: Share = 0.1
     precision: Precision = "auto"
@@ -405,6 +454,15 @@ class Config(Section):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+
+def _refuse_unread(section: Section, choice: str, options: Mapping[Any, tuple[str, ...]]) -> None:
+    """Refuse an option with a value of its own that the section's choice does not read."""
+    chosen, fields = getattr(section, choice), type(section).model_fields
+    unread = {name for names in options.values() for name in names} - set(options[chosen])
+    for name in sorted(name for name in unread if getattr(section, name) != fields[name].default):
+        readers = ", ".join(value for value, names in options.items() if name in names)
+        raise ValueError(f"`{name}` is not read by {choice} `{chosen}`; remove it or choose one that reads it: {readers}")
 
 
 def _check_name(family: str, name: str) -> None:
