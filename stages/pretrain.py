@@ -22,7 +22,7 @@ from acclimate.config import PretrainConfig, Section, TaskConfig
 from acclimate.data.encoding import read_vocabulary
 from acclimate.data.labelled import read_schema, read_split
 from acclimate.models.backbone import load_encoder, save_encoder
-from acclimate.models.mlm_head import MlmModel
+from acclimate.models.mlm_head import MlmModel, load_mlm_model
 from acclimate.runtime import require_disk, seed_everything, set_threads
 from acclimate.sinks import MemorySink, TeeSink
 from acclimate.training.batches import PackedBatches
@@ -80,7 +80,7 @@ def run(params: Params, *, tokens: Path, encoder: Path, table: Path, out: Out, a
     seed_everything(params.seed)
     job = _prepare(params, tokens, encoder, resolve_precision(config.precision, device))
     unigram_V = torch.from_numpy(np.load(tokens / "unigram.npy"))
-    model = MlmModel(load_encoder(encoder, dropout=config.dropout), unigram_V).to(device)
+    model = load_mlm_model(encoder, load_encoder(encoder, dropout=config.dropout), unigram_V).to(device)
     _warm_up_head(model, job, context)
     base_state, base_losses = _state(model), job.losses(model)
     logger.info("before: %s", base_losses)

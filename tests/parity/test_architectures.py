@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def documents(segments: torch.Tensor) -> list[tuple[int, int, int]]:
     found = []
     for row, numbers in enumerate(segments.tolist()):
         bounds = [i for i in range(len(numbers)) if i == 0 or numbers[i] != numbers[i - 1]] + [len(numbers)]
-        found += [(row, a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+        found += [(row, a, b) for a, b in pairwise(bounds)]
     return found
 
 

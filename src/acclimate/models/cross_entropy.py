@@ -24,7 +24,7 @@ def linear_cross_entropy(hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor, l
     if torch.is_autocast_enabled(hidden_MD.device.type):
         wanted = torch.get_autocast_dtype(hidden_MD.device.type)
         hidden_MD, weight_VD, bias_V = hidden_MD.to(wanted), weight_VD.to(wanted), bias_V.to(wanted)
-    loss: Tensor = _LinearCrossEntropy.apply(hidden_MD, weight_VD, bias_V, labels_M)
+    loss: Tensor = _LinearCrossEntropy.apply(hidden_MD, weight_VD, bias_V, labels_M)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -39,7 +39,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         with torch.autocast(hidden_MD.device.type, enabled=False):
             logits_MV = functional.linear(hidden_MD, weight_VD, bias_V)
             rows = _chunks(logits_MV)
-            log_sum_M = torch.cat([chunk_CV.float().logsumexp(1) for chunk_CV in logits_MV.split(rows)])
+            log_sum_M = torch.cat([chunk_CV.float().logsumexp(1) for chunk_CV in torch.split(logits_MV, rows)])
             picked_M = logits_MV.gather(1, labels_M[:, None]).squeeze(1).float()
         ctx.save_for_backward(hidden_MD, weight_VD, labels_M, log_sum_M)
         ctx.logits_MV = logits_MV  # overwritten by backward, so it cannot be a saved tensor

@@ -89,8 +89,8 @@ class MlmModel(nn.Module):
         self.encoder = encoder
         width = encoder.get_input_embeddings().weight.shape[1]
         self.transform: nn.Module = nn.Linear(encoder.config.hidden_size, width)
-        nn.init.eye_(self.transform.weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.transform.bias)  # type: ignore[arg-type]
+        nn.init.eye_(self.transform.weight)
+        nn.init.zeros_(self.transform.bias)
         counts_V = unigram_V.double() + 0.5
         self.bias_V = nn.Parameter((counts_V / counts_V.sum()).log().float())
         self.decoder_VD: nn.Parameter | None = None

@@ -48,17 +48,40 @@ def encode_packed(encoder: Any, ids_BT: Tensor, segments_BT: Tensor, *, at: Posi
     kernel = encoder.config._attn_implementation
     model_type = encoder.config.model_type
     if model_type in post_norm.MODEL_TYPES:
-        offset = encoder.config.pad_token_id + 1 if model_type in _ROBERTA_LIKE else 0
         return post_norm.encode(
             encoder,
             ids_BT,
             allowed=block_mask(segments_BT, additive=kernel == "eager"),
-            position_BT=positions(segments_BT) + offset,
+            position_BT=positions(segments_BT) + _first_position(encoder),
             at=at,
             kernel=kernel,
         )
     hidden_BTD: Tensor = _GENERIC[model_type](encoder, ids_BT, segments_BT, kernel)
     return hidden_BTD if at is None else hidden_BTD.flatten(0, 1)[at.flat_M]
+
+
+def encode_padded(encoder: Any, ids_BT: Tensor, mask_BT: Tensor, type_ids_BT: Tensor | None, *, at: Positions | None = None) -> Tensor:
+    """Last hidden states of padded rows of an encoder that post_norm.py knows: (B, T, D), or (M, D) at the asked positions.
+
+    Args:
+        mask_BT: true at real tokens, which come first in each row.
+    """
+    kernel = encoder.config._attn_implementation
+    allowed_B11T = mask_BT.bool()[:, None, None, :]
+    position_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device).expand_as(ids_BT) + _first_position(encoder)
+    return post_norm.encode(
+        encoder,
+        ids_BT,
+        allowed=as_bias(allowed_B11T) if kernel == "eager" else allowed_B11T,
+        position_BT=position_BT,
+        type_ids_BT=type_ids_BT if int(getattr(encoder.config, "type_vocab_size", 0)) > 1 else None,
+        at=at,
+        kernel=kernel,
+    )
+
+
+def _first_position(encoder: Any) -> int:
+    return int(encoder.config.pad_token_id) + 1 if encoder.config.model_type in _ROBERTA_LIKE else 0
 
 
 def _modernbert(encoder: Any, ids_BT: Tensor, segments_BT: Tensor, kernel: str) -> Tensor:
@@ -73,12 +96,12 @@ def _modernbert(encoder: Any, ids_BT: Tensor, segments_BT: Tensor, kernel: str) 
     return hidden_BTD
 
 
-def _deberta(encoder: Any, ids_BT: Tensor, segments_BT: Tensor, kernel: str) -> Tensor:
+def _deberta(encoder: Any, ids_BT: Tensor, segments_BT: Tensor, _kernel: str) -> Tensor:
     """Embeddings and layers called one after the other: the model's own forward takes no mask of pairs."""
     hidden_BTD = encoder.embeddings(input_ids=ids_BT, token_type_ids=torch.zeros_like(ids_BT), position_ids=positions(segments_BT))
     same_BTT = segments_BT[:, :, None] == segments_BT[:, None, :]
-    hidden_BTD = encoder.encoder(hidden_BTD, same_BTT).last_hidden_state
-    return hidden_BTD
+    encoded_BTD: Tensor = encoder.encoder(hidden_BTD, same_BTT).last_hidden_state
+    return encoded_BTD
 
 
 _GENERIC = {"modernbert": _modernbert, "deberta-v2": _deberta}

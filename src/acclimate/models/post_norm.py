@@ -11,13 +11,14 @@ E width of a head.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 Kernel = Literal["eager", "sdpa"]
 
@@ -35,10 +36,6 @@ class Positions:
     """Their columns, row by row, padded with 0 to the count of the fullest row."""
     slot_M: Tensor
     """Where each stands in the flattened (B * P)."""
-
-    def to(self, device: torch.device, *, non_blocking: bool = False) -> Positions:
-        """The same on another device."""
-        return replace(self, **{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)})
 
 
 def positions_at(flat_M: np.ndarray, shape: tuple[int, int]) -> Positions:
@@ -123,7 +120,9 @@ def attend(query_BQD: Tensor, key_BTD: Tensor, value_BTD: Tensor, allowed: Tenso
     Args:
         allowed: broadcasts to (B, 1, Q, T): for `eager` 0 or a large negative number, for `sdpa` True or False.
     """
-    query_BHQE, key_BHTE, value_BHTE = (part.unflatten(-1, (num_heads, -1)).transpose(1, 2) for part in (query_BQD, key_BTD, value_BTD))
+    query_BHQE, key_BHTE, value_BHTE = (
+        part.view(*part.shape[:2], num_heads, -1).transpose(1, 2) for part in (query_BQD, key_BTD, value_BTD)
+    )
     if kernel == "sdpa":
         mixed_BHQE = functional.scaled_dot_product_attention(query_BHQE, key_BHTE, value_BHTE, attn_mask=allowed)
     else:
@@ -145,10 +144,18 @@ def encode(
     """Last hidden states: (B, T, D), or (M, D) at the asked positions."""
     layers = layers_of(encoder)
     hidden_BTD = embed(encoder, ids_BT, position_BT, type_ids_BT)
+    recomputes = encoder.training and encoder.is_activation_checkpointing
     for layer in layers[: None if at is None else -1]:
-        mixed_BTD = attend(layer.query(hidden_BTD), layer.key(hidden_BTD), layer.value(hidden_BTD), allowed, layer.num_heads, kernel)
-        hidden_BTD = _finish(layer, mixed_BTD, hidden_BTD)
+        if recomputes:
+            hidden_BTD = checkpoint(_whole_layer, layer, hidden_BTD, allowed, kernel, use_reentrant=False)
+        else:
+            hidden_BTD = _whole_layer(layer, hidden_BTD, allowed, kernel)
     return hidden_BTD if at is None else _last_layer(layers[-1], hidden_BTD, allowed, at, kernel)
+
+
+def _whole_layer(layer: Layer, hidden_BTD: Tensor, allowed: Tensor, kernel: Kernel) -> Tensor:
+    mixed_BTD = attend(layer.query(hidden_BTD), layer.key(hidden_BTD), layer.value(hidden_BTD), allowed, layer.num_heads, kernel)
+    return _finish(layer, mixed_BTD, hidden_BTD)
 
 
 def _last_layer(layer: Layer, hidden_BTD: Tensor, allowed: Tensor, at: Positions, kernel: Kernel) -> Tensor:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from acclimate import artifacts
 from acclimate.errors import ModelError
 from acclimate.models.backbone import load_encoder, save_encoder, save_weights
+from acclimate.models.packed import encode_padded
+from acclimate.models.post_norm import MODEL_TYPES, first_positions
 
 HEAD_WEIGHTS, TASK = "head.safetensors", "task.json"
 
@@ -64,11 +66,21 @@ class TaskModel(nn.Module):
 
     def standardized(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Logits before shift and scale: what the loss sees."""
+        if self.training and self.encoder.config.model_type in MODEL_TYPES:
+            features = self._training_features(input_ids, attention_mask, token_type_ids)
+            trained: Tensor = self.head(self.dropout(features))
+            return trained
         extra = {"token_type_ids": token_type_ids} if token_type_ids is not None and self.takes_type_ids else {}
         hidden_BTD = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **extra).last_hidden_state
         features = hidden_BTD if self.per_token else pool(hidden_BTD, attention_mask, self.spec.pooling)
         logits: Tensor = self.head(self.dropout(features))
         return logits
+
+    def _training_features(self, ids_BT: Tensor, mask_BT: Tensor, type_ids_BT: Tensor | None) -> Tensor:
+        """What the head sees, by the written-out forward; of the last layer only the first token where no other is pooled."""
+        first_only = not self.per_token and self.spec.pooling == "first"
+        hidden = encode_padded(self.encoder, ids_BT, mask_BT, type_ids_BT, at=first_positions(ids_BT) if first_only else None)
+        return hidden if self.per_token or first_only else pool(hidden, mask_BT, self.spec.pooling)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Logits in the labels' own unit."""

@@ -5,7 +5,7 @@ Shape suffixes: B rows, T tokens, M masked positions of the batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,7 +51,7 @@ class MlmBatch:
         """Packed rows hold no padding."""
         return self.ids_BT.numel()
 
-    def rows(self, start: int, stop: int) -> MlmBatch:
+    def part(self, start: int, stop: int) -> MlmBatch:
         """Some of the rows, with the same corruption."""
         num_tokens = self.ids_BT.shape[1]
         masked_M = self.at.flat_M.numpy()
@@ -66,7 +66,10 @@ class MlmBatch:
 
     def to(self, device: torch.device) -> MlmBatch:
         """The same batch on another device."""
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in self.__dataclass_fields__})
+        from acclimate.training.batches import to_device
+
+        moved: MlmBatch = to_device(self, device)
+        return moved
 
 
 def make_batch(ids_BT: Tensor, segments_BT: Tensor, generator: torch.Generator, *, config: Config, vocabulary: Vocabulary) -> MlmBatch:

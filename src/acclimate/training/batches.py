@@ -6,7 +6,7 @@ Shape suffixes: B rows, T tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -21,6 +21,8 @@ _WHOLE_PERMUTATION_ROWS = 1 << 21
 _BLOCK_ROWS = 256
 _POOL_BLOCKS = 1024
 _LENGTH_MULTIPLE = 8
+IGNORE = -100
+"""Target of a token that is not predicted, as torch's cross_entropy has it."""
 
 
 class Batch(Protocol):
@@ -34,6 +36,16 @@ class Batch(Protocol):
     def num_tokens(self) -> int:
         """Real tokens, without padding."""
 
+    @property
+    def num_rows(self) -> int:
+        """Rows."""
+
+    def part(self, start: int, stop: int) -> Any:
+        """Some of the rows, as they stand in the batch."""
+
+    def to(self, device: torch.device) -> Any:
+        """The same batch on another device."""
+
 
 class BatchSource(Protocol):
     """Windows of micro-batches; one window is one optimizer step."""
@@ -43,7 +55,27 @@ class BatchSource(Protocol):
         """Optimizer steps of the whole run."""
 
     def window(self, step: int) -> Sequence[Any]:
-        """The micro-batches of a step; the same step gives the same batches."""
+        """The batches of a step; the same step gives the same batches."""
+
+    def rows(self, step: int) -> list[int]:
+        """The numbers of the rows that a step reads, to name them when something is wrong with them."""
+
+
+def map_tensors(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A dataclass with every tensor in it changed, also inside dataclasses that it holds."""
+    changed: dict[str, Any] = {}
+    for field_ in fields(batch):
+        value = getattr(batch, field_.name)
+        if isinstance(value, Tensor):
+            changed[field_.name] = change(value)
+        elif is_dataclass(value):
+            changed[field_.name] = map_tensors(value, change)
+    return replace(batch, **changed)
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """A batch on a device; copied without waiting where its memory is pinned."""
+    return batch if device.type == "cpu" else map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def step_generator(*key: int) -> torch.Generator:
@@ -125,11 +157,17 @@ class PackedBatches:
         """Micro-batches of a step. Rows of a pass that do not fill a batch wait for the next permutation."""
         return [self._batch(step, step * self.accumulation + part) for part in range(self.accumulation)]
 
-    def _batch(self, step: int, index: int) -> Any:
-        batches_per_epoch = len(self.ids) // self.rows_per_batch
-        epoch, position = divmod(index, batches_per_epoch)
+    def rows(self, step: int) -> list[int]:
+        """Row numbers of a step, counted in the packed corpus."""
+        return [int(row) for part in range(self.accumulation) for row in self._rows(step * self.accumulation + part)]
+
+    def _rows(self, index: int) -> np.ndarray:
+        epoch, position = divmod(index, len(self.ids) // self.rows_per_batch)
         start = position * self.rows_per_batch
-        rows = np.sort(shuffled_rows(len(self.ids), start, start + self.rows_per_batch, seed=self.seed, epoch=epoch))
+        return np.sort(shuffled_rows(len(self.ids), start, start + self.rows_per_batch, seed=self.seed, epoch=epoch))
+
+    def _batch(self, step: int, index: int) -> Any:
+        rows = self._rows(index)
         return self.make_batch(_tensor(self.ids[rows]), _tensor(self.segments[rows]), step_generator(self.seed, 1, index))
 
 
@@ -153,12 +191,23 @@ class PaddedBatch:
         """Real tokens."""
         return int(self.mask_BT.sum())
 
+    @property
+    def num_rows(self) -> int:
+        """Rows."""
+        return len(self.ids_BT)
+
+    def part(self, start: int, stop: int) -> PaddedBatch:
+        """Some of the rows, padded as they are."""
+        targets = self.targets[start:stop]
+        per_token = targets.ndim == 2 and targets.shape[1] == self.ids_BT.shape[1] and not targets.is_floating_point()
+        count = int((targets != IGNORE).sum()) if per_token else self.num_targets * (stop - start) // self.num_rows
+        ids_BT, mask_BT, type_ids_BT = (tensor[start:stop] for tensor in (self.ids_BT, self.mask_BT, self.type_ids_BT))
+        return PaddedBatch(ids_BT, mask_BT, type_ids_BT, targets, self.rows[start:stop], count)
+
     def to(self, device: torch.device) -> PaddedBatch:
         """The same batch on another device."""
-        moved = {
-            f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)
-        }
-        return replace(self, **moved)
+        moved: PaddedBatch = to_device(self, device)
+        return moved
 
 
 class Rows(Protocol):
@@ -225,9 +274,16 @@ class RaggedBatches:
         """Micro-batches of a step."""
         return [self._batch(step * self.accumulation + part) for part in range(self.accumulation)]
 
-    def _batch(self, index: int) -> PaddedBatch:
+    def rows(self, step: int) -> list[int]:
+        """Row numbers of a step, counted in the training split."""
+        return [int(row) for part in range(self.accumulation) for row in self._rows(step * self.accumulation + part)]
+
+    def _rows(self, index: int) -> np.ndarray:
         epoch, position = divmod(index, self.batches_per_epoch)
-        return make_padded_batch(self.encoded, self._epoch_batches(epoch)[position], self.collate_targets, self.pad_id)
+        return self._epoch_batches(epoch)[position]
+
+    def _batch(self, index: int) -> PaddedBatch:
+        return make_padded_batch(self.encoded, self._rows(index), self.collate_targets, self.pad_id)
 
     def _epoch_batches(self, epoch: int) -> list[np.ndarray]:
         """The rows of each batch of an epoch, kept until another epoch is asked for."""

@@ -29,6 +29,8 @@ class CheckpointStore:
             EnvironmentUnfitError: the disk is full; the checkpoints before it are untouched.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
+        for left in self._directory.glob("*.partial"):  # of a process that was killed while saving
+            left.unlink()
         path = self._directory / f"step-{step:09d}.pt"
         partial = path.with_suffix(".partial")
         try:
@@ -38,6 +40,7 @@ class CheckpointStore:
                 os.fsync(file.fileno())
             path.with_suffix(".sha256").write_text(digest, encoding="utf-8")
             os.replace(partial, path)
+            _sync_directory(self._directory)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
             raise EnvironmentUnfitError(
@@ -59,3 +62,12 @@ class CheckpointStore:
 
     def _paths(self) -> list[Path]:
         return sorted(self._directory.glob("step-*.pt"))
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename last through a power cut."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

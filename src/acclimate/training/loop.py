@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,19 +12,28 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from acclimate.errors import TrainingError
+from acclimate.errors import EnvironmentUnfitError, TrainingError
 from acclimate.runtime import StoppedError, StopRequest
 from acclimate.sinks import Sink
+from acclimate.training import resume
+from acclimate.training.averaging import WeightAverage
 from acclimate.training.batches import BatchSource
 from acclimate.training.checkpoints import CheckpointStore
+from acclimate.training.distributed import Objective, World, replicate
+from acclimate.training.health import Best, HealthConfig, SpikeDetector
+from acclimate.training.meter import FlopsPerToken, Meter, best_gemm_rate
 from acclimate.training.precision import Precision
+from acclimate.training.prefetch import windows
 from acclimate.training.schedules import learning_rate_factor
+from acclimate.training.step import NonFinite, StepRunner
 
 LossFunction = Callable[[nn.Module, Any], Tensor]
 """(model, micro-batch) -> the SUM of the loss over the micro-batch's targets."""
 
 _TELL_EVERY_S = 15.0
 """How often a line is logged where there is no terminal to draw a bar in."""
+_SAVING_SHARE = 0.02
+"""Checkpoints that take long are made less often, so that they cost no more than this share of the time."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +43,19 @@ class LoopConfig:
     """What the loop itself needs to know."""
 
     clip_norm: float
-    schedule: Literal["linear", "cosine", "constant"]
+    schedule: str
     warmup_share: float
     seed: int
+    schedule_options: Mapping[str, Any] = field(default_factory=dict)
+    average: Literal["none", "ema", "tail"] = "none"
+    ema_decay: float = 0.999
+    tail_share: float = 0.2
     log_every: int = 10
     evaluate_every: int = 0
     checkpoint_every_s: float = 30.0
+    health: HealthConfig = field(default_factory=HealthConfig)
+    micro_rows: int | None = None
+    """Rows computed at once; None begins with a whole batch. Halved when memory runs out; the sum over a step stays the same."""
     label: str = "train"
 
 
@@ -50,10 +65,18 @@ class FitResult:
 
     steps: int
     resumed_from: int
+    stopped_early_at: int | None = None
+    best_step: int | None = None
     tokens: int = 0
     seconds: float = 0.0
     data_wait_s: float = 0.0
+    logging_s: float = 0.0
+    saving_s: float = 0.0
+    spikes: list[int] = field(default_factory=list)
+    skipped: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    timing: dict[str, float] = field(default_factory=dict)
+    """Of the last log line: tokens/s, memory, share of waiting, MFU."""
 
 
 def fit(
@@ -67,188 +90,251 @@ def fit(
     sink: Sink,
     checkpoints: CheckpointStore,
     evaluate: Callable[[], dict[str, float]] | None = None,
+    world: World | None = None,
+    identity: Mapping[str, str] | None = None,
+    flops_per_token: FlopsPerToken | None = None,
 ) -> FitResult:
     """Train for `batches.steps` optimizer steps, going on from the newest checkpoint if there is one.
 
     Batches, masks and dropout depend on (seed, step) alone, so a resumed run repeats the undisturbed one exactly.
 
+    Args:
+        evaluate: scores of the model as it is; called every `config.evaluate_every` steps.
+        world: the other processes of this run.
+        identity: digests of what the run is made of; a checkpoint with others is refused.
+        flops_per_token: gives MFU.
+
     Raises:
-        TrainingError: the loss or a gradient is not finite (before the optimizer step), or the checkpoint does not fit.
+        TrainingError: the loss or a gradient is not finite (nothing was updated since), or the checkpoint does not fit.
         StoppedError: SIGINT or SIGTERM arrived; a checkpoint has been saved.
     """
-    scaler = precision.grad_scaler()
-    history: list[tuple[int, dict[str, float]]] = []
-    first = _resume(checkpoints.load_newest(), model, optimizer, scaler, history, batches.steps)
-    for step, metrics in history:
-        sink.log(step, metrics)
-    result = FitResult(steps=batches.steps, resumed_from=first)
-    window = _LogWindow()
-    started = saved_at = told_at = time.monotonic()
-    model.train()
-    with (
-        StopRequest() as stop,
-        tqdm(total=batches.steps, initial=first, desc=config.label, unit="step", mininterval=1.0, disable=None) as bar,
-    ):
-        for step in range(first, batches.steps):
-            fetched = time.monotonic()
-            micro_batches = [batch.to(_device(model)) for batch in batches.window(step)]
-            result.data_wait_s += time.monotonic() - fetched
-            rate = _set_learning_rate(optimizer, step, batches.steps, config)
-            loss, norm = train_step(model, micro_batches, loss_fn, optimizer, scaler, precision, config, step)
-            tokens = sum(batch.num_tokens for batch in micro_batches)
-            result.tokens += tokens
-            window.add(loss, norm, tokens)
-            bar.update()
-            done = step + 1
-            if done % config.log_every == 0 or done == batches.steps:
-                metrics = {**window.averages(), "lr": rate}
-                sink.log(done, metrics, timing={"tokens_per_s": window.tokens_per_second()})
-                history.append((done, metrics))
-                bar.set_postfix(loss=f"{metrics['train/loss']:.3f}")
-                if bar.disable and time.monotonic() - told_at > _TELL_EVERY_S:
-                    logger.info(
-                        "%s: step %d of %d, loss %.3f, %.0f tokens/s",
-                        config.label,
-                        done,
-                        batches.steps,
-                        metrics["train/loss"],
-                        window.tokens_per_second(),
-                    )
-                    told_at = time.monotonic()
-                window = _LogWindow()
-            if evaluate and config.evaluate_every and done % config.evaluate_every == 0 and done < batches.steps:
-                scores = _evaluate(model, evaluate)
-                sink.log(done, scores)
-                history.append((done, scores))
-            if stop or time.monotonic() - saved_at > config.checkpoint_every_s or done == batches.steps:
-                checkpoints.save(done, _state(done, batches.steps, model, optimizer, scaler, history))
-                saved_at = time.monotonic()
-            if stop:
-                raise StoppedError(stop.signal_number or 0, f"step {done} of {batches.steps} is saved")
-    result.seconds = time.monotonic() - started
-    result.losses = [metrics["train/loss"] for _, metrics in history if "train/loss" in metrics]
-    model.eval()
-    return result
+    about = (world or World(), identity or {}, flops_per_token)
+    return _Run(model, batches, loss_fn, optimizer, precision, config, sink, checkpoints, evaluate, *about).go()
 
 
-def train_step(
-    model: nn.Module,
-    micro_batches: Sequence[Any],
-    loss_fn: LossFunction,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    precision: Precision,
-    config: LoopConfig,
-    step: int,
-) -> tuple[float, float]:
-    """One optimizer step over a window of micro-batches; gives the mean loss and the gradient norm before clipping.
+@dataclass
+class _Run:
+    """The state of one fit."""
 
-    Each micro-batch's loss sum is divided by the target count of the whole window, so 4 x 8 rows equal 1 x 32 also when
-    rows hold unequal numbers of targets.
+    model: nn.Module
+    batches: BatchSource
+    loss_fn: LossFunction
+    optimizer: torch.optim.Optimizer
+    precision: Precision
+    config: LoopConfig
+    sink: Sink
+    checkpoints: CheckpointStore
+    evaluate: Callable[[], dict[str, float]] | None
+    world: World
+    identity: Mapping[str, str]
+    flops_per_token: FlopsPerToken | None
+    save_took_s: float = 0.0
+    waited_s: float = 0.0
+    rate: float = 0.0
 
-    Raises:
-        TrainingError: nothing to predict in the window, or a loss or gradient that is not finite.
-    """
-    num_targets = sum(batch.num_targets for batch in micro_batches)
-    if num_targets == 0:
-        raise TrainingError(f"{config.label}: step {step}: no target in the whole batch")
-    torch.manual_seed((config.seed * 1_000_003 + step) % 2**63)
-    total = 0.0
-    for batch in micro_batches:
-        with precision.autocast():
-            loss = loss_fn(model, batch) / num_targets
-        scaler.scale(loss).backward()
-        total += float(loss.detach())
-    scaler.unscale_(optimizer)
-    norm = float(nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], config.clip_norm))
-    if not math.isfinite(total) or (not math.isfinite(norm) and not scaler.is_enabled()):
-        raise TrainingError(
-            f"{config.label}: step {step}: loss {total:g}, gradient norm {norm:g}; nothing was updated. "
-            "Lower the learning rate or check the data"
+    def __post_init__(self) -> None:
+        config, total = self.config, self.batches.steps
+        self.device = next(self.model.parameters()).device
+        if self.world.size > 1 and any(batch.num_rows < self.world.size for batch in self.batches.window(0)):
+            raise TrainingError(f"{config.label}: {self.world.size} processes share batches of fewer rows; raise rows_per_batch")
+        scaler = self.precision.grad_scaler()
+        self.average = None
+        if config.average != "none":
+            options = {"ema_decay": config.ema_decay, "tail_share": config.tail_share}
+            self.average = WeightAverage(self.model, kind=config.average, steps=total, **options)
+        self.spikes, self.best = SpikeDetector(config.health), Best(config.health)
+        self.parts = resume.Parts(
+            self.model, self.optimizer, scaler, self.average, self.spikes, self.best, self.world, dict(self.identity), total
         )
-    scaler.step(optimizer)
-    scaler.update()
-    optimizer.zero_grad(set_to_none=True)
-    return total, norm
+        self.first = self.parts.load(self.checkpoints.load_newest())
+        self.result = FitResult(steps=total, resumed_from=self.first)
+        objective = replicate(Objective(self.model, self.loss_fn), self.world)
+        self.steps = StepRunner(objective, self.optimizer, scaler, self.precision, self.world, config)
+        peak = best_gemm_rate(self.device.type, self.precision.dtype) * self.world.size if self.flops_per_token else None
+        self.meter = Meter(self.device, peak)
+        self.saved_at = self.told_at = time.monotonic()
 
+    def go(self) -> FitResult:
+        for step, metrics in self.parts.history:
+            self.sink.log(step, metrics)
+        started, total = time.monotonic(), self.batches.steps
+        self.model.train()
+        with (
+            StopRequest() as stop,
+            tqdm(
+                total=total,
+                initial=self.first,
+                desc=self.config.label,
+                unit="step",
+                mininterval=1.0,
+                disable=None if self.world.is_main else True,
+            ) as bar,
+        ):
+            for step, window in self._windows():
+                self._step(step, window)
+                bar.update()
+                done = step + 1
+                if done % self.config.log_every == 0 or done == total:
+                    self._log(done, window, bar)
+                self._evaluate_now(done)
+                hopeless = self.best.is_hopeless
+                stopping, saving = self.world.any(bool(stop), self._save_is_due(done) or hopeless)
+                if stopping or saving:
+                    self._save(done, must=stopping)
+                if stopping:
+                    raise StoppedError(stop.signal_number or 0, f"step {done} of {total} is saved")
+                if hopeless:
+                    self.result.stopped_early_at = done
+                    break
+        return self._finish(started)
 
-class _LogWindow:
-    """Sums between two log lines."""
+    def _windows(self) -> Any:
+        """Step numbers with their batches; the time of getting them is counted as waiting."""
+        if self.best.is_hopeless:  # killed between stopping early and the end
+            return
+        source = windows(self.batches, range(self.first, self.batches.steps), self.device)
+        while True:
+            asked = time.monotonic()
+            try:
+                item = next(source)
+            except StopIteration:
+                return
+            self.waited_s = time.monotonic() - asked
+            self.result.data_wait_s += self.waited_s
+            yield item
 
-    def __init__(self) -> None:
-        self._losses: list[float] = []
-        self._norms: list[float] = []
-        self._tokens = 0
-        self._started = time.monotonic()
+    def _step(self, step: int, window: Any) -> None:
+        self.rate = _set_learning_rate(self.optimizer, step, self.batches.steps, self.config)
+        self.parts.snapshot_if_due(step)
+        tokens = sum(batch.num_tokens for batch in window)
+        try:
+            loss, norm = self.steps.run(step, window, before_update=self._accepts)
+        except NonFinite as error:
+            self._refuse(error)
+        if self.average:
+            self.average.update(self.model, step)
+        self.result.tokens += tokens
+        self.meter.add(loss, norm, tokens=tokens, wait_s=self.waited_s)
 
-    def add(self, loss: float, norm: float, tokens: int) -> None:
-        self._losses.append(loss)
-        self._norms.append(norm)
-        self._tokens += tokens
+    def _accepts(self, step: int, loss: Callable[[], float]) -> bool:
+        """Whether a step's update is made: with on_spike `rewind`, not that of a spike."""
+        if self.config.health.on_spike != "rewind" or not self.spikes.is_spike(step, loss()):
+            return True
+        since = self.parts.rewind(step)
+        logger.warning("%s: step %d: loss %.3f is a spike; back to the weights of step %d", self.config.label, step, loss(), since)
+        return False
 
-    def averages(self) -> dict[str, float]:
-        return {"train/loss": sum(self._losses) / len(self._losses), "grad_norm": sum(self._norms) / len(self._norms)}
+    def _check_latch(self) -> None:
+        try:
+            self.steps.raise_if_latched()
+        except NonFinite as error:
+            self._refuse(error)
 
-    def tokens_per_second(self) -> float:
-        return self._tokens / max(1e-9, time.monotonic() - self._started)
+    def _refuse(self, error: NonFinite) -> None:
+        rows = self.batches.rows(error.step)
+        shown = ", ".join(map(str, rows[:8])) + (f", ... ({len(rows)} in all)" if len(rows) > 8 else "")
+        raise TrainingError(
+            f"{self.config.label}: step {error.step}: loss {error.loss:g}, gradient norm {error.norm:g}; nothing was updated. "
+            f"Its batch: rows {shown}. Lower the learning rate or check these rows"
+        ) from None
 
+    def _log(self, done: int, window: Any, bar: Any) -> None:
+        started = time.monotonic()
+        self._check_latch()
+        losses = self.world.sum(self.meter.losses())
+        if self.config.health.on_spike == "mark":
+            first = done - len(losses)
+            for offset, loss in enumerate(losses.tolist()):
+                if self.spikes.is_spike(first + offset, loss):
+                    logger.warning("%s: step %d: loss %.3f is a spike", self.config.label, first + offset, loss)
+        metrics = {**self.meter.metrics(losses), "lr": self.rate}
+        if self.spikes.spikes:
+            metrics["spikes"] = float(len(self.spikes.spikes))
+        timing = self.meter.timing(self.flops_per_token(window) if self.flops_per_token else None)
+        self.sink.log(done, metrics, timing=timing)
+        self.parts.history.append((done, metrics))
+        self.result.timing = timing
+        bar.set_postfix(loss=f"{metrics['train/loss']:.3f}")
+        if bar.disable and self.world.is_main and time.monotonic() - self.told_at > _TELL_EVERY_S:
+            shown = (self.config.label, done, self.batches.steps, metrics["train/loss"], timing["tokens_per_s"])
+            logger.info("%s: step %d of %d, loss %.3f, %.0f tokens/s", *shown)
+            self.told_at = time.monotonic()
+        self.meter.restart()
+        self.result.logging_s += time.monotonic() - started
 
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
+    def _evaluate_now(self, done: int) -> None:
+        """Score the model where that is due; with patience, keep the best weights."""
+        config, health = self.config, self.config.health
+        is_last = done == self.batches.steps
+        due = config.evaluate_every and (done % config.evaluate_every == 0 or (is_last and health.patience))
+        if not (self.evaluate and due and (not is_last or health.patience)):
+            return
+        self.model.eval()
+        with torch.no_grad():
+            if self.average:
+                with self.average.applied_to(self.model):
+                    scores = self._scored(done)
+            else:
+                scores = self._scored(done)
+        self.model.train()
+        self.sink.log(done, scores)
+        self.parts.history.append((done, scores))
+        self.meter.restart_clock()
 
+    def _scored(self, done: int) -> dict[str, float]:
+        assert self.evaluate is not None
+        scores = self.evaluate()
+        health = self.config.health
+        if health.patience:
+            if health.watch not in scores:
+                raise TrainingError(f"{self.config.label}: nothing called {health.watch!r} is measured; it measures {', '.join(scores)}")
+            if self.best.better(scores[health.watch]):
+                self.best.score, self.best.step = scores[health.watch], done
+                self.best.weights = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+        return scores
 
-def _evaluate(model: nn.Module, evaluate: Callable[[], dict[str, float]]) -> dict[str, float]:
-    model.eval()
-    with torch.no_grad():
-        scores = evaluate()
-    model.train()
-    return scores
+    def _save_is_due(self, done: int) -> bool:
+        wanted_s = max(self.config.checkpoint_every_s, self.save_took_s / _SAVING_SHARE)
+        return self.world.is_main and (time.monotonic() - self.saved_at > wanted_s or done == self.batches.steps)
+
+    def _save(self, done: int, *, must: bool) -> None:
+        """Save a checkpoint; where that fails and nothing forces it now, training goes on and the next one is tried."""
+        started = time.monotonic()
+        self._check_latch()
+        try:
+            state = self.parts.state(done)
+            if self.world.is_main:
+                self.checkpoints.save(done, state)
+        except EnvironmentUnfitError as error:
+            if must:
+                raise
+            logger.warning("%s; training goes on without it", error)
+        self.saved_at = time.monotonic()
+        self.save_took_s = self.saved_at - started
+        self.result.saving_s += self.save_took_s
+
+    def _finish(self, started: float) -> FitResult:
+        if self.best.weights is not None and self.config.health.patience:
+            self.model.load_state_dict(self.best.weights)
+            self.result.best_step = self.best.step
+        elif self.average:
+            self.average.copy_to(self.model)
+        self.result.seconds = time.monotonic() - started
+        self.result.losses = [metrics["train/loss"] for _, metrics in self.parts.history if "train/loss" in metrics]
+        self.result.spikes, self.result.skipped = list(self.spikes.spikes), list(self.parts.skipped)
+        self.model.eval()
+        self.world.wait()
+        return self.result
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, step: int, steps: int, config: LoopConfig) -> float:
-    factor = learning_rate_factor(step, steps=steps, warmup_steps=round(config.warmup_share * steps), schedule=config.schedule)
+    factor = learning_rate_factor(
+        step,
+        steps=steps,
+        warmup_steps=round(config.warmup_share * steps),
+        schedule=config.schedule,  # type: ignore[arg-type]
+        **config.schedule_options,
+    )
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
     return float(optimizer.param_groups[0]["lr"])
-
-
-def _state(
-    step: int,
-    steps: int,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    history: list[tuple[int, dict[str, float]]],
-) -> dict[str, Any]:
-    return {
-        "step": step,
-        "steps": steps,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scaler": scaler.state_dict(),
-        "history": [[done, dict(metrics)] for done, metrics in history],
-    }
-
-
-def _resume(
-    state: dict[str, Any] | None,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    history: list[tuple[int, dict[str, float]]],
-    steps: int,
-) -> int:
-    """Load a checkpoint; gives the number of steps already done."""
-    if state is None:
-        return 0
-    if state["steps"] != steps:
-        raise TrainingError(f"checkpoint of a run of {state['steps']} steps cannot go on as one of {steps}")
-    try:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError) as error:
-        raise TrainingError(f"checkpoint is of another model: {error}") from None
-    scaler.load_state_dict(state["scaler"])
-    history.extend((done, metrics) for done, metrics in state["history"])
-    logger.info("going on from step %d of %d", state["step"], steps)
-    return int(state["step"])

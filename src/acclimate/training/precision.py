@@ -20,11 +20,16 @@ class Precision:
     name: Literal["fp32", "bf16", "fp16"]
     device_type: Literal["cpu", "cuda"]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What products are computed in."""
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.name]
+
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Context of the forward pass."""
         if self.name == "fp32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device_type, torch.bfloat16 if self.name == "bf16" else torch.float16)
+        return torch.autocast(self.device_type, self.dtype)
 
     def grad_scaler(self) -> torch.amp.GradScaler:
         """Dynamic loss scaling (Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740); does nothing but for fp16."""

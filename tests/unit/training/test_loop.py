@@ -32,6 +32,13 @@ class Points:
     num_targets: int
     num_tokens: int = 1
 
+    @property
+    def num_rows(self) -> int:
+        return len(self.inputs)
+
+    def part(self, start: int, stop: int) -> Points:
+        return Points(self.inputs[start:stop], self.targets[start:stop], stop - start)
+
     def to(self, device: torch.device) -> Points:
         return self
 
@@ -46,6 +53,9 @@ class PointBatches:
         inputs, targets = torch.randn(12, 4, generator=generator), torch.randn(12, 1, generator=generator)
         bounds = [0, 12] if self.parts == 1 else [0, 1, 4, 12]
         return [Points(inputs[a:b], targets[a:b], b - a) for a, b in pairwise(bounds)]
+
+    def rows(self, step: int) -> list[int]:
+        return list(range(12 * step, 12 * step + 12))
 
 
 def summed_error(model: nn.Module, batch: Any) -> Tensor:

@@ -1,0 +1,149 @@
+"""One step on several processes: who computes which rows, and how gradients meet.
+
+The launcher (ours, torchrun, accelerate) sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. Every process makes the
+whole batch of a step, which costs microseconds, and computes its share of the rows; each loss is divided by the target count of
+the whole window, so that gradients are summed, not averaged, and equal those of one process up to the order of float sums.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from acclimate.errors import EnvironmentUnfitError
+
+Sharding = Literal["ddp", "fsdp"]
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of a run; one process by itself needs no launcher."""
+
+    rank: int = 0
+    size: int = 1
+    sharding: Sharding = "ddp"
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes checkpoints, records and outs."""
+        return self.rank == 0
+
+    def share(self, num_rows: int) -> tuple[int, int]:
+        """The rows of a batch that this process computes, as start and stop."""
+        return num_rows * self.rank // self.size, num_rows * (self.rank + 1) // self.size
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag, whether it is set in any process. One small message on the CPU, so no device is waited for."""
+        if self.size == 1:
+            return list(flags)
+        values = torch.tensor([float(flag) for flag in flags])
+        dist.all_reduce(values, op=dist.ReduceOp.MAX, group=_host_group())
+        return [bool(value) for value in values]
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.size > 1:
+            dist.barrier(group=_host_group())
+
+
+_HOST_GROUP: list[Any] = []
+
+
+def _host_group() -> Any:
+    if not _HOST_GROUP:
+        _HOST_GROUP.append(dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo"))
+    return _HOST_GROUP[0]
+
+
+def launched() -> bool:
+    """Whether a launcher started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def join_world(device: torch.device, *, sharding: Sharding = "ddp") -> World:
+    """Meet the other processes of this run, where a launcher started some: NCCL on GPUs, gloo on CPUs.
+
+    Raises:
+        EnvironmentUnfitError: the others do not answer.
+    """
+    if not launched():
+        return World()
+    if not dist.is_initialized():
+        try:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        except (dist.DistError, RuntimeError, ValueError) as error:
+            address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            raise EnvironmentUnfitError(f"train.launch: the processes of this run did not meet at {address}: {error}") from None
+    return World(dist.get_rank(), dist.get_world_size(), sharding)
+
+
+def leave_world() -> None:
+    """Part from the other processes."""
+    if dist.is_available() and dist.is_initialized():
+        _HOST_GROUP.clear()
+        dist.destroy_process_group()
+
+
+class Objective(nn.Module):
+    """A model and its loss as one module, so that a wrapper for several processes sees the forward pass."""
+
+    def __init__(self, model: nn.Module, loss_fn: Callable[[nn.Module, Any], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self._loss_fn = loss_fn
+
+    def forward(self, batch: Any) -> Tensor:
+        """The sum of the loss over the batch's targets."""
+        return self._loss_fn(self.model, batch)
+
+
+def replicate(objective: Objective, world: World) -> nn.Module:
+    """The objective so that backward leaves the sum of all processes' gradients in each of them."""
+    if world.size == 1 or world.sharding == "fsdp":
+        return objective
+    from torch.nn.parallel import DistributedDataParallel
+
+    device = next(objective.parameters()).device
+    return DistributedDataParallel(objective, device_ids=[device.index] if device.type == "cuda" else None, gradient_as_bucket_view=True)
+
+
+def shard(model: nn.Module, world: World, *, entry_points: tuple[str, ...]) -> None:
+    """Split parameters, gradients and optimizer state over the processes (FSDP2); to be called before the optimizer is made.
+
+    The model is gathered as one for each forward: what shrinks is optimizer state and what lies between the steps. Sharding layer by layer
+    would need each layer's own forward to be called, which post_norm.py does not do; encoders up to a billion parameters do not need it.
+
+    Args:
+        entry_points: methods other than `forward` that compute with the parameters.
+    """
+    if world.size == 1 or world.sharding == "ddp":
+        return
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    fully_shard(model)
+    for name in entry_points:
+        register_fsdp_forward_method(model, name)
+
+
+def without_sync(objective: nn.Module, *, last: bool) -> AbstractContextManager[object]:
+    """Around a micro-batch: gradients travel with the last of a window only."""
+    no_sync = getattr(objective, "no_sync", None)
+    return nullcontext() if last or no_sync is None else no_sync()
+
+
+def gradient_scale(world: World) -> float:
+    """Both wrappers average over processes; times their number gives the sum."""
+    return float(world.size)

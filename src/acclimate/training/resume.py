@@ -1,0 +1,150 @@
+"""What a run's checkpoint holds, and how it is gone on from."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from acclimate.errors import TrainingError
+from acclimate.training.averaging import WeightAverage
+from acclimate.training.distributed import World
+from acclimate.training.health import Best, SpikeDetector
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Parts:
+    """Everything that the steps so far have changed."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: WeightAverage | None
+    spikes: SpikeDetector
+    best: Best
+    world: World
+    identity: dict[str, str]
+    """Digests of what the run is made of; a checkpoint made of others is refused."""
+    steps: int
+    history: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    """What has been logged; logged again when the run goes on."""
+    skipped: list[int] = field(default_factory=list)
+    """Steps whose updates were taken back."""
+    _snapshot: dict[str, Any] | None = None
+    _num_rewinds: int = 0
+
+    def state(self, step: int) -> dict[str, Any]:
+        """A checkpoint after `step` steps; with split parameters, every process must ask for it."""
+        return {
+            "step": step,
+            "steps": self.steps,
+            "identity": self.identity,
+            "processes": self.world.size,
+            **self._weights(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "spikes": self.spikes.state(),
+            "best": self.best.state(),
+            "history": [[done, dict(metrics)] for done, metrics in self.history],
+            "skipped": list(self.skipped),
+            "rewinds": self._num_rewinds,
+            "snapshot": self._snapshot,
+        }
+
+    def load(self, state: dict[str, Any] | None) -> int:
+        """Go on from a checkpoint; gives the number of steps already done.
+
+        Raises:
+            TrainingError: it belongs to another run; the message says what differs.
+        """
+        if state is None:
+            return 0
+        found = state["identity"]
+        differing = sorted(name for name in {*found, *self.identity} if found.get(name) != self.identity.get(name))
+        if differing:
+            shown = "; ".join(f"{name} was {found.get(name)}, is {self.identity.get(name)}" for name in differing)
+            raise TrainingError(f"the checkpoint is of another run: {shown}. Remove it to begin anew")
+        if state["steps"] != self.steps:
+            raise TrainingError(f"checkpoint of a run of {state['steps']} steps cannot go on as one of {self.steps}")
+        if state["processes"] != self.world.size:
+            logger.warning(
+                "the checkpoint was made by %d processes, now there are %d: the same batches and steps, sums in another order",
+                state["processes"],
+                self.world.size,
+            )
+        try:
+            self._load_weights(state)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise TrainingError(f"checkpoint is of another model: {error}") from None
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average and state["average"]:
+            self.average.load_state_dict(state["average"])
+        self.spikes.load(state["spikes"])
+        self.best.load(state["best"])
+        self.history.extend((done, metrics) for done, metrics in state["history"])
+        self.skipped, self._num_rewinds, self._snapshot = list(state["skipped"]), state["rewinds"], state["snapshot"]
+        logger.info("going on from step %d of %d", state["step"], self.steps)
+        return int(state["step"])
+
+    def snapshot_if_due(self, step: int) -> None:
+        """Remember the weights before a step, where spikes are to be taken back."""
+        health = self.spikes.config
+        if health.on_spike == "rewind" and (self._snapshot is None or step >= self._snapshot["step"] + health.rewind_steps):
+            average = self.average.state_dict() if self.average else None
+            self._snapshot = {"step": step, **_copied({**self._weights(), "average": average})}
+
+    def rewind(self, step: int) -> int:
+        """Take back every update since the snapshot; gives its step.
+
+        Raises:
+            TrainingError: that happens too often.
+        """
+        assert self._snapshot is not None
+        self._num_rewinds += 1
+        if self._num_rewinds > self.spikes.config.max_rewinds:
+            raise TrainingError(f"step {step}: the loss jumped {self._num_rewinds} times; lower the learning rate")
+        before = _copied(self._snapshot)
+        self._load_weights(before)
+        if self.average:
+            self.average.load_state_dict(before["average"])
+        since = int(self._snapshot["step"])
+        self.skipped += range(since, step + 1)
+        return since
+
+    def _weights(self) -> dict[str, Any]:
+        if self.world.size > 1 and self.world.sharding == "fsdp":
+            from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
+
+            model, optimizer = get_state_dict(self.model, self.optimizer, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+            return {"model": model, "optimizer": optimizer}
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def _load_weights(self, state: dict[str, Any]) -> None:
+        if self.world.size > 1 and self.world.sharding == "fsdp":
+            from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
+
+            set_state_dict(
+                self.model,
+                self.optimizer,
+                model_state_dict=state["model"],
+                optim_state_dict=state["optimizer"],
+                options=StateDictOptions(full_state_dict=True),
+            )
+            return
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {key: _copied(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_copied(part) for part in value]
+    return value

@@ -1,0 +1,177 @@
+"""One optimizer step over a window of batches: micro-batches, the window's target count, clipping, and nothing that is not finite."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from acclimate.errors import EnvironmentUnfitError, TrainingError
+from acclimate.training.batches import to_device
+from acclimate.training.distributed import World, gradient_scale, without_sync
+from acclimate.training.precision import Precision
+
+logger = logging.getLogger(__name__)
+
+
+class NonFinite(Exception):  # noqa: N818  it is caught by the loop, which names the rows
+    """A loss or gradient that is not finite; nothing was updated since."""
+
+    def __init__(self, step: int, loss: float, norm: float) -> None:
+        super().__init__(step, loss, norm)
+        self.step, self.loss, self.norm = step, loss, norm
+
+
+class StepConfig(Protocol):
+    """What a step needs to know."""
+
+    @property
+    def seed(self) -> int:
+        """Of dropout."""
+
+    @property
+    def clip_norm(self) -> float:
+        """Longest gradient."""
+
+    @property
+    def micro_rows(self) -> int | None:
+        """Rows computed at once; None is a whole batch."""
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+
+
+class StepRunner:
+    """Runs steps.
+
+    On a CPU every step is checked before its update; on a GPU nothing is waited for: the first step that is not finite sets a
+    flag on the device that turns it and all that follow into steps without effect, and the next log line finds the flag.
+    """
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        precision: Precision,
+        world: World,
+        config: StepConfig,
+    ) -> None:
+        self._objective, self._optimizer, self._scaler, self._precision, self._world = objective, optimizer, scaler, precision, world
+        self._seed, self._clip_norm, self._label = config.seed, config.clip_norm, config.label
+        self.micro_rows = config.micro_rows
+        self._trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self._device = self._trained[0].device
+        self._latch: Tensor | None = None
+        """(step + 1, loss, norm) of the first step that was not finite, else zeros."""
+        if self._device.type == "cuda" and not scaler.is_enabled():
+            self._latch = torch.zeros(3, dtype=torch.float64, device=self._device)
+
+    def run(self, step: int, window: Sequence[Any], *, before_update: Callable[[int, Callable[[], float]], bool]) -> tuple[Tensor, Tensor]:
+        """Compute one step and update the weights.
+
+        Each micro-batch's loss sum is divided by the target count of the whole window, so 4 x 8 rows equal 1 x 32 also when
+        rows hold unequal numbers of targets.
+
+        Args:
+            window: whole batches on the host; this process computes its share of each.
+            before_update: asked with the step and its loss; False leaves the weights as they are.
+        Returns:
+            This process's part of the mean loss, and the gradient norm before clipping; both on the device.
+
+        Raises:
+            TrainingError: nothing to predict in the window.
+            NonFinite: the loss or a gradient is not.
+            EnvironmentUnfitError: a single row does not fit into memory.
+        """
+        num_targets = sum(batch.num_targets for batch in window)
+        if num_targets == 0:
+            raise TrainingError(f"{self._label}: step {step}: no target in the whole batch")
+        total = self._gradients_in_memory(step, window, num_targets)
+        self._scaler.unscale_(self._optimizer)
+        norm = _whole(nn.utils.clip_grad_norm_(self._trained, self._clip_norm)).detach()
+        if self._is_fit_to_update(step, total, norm) and before_update(step, lambda: float(self._world.sum(total.clone()))):
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        return total, norm
+
+    def _gradients_in_memory(self, step: int, window: Sequence[Any], num_targets: int) -> Tensor:
+        """The window's gradients; where memory runs out, again with micro-batches of half the rows."""
+        while True:
+            try:
+                return self._gradients(step, window, num_targets)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or self._world.size > 1:
+                    raise
+            rows = min(self.micro_rows or 1 << 62, max(batch.num_rows for batch in window))
+            if rows <= 1:
+                raise EnvironmentUnfitError(f"{self._label}: step {step}: one row does not fit into memory; lower the tokens of a row")
+            self.micro_rows = -(-rows // 2)
+            logger.warning("%s: step %d: out of memory; from here on %d rows at once", self._label, step, self.micro_rows)
+            self._optimizer.zero_grad(set_to_none=True)
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _gradients(self, step: int, window: Sequence[Any], num_targets: int) -> Tensor:
+        torch.manual_seed((self._seed * 1_000_003 + step * (1 if self._world.size == 1 else self._world.size) + self._world.rank) % 2**63)
+        total = torch.zeros((), device=self._device)
+        parts = list(self._parts(window))
+        for index, part in enumerate(parts):
+            with without_sync(self._objective, last=index == len(parts) - 1):
+                with self._precision.autocast():
+                    loss = self._objective(to_device(part, self._device)) / num_targets
+                self._scaler.scale(loss * gradient_scale(self._world)).backward()
+            total += loss.detach()
+        return total
+
+    def _parts(self, window: Sequence[Any]) -> Iterator[Any]:
+        """This process's rows of each batch, at most `micro_rows` at once."""
+        for batch in window:
+            start, stop = self._world.share(batch.num_rows)
+            rows = self.micro_rows or stop - start
+            for at in range(start, stop, rows):
+                end = min(stop, at + rows)
+                yield batch if (at, end) == (0, batch.num_rows) else batch.part(at, end)
+
+    def _is_fit_to_update(self, step: int, total: Tensor, norm: Tensor) -> bool:
+        if self._latch is not None:
+            bad = ~torch.isfinite(norm + (total if self._world.size == 1 else 0.0))
+            now = torch.stack([norm.new_tensor(step + 1.0, dtype=torch.float64), total.double(), norm.double()])
+            self._latch = torch.where(bad & (self._latch[0] == 0), now, self._latch)
+            self._optimizer.found_inf = (self._latch[0] > 0).float()  # type: ignore[attr-defined]
+            return True
+        loss_value, norm_value = float(total), float(norm)
+        if not math.isfinite(norm_value) and self._scaler.is_enabled() and math.isfinite(loss_value):
+            return True  # the scaler passes over the step and lowers its factor
+        if not math.isfinite(norm_value) or (self._world.size == 1 and not math.isfinite(loss_value)):
+            self._optimizer.zero_grad(set_to_none=True)
+            raise NonFinite(step, loss_value, norm_value)
+        return True
+
+    def raise_if_latched(self) -> None:
+        """Wait for the device and tell of the first step that was not finite.
+
+        Raises:
+            NonFinite: there was one; neither it nor a later one changed a weight.
+        """
+        if self._latch is not None:
+            number, loss, norm = self._latch.tolist()
+            if number:
+                raise NonFinite(int(number) - 1, loss, norm)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on a GPU or on the host."""
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error) or "can't allocate memory" in str(error)
+
+
+def _whole(norm: Tensor) -> Tensor:
+    """The norm as a plain tensor, where parameters are split over processes."""
+    full = getattr(norm, "full_tensor", None)
+    return norm if full is None else full()
