@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 import typing
 from collections.abc import Callable
@@ -20,10 +21,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from acclimate import artifacts
-from acclimate.config import Config, Section, load_config
+from acclimate.config import Config, Section, TrainConfig, load_config
 from acclimate.errors import AcclimateError
+from acclimate.launch import is_launched, process_rank, run_processes
 from acclimate.runtime import STATE_DIRECTORY, StoppedError, configure_logging, prepare_environment
-from acclimate.sinks import Sink
+from acclimate.sinks import MemorySink, Sink
 
 _OUT = "out"
 Out = Annotated[Path, _OUT]
@@ -42,6 +44,10 @@ class StageContext:
     stage: str
     sink: Sink
     checkpoint_directory: Path
+    identity: dict[str, str]
+    """Digests of what the stage is given; a checkpoint made of others is refused."""
+    train: TrainConfig
+    """How training runs, not what it computes."""
     run_id: Callable[[], str | None]
     """Waits for the tracker's run id; None when the tracking server cannot be reached."""
     record: dict[str, Any] = field(default_factory=dict)
@@ -52,12 +58,16 @@ class StageContext:
     """Files to copy to the tracker: paths inside the outs, small ones."""
 
 
-def main(run: Callable[..., None], params_class: type[Section]) -> None:
-    """Run one stage as a command and exit."""
+def main(run: Callable[..., None], params_class: type[Section], *, trains: bool = False) -> None:
+    """Run one stage as a command and exit.
+
+    Args:
+        trains: the stage may run as several processes, as `train.launch` says.
+    """
     prepare_environment()
-    configure_logging()
+    configure_logging(logging.INFO if process_rank() == 0 else logging.WARNING)
     try:
-        sys.exit(execute(run, params_class, sys.argv[1:]))
+        sys.exit(_execute_launched(run, sys.argv[1:]) if trains and _launches() else execute(run, params_class, sys.argv[1:]))
     except AcclimateError as error:
         print(f"{stage_name(run)}: {error}", file=sys.stderr)
         sys.exit(1)
@@ -67,6 +77,16 @@ def main(run: Callable[..., None], params_class: type[Section]) -> None:
     except KeyboardInterrupt:
         print(f"{stage_name(run)}: stopped; nothing half-written is left, the next run does this stage again", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+
+
+def _launches() -> bool:
+    """Whether params.yaml asks for several processes and this is not yet one of them."""
+    launch = load_config().train.launch
+    return not is_launched() and launch.processes * launch.nodes > 1
+
+
+def _execute_launched(run: Callable[..., None], argv: list[str]) -> int:
+    return run_processes(["-m", f"stages.{stage_name(run)}", *argv], load_config().train.launch)
 
 
 def execute(run: Callable[..., None], params_class: type[Section], argv: list[str]) -> int:
@@ -80,6 +100,8 @@ def execute(run: Callable[..., None], params_class: type[Section], argv: list[st
     outs = {name: arguments[name] for name in out_names(run)}
     inputs = {name: artifacts.dvc_md5(path) for name, path in arguments.items() if isinstance(path, Path) and name not in outs}
     name = instance_name(run, arguments)
+    if process_rank():
+        return _follow(run, params, arguments, outs, config, inputs)
     started_at, started = time.time(), time.monotonic()
     values = params.model_dump(mode="json", by_alias=True)
     with Tracker(config.tracking, stage=name, params=values, inputs={str(arguments[k]): v for k, v in inputs.items()}) as tracker:
@@ -87,6 +109,8 @@ def execute(run: Callable[..., None], params_class: type[Section], argv: list[st
             stage=name,
             sink=tracker,
             checkpoint_directory=STATE_DIRECTORY / "checkpoints" / fingerprint(run, name, values, inputs),
+            identity={str(arguments[flag]): md5 for flag, md5 in inputs.items()},
+            train=config.train,
             run_id=tracker.run_id,
         )
         with artifacts.publish(*outs.values()) as temporaries:
@@ -113,6 +137,27 @@ def execute(run: Callable[..., None], params_class: type[Section], argv: list[st
         **context.record,
     }
     artifacts.write_json(record_path, record)
+    return 0
+
+
+def _follow(
+    run: Callable[..., None], params: Section, arguments: dict[str, Any], outs: dict[str, Path], config: Config, inputs: dict[str, str]
+) -> int:
+    """Run a stage as one of several processes that does not speak for them: no record, no tracker, and what it writes is dropped."""
+    name, values = instance_name(run, arguments), params.model_dump(mode="json", by_alias=True)
+    with tempfile.TemporaryDirectory(prefix="acclimate-") as scratch:
+        temporaries = {flag: Path(scratch) / flag for flag in outs}
+        for temporary in temporaries.values():
+            temporary.mkdir()
+        context = StageContext(
+            stage=name,
+            sink=MemorySink(),
+            checkpoint_directory=STATE_DIRECTORY / "checkpoints" / fingerprint(run, name, values, inputs),
+            identity={str(arguments[flag]): md5 for flag, md5 in inputs.items()},
+            train=config.train,
+            run_id=lambda: None,
+        )
+        run(params, **{**arguments, **temporaries}, context=context)
     return 0
 
 

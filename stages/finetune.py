@@ -21,16 +21,17 @@ from acclimate.config import FinetuneConfig, Section, TaskConfig
 from acclimate.data.encoding import load_tokenizer
 from acclimate.data.labelled import LabelledSplit, TableSchema, read_schema, read_split, target_collator
 from acclimate.evaluation.metrics import score
-from acclimate.models.backbone import load_encoder
 from acclimate.models.task_model import TaskModel, TaskSpec, save_task_model
 from acclimate.runtime import require_disk, seed_everything, set_threads
 from acclimate.sinks import MemorySink, TeeSink
 from acclimate.training.batches import PaddedBatch, RaggedBatches
 from acclimate.training.checkpoints import CheckpointStore
+from acclimate.training.distributed import World, join_world, leave_world
 from acclimate.training.inference import predict_logits
-from acclimate.training.loop import LoopConfig, fit
-from acclimate.training.optimizers import adamw, parameter_groups
+from acclimate.training.loop import fit
+from acclimate.training.optimizers import make_optimizer, parameter_groups
 from acclimate.training.precision import Precision, resolve_device, resolve_precision
+from acclimate.training.settings import loop_config, prepare_model
 from stages.command import Out, StageContext, main
 
 _LOGS_PER_RUN = 40
@@ -54,12 +55,15 @@ def run(
     precision = resolve_precision(config.precision, device)
     context.record.update(device=str(device), precision=precision.name, threads=set_threads())
     require_disk(out.parent, 5 * (encoder / "model.safetensors").stat().st_size)
+    world = join_world(device)
     seed_everything(seed)
     pad_id = load_tokenizer(encoder).token_to_id("[PAD]") or 0
     splits = {name: read_split(table, name, encoder=encoder, max_tokens=task_config.max_tokens) for name in ("train", "dev", "test")}
-    model = _build_model(config, task_config, schema, kind, splits["train"], encoder, encoder_name, seed).to(device)
+    backbone = load_encoder(encoder, dropout=config.dropout, attention=context.train.attention)
+    model = _build_model(backbone, config, task_config, schema, kind, splits["train"], encoder_name, seed).to(device)
     history = MemorySink()
-    _train(model, splits["train"], kind, config, precision, context, history, seed=seed, pad_id=pad_id)
+    _train(model, splits, kind, config, precision, context, history, world, seed=seed, pad_id=pad_id)
+    leave_world()
     plugins.load("strategies", config.strategy).merge(model.encoder)
     metrics = _predict(model, splits, kind, schema, precision, pad_id, out)
     logger.info("%s %s seed %d: dev %s %.4f", task, encoder_name, seed, schema.metric, metrics["dev"][schema.metric])
@@ -71,17 +75,16 @@ def run(
 
 
 def _build_model(
+    backbone: Any,
     config: FinetuneConfig,
     task_config: TaskConfig,
     schema: TableSchema,
     kind: ModuleType,
     train: LabelledSplit,
-    encoder: Path,
     encoder_name: str,
     seed: int,
 ) -> TaskModel:
     """Encoder with the strategy applied, and a fresh head."""
-    backbone = load_encoder(encoder, dropout=config.dropout)
     strategy = plugins.load("strategies", config.strategy)
     strategy.apply(backbone, _strategy_config(config))
     spec = TaskSpec(
@@ -107,56 +110,82 @@ def _strategy_config(config: FinetuneConfig) -> Any:
 
 def _train(
     model: TaskModel,
-    train: LabelledSplit,
+    splits: dict[str, LabelledSplit],
     kind: ModuleType,
     config: FinetuneConfig,
     precision: Precision,
     context: StageContext,
     history: MemorySink,
+    world: World,
     *,
     seed: int,
     pad_id: int,
 ) -> None:
-    gold = kind.gold(train.labels, model.spec.labels)
+    batches = _batches(model, splits["train"], kind, config, seed=seed, pad_id=pad_id)
+    rate = config.lr * plugins.load("strategies", config.strategy).learning_rate_scale(_strategy_config(config))
+    groups = parameter_groups(model.encoder.named_parameters(), learning_rate=rate, weight_decay=config.weight_decay)
+    groups += parameter_groups(model.head.named_parameters(), learning_rate=config.head_lr, weight_decay=config.weight_decay)
+    loop = loop_config(
+        config,
+        config.health,
+        context.train,
+        watch=f"dev/{model.spec.metric}",
+        maximize=True,
+        seed=seed,
+        log_every=math.ceil(batches.steps / _LOGS_PER_RUN),
+        evaluate_every=max(1, batches.batches_per_epoch // config.accumulation) if config.health.patience else 0,
+        checkpoint_every_s=config.checkpoint_every_s,
+        label=f"{model.spec.name} {model.spec.encoder} seed {seed}",
+    )
+
+    def dev_scores() -> dict[str, float]:
+        split = splits["dev"]
+        logits = [values.ravel() for values in predict_logits(model, split.encoded, precision=precision, pad_id=pad_id)]
+        scores = score(model.spec.kind, kind.gold(split.labels, model.spec.labels), logits, labels=model.spec.labels)
+        return {f"dev/{name}": value for name, value in scores.items()}
+
+    prepare_model(model, context.train, method="standardized")
+    result = fit(
+        model,
+        batches,
+        _loss_function(kind.loss),
+        optimizer=make_optimizer(config.optimizer, groups, betas=(config.beta1, config.beta2), epsilon=config.epsilon),
+        precision=precision,
+        config=loop,
+        sink=TeeSink([history, context.sink]),
+        checkpoints=CheckpointStore(context.checkpoint_directory),
+        evaluate=dev_scores,
+        world=world,
+        identity=context.identity,
+    )
+    seconds = max(result.seconds, 1e-9)
+    context.record.update(
+        train_tokens_per_s=round(result.tokens / seconds, 1),
+        steps=result.steps,
+        resumed_from=result.resumed_from,
+        stopped_early_at=result.stopped_early_at,
+        best_step=result.best_step,
+        spikes=result.spikes,
+        processes=world.size,
+        logging_share=round(result.logging_s / seconds, 5),
+        checkpoint_share=round(result.saving_s / seconds, 4),
+        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+    )
+
+
+def _batches(model: TaskModel, split: LabelledSplit, kind: ModuleType, config: FinetuneConfig, *, seed: int, pad_id: int) -> RaggedBatches:
+    """Batches of a labelled split, with a regression's targets brought to the model's scale."""
+    gold = kind.gold(split.labels, model.spec.labels)
     shift, scale = float(model.output_shift), float(model.output_scale)
     targets = [(value - shift) / scale for value in gold] if scale != 1.0 or shift != 0.0 else gold
-    batches = RaggedBatches(
-        train.encoded,
-        target_collator(targets, train.encoded, kind.collate),
+    return RaggedBatches(
+        split.encoded,
+        target_collator(targets, split.encoded, kind.collate),
         rows_per_batch=config.rows_per_batch,
         accumulation=config.accumulation,
         epochs=config.epochs,
         seed=seed,
         pad_id=pad_id,
-    )
-    rate = config.lr * plugins.load("strategies", config.strategy).learning_rate_scale(_strategy_config(config))
-    groups = parameter_groups(model.encoder.named_parameters(), learning_rate=rate, weight_decay=config.weight_decay)
-    groups += parameter_groups(model.head.named_parameters(), learning_rate=config.head_lr, weight_decay=config.weight_decay)
-    loop = LoopConfig(
-        clip_norm=config.clip_norm,
-        schedule=config.schedule,
-        warmup_share=config.warmup_share,
-        seed=seed,
-        log_every=math.ceil(batches.steps / _LOGS_PER_RUN),
-        checkpoint_every_s=config.checkpoint_every_s,
-        label=f"{model.spec.name} {model.spec.encoder} seed {seed}",
-    )
-    result = fit(
-        model,
-        batches,
-        _loss_function(kind.loss),
-        optimizer=adamw(groups, betas=(0.9, 0.999), epsilon=1e-8),
-        precision=precision,
-        config=loop,
-        sink=TeeSink([history, context.sink]),
-        checkpoints=CheckpointStore(context.checkpoint_directory),
-    )
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    context.record.update(
-        train_tokens_per_s=round(result.tokens / max(result.seconds, 1e-9), 1),
-        steps=result.steps,
-        resumed_from=result.resumed_from,
-        trainable_parameters=trainable,
     )
 
 
@@ -188,4 +217,4 @@ def _predict(
 
 if __name__ == "__main__":
     torch.set_float32_matmul_precision("high")
-    main(run, Params)
+    main(run, Params, trains=True)

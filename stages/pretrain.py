@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from acclimate import artifacts, plugins
 from acclimate.config import PretrainConfig, Section, TaskConfig
@@ -27,10 +27,14 @@ from acclimate.runtime import require_disk, seed_everything, set_threads
 from acclimate.sinks import MemorySink, TeeSink
 from acclimate.training.batches import PackedBatches
 from acclimate.training.checkpoints import CheckpointStore
+from acclimate.training.distributed import World, collect, join_world, leave_world, sharded_copy
+from acclimate.training.health import HealthConfig
 from acclimate.training.heldout import PackedText, heldout_loss, read_packed
 from acclimate.training.loop import FitResult, LoopConfig, fit
-from acclimate.training.optimizers import adamw, parameter_groups
+from acclimate.training.meter import shape_of, squared_lengths
+from acclimate.training.optimizers import adamw, make_optimizer, parameter_groups
 from acclimate.training.precision import Precision, resolve_device, resolve_precision
+from acclimate.training.settings import loop_config, prepare_model
 from stages.command import Out, StageContext, main
 
 _LOGS_PER_RUN = 60
@@ -52,6 +56,7 @@ class Pretraining:
     config: PretrainConfig
     seed: int
     precision: Precision
+    world: World
     make_batch: Callable[[Tensor, Tensor, torch.Generator], Any]
     loss: Callable[..., Tensor]
     corpus: PackedText
@@ -63,7 +68,7 @@ class Pretraining:
         """Tokens of an optimizer step."""
         return self.config.rows_per_batch * self.config.accumulation * int(self.corpus.ids.shape[1])
 
-    def losses(self, model: MlmModel) -> dict[str, float]:
+    def losses(self, model: nn.Module) -> dict[str, float]:
         """Loss on held-out domain text and, where there is some, on general text."""
         found = {
             name: heldout_loss(model, text, make_batch=self.make_batch, loss_fn=self.loss, precision=self.precision)
@@ -78,9 +83,10 @@ def run(params: Params, *, tokens: Path, encoder: Path, table: Path, out: Out, a
     require_disk(out.parent, 8 * (encoder / "model.safetensors").stat().st_size)
     context.record.update(device=str(device), threads=set_threads())
     seed_everything(params.seed)
-    job = _prepare(params, tokens, encoder, resolve_precision(config.precision, device))
+    world = join_world(device, sharding=context.train.launch.sharding)
+    job = _prepare(params, tokens, encoder, resolve_precision(config.precision, device), world)
     unigram_V = torch.from_numpy(np.load(tokens / "unigram.npy"))
-    model = load_mlm_model(encoder, load_encoder(encoder, dropout=config.dropout), unigram_V).to(device)
+    model = load_mlm_model(encoder, load_encoder(encoder, dropout=config.dropout, attention=context.train.attention), unigram_V).to(device)
     _warm_up_head(model, job, context)
     base_state, base_losses = _state(model), job.losses(model)
     logger.info("before: %s", base_losses)
@@ -90,12 +96,13 @@ def run(params: Params, *, tokens: Path, encoder: Path, table: Path, out: Out, a
     last_state, last_losses = _state(model), job.losses(model)
     history.log(result.steps, last_losses)
     context.sink.log(result.steps, last_losses)
+    leave_world()
     retention = _choose_share(model, base_state, last_state, job, params, table, encoder)
     save_encoder(model.encoder, encoder, adapted)
     _write(out, adapted, retention, base_losses, last_losses, result, job, history, context)
 
 
-def _prepare(params: Params, tokens: Path, encoder: Path, precision: Precision) -> Pretraining:
+def _prepare(params: Params, tokens: Path, encoder: Path, precision: Precision, world: World) -> Pretraining:
     config = params.pretrain
     objective = plugins.load("objectives", config.objective)
     options = plugins.configure(
@@ -104,7 +111,7 @@ def _prepare(params: Params, tokens: Path, encoder: Path, precision: Precision) 
     make_batch = partial(objective.make_batch, config=options, vocabulary=read_vocabulary(encoder))
     corpus, heldout, general = (read_packed(tokens, split) for split in ("corpus", "heldout", "general"))
     rows = config.heldout_rows
-    return Pretraining(config, params.seed, precision, make_batch, objective.loss, corpus, heldout.head(rows), general.head(rows))
+    return Pretraining(config, params.seed, precision, world, make_batch, objective.loss, corpus, heldout.head(rows), general.head(rows))
 
 
 def _state(model: MlmModel) -> dict[str, Tensor]:
@@ -123,38 +130,43 @@ def _batches(job: Pretraining, steps: int, seed: int) -> PackedBatches:
     )
 
 
-def _loop(job: Pretraining, steps: int, label: str, *, evaluations: int = 0) -> LoopConfig:
-    optimizer = job.config.optimizer
-    return LoopConfig(
-        clip_norm=optimizer.clip_norm,
-        schedule=optimizer.schedule,
-        warmup_share=optimizer.warmup_share,
+def _loop(job: Pretraining, context: StageContext, steps: int, label: str, *, evaluations: int = 0) -> LoopConfig:
+    config = job.config
+    return loop_config(
+        config.optimizer,
+        config.health,
+        context.train,
+        watch="heldout_loss",
+        maximize=False,
         seed=job.seed,
         log_every=math.ceil(steps / _LOGS_PER_RUN),
         evaluate_every=math.ceil(steps / (evaluations + 1)) if evaluations else 0,
-        checkpoint_every_s=job.config.checkpoint_every_s,
+        checkpoint_every_s=config.checkpoint_every_s,
         label=label,
     )
 
 
 def _warm_up_head(model: MlmModel, job: Pretraining, context: StageContext) -> None:
-    """Train the head alone; the encoder is frozen."""
+    """Train a made head alone, the encoder frozen; one that came with the encoder needs none."""
     steps = round(job.config.head_warmup_tokens / job.tokens_per_step)
-    if not steps:
+    if not steps or model.has_trained_head:
         return
     model.encoder.requires_grad_(False)
     optimizer = adamw(
         [{"params": model.head_parameters(), "lr": job.config.head_learning_rate, "weight_decay": 0.0}], betas=(0.9, 0.98), epsilon=1e-6
     )
+    loop = replace(_loop(job, context, steps, "head warm-up"), average="none", health=HealthConfig())
     fit(
         model,
         _batches(job, steps, job.seed + 1),
         job.loss,
         optimizer=optimizer,
         precision=job.precision,
-        config=_loop(job, steps, "head warm-up"),
+        config=loop,
         sink=MemorySink(),
         checkpoints=CheckpointStore(context.checkpoint_directory / "head"),
+        world=replace(job.world, sharding="ddp"),
+        identity=context.identity,
     )
     model.encoder.requires_grad_(True)
 
@@ -163,25 +175,48 @@ def _pretrain(model: MlmModel, job: Pretraining, context: StageContext, history:
     """Train encoder and head."""
     config = job.config.optimizer
     steps = max(1, round(job.config.max_tokens / job.tokens_per_step))
-    groups = parameter_groups(model.named_parameters(), learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+    trained = sharded_copy(model, job.world, entry_points=("summed_loss",))
+    prepare_model(trained, context.train, method="features")
+    groups = parameter_groups(trained.named_parameters(), learning_rate=config.learning_rate, weight_decay=config.weight_decay)
     result = fit(
-        model,
+        trained,
         _batches(job, steps, job.seed),
         job.loss,
-        optimizer=adamw(groups, betas=(config.beta1, config.beta2), epsilon=config.epsilon),
+        optimizer=make_optimizer(config.name, groups, betas=(config.beta1, config.beta2), epsilon=config.epsilon),
         precision=job.precision,
-        config=_loop(job, steps, "pretrain", evaluations=job.config.evaluations),
+        config=_loop(job, context, steps, "pretrain", evaluations=job.config.evaluations),
         sink=TeeSink([history, context.sink]),
         checkpoints=CheckpointStore(context.checkpoint_directory / "main"),
-        evaluate=lambda: job.losses(model),
+        evaluate=lambda: job.losses(trained),
+        world=job.world,
+        identity=context.identity,
+        flops_per_token=_flops_counter(model),
     )
+    collect(trained, model)
+    seconds = max(result.seconds, 1e-9)
     context.record.update(
-        tokens_per_s=round(result.tokens / max(result.seconds, 1e-9), 1),
+        tokens_per_s=round(result.tokens / seconds, 1),
         resumed_from=result.resumed_from,
-        data_wait_share=round(result.data_wait_s / max(result.seconds, 1e-9), 4),
+        data_wait_share=round(result.data_wait_s / seconds, 4),
+        logging_share=round(result.logging_s / seconds, 5),
+        checkpoint_share=round(result.saving_s / seconds, 4),
+        processes=job.world.size,
         precision=job.precision.name,
+        **{name: round(value, 4) for name, value in result.timing.items() if name in ("mfu", "memory_mb", "joules_per_token")},
     )
     return result
+
+
+def _flops_counter(model: MlmModel) -> Callable[[Sequence[Any]], float]:
+    shape = shape_of(model.encoder.config)
+
+    def count(window: Sequence[Any]) -> float:
+        tokens = sum(batch.num_tokens for batch in window)
+        squares = sum(squared_lengths(batch.segments_BT) for batch in window)
+        targets = sum(batch.num_targets for batch in window)
+        return shape.flops_per_token(squared_lengths_per_token=squares / tokens, target_share=targets / tokens)
+
+    return count
 
 
 def _choose_share(
@@ -235,6 +270,7 @@ def _write(
     chosen = next(candidate for candidate in retention["candidates"] if candidate["share"] == retention["chosen"])
     metrics: dict[str, Any] = {name: {"base": base[name], "adapted": chosen[name], "last": last[name]} for name in base}
     metrics |= {"share": retention["chosen"], "tokens": result.steps * job.tokens_per_step, "steps": result.steps}
+    metrics |= {"spikes": result.spikes, "skipped_steps": result.skipped, "stopped_early_at": result.stopped_early_at}
     artifacts.write_json(out / "metrics.json", metrics)
     artifacts.write_json(out / "retention.json", retention)
     history.write_csv(out / "history.csv")
@@ -257,4 +293,4 @@ def _write(
 
 
 if __name__ == "__main__":
-    main(run, Params)
+    main(run, Params, trains=True)

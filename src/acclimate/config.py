@@ -254,6 +254,17 @@ class OptimizationSection(Section):
         return self
 
 
+class HealthSection(Section):
+    """What is watched while training; see training/health.py."""
+
+    spike_sigmas: Positive = Field(default=8.0, description="robust standard deviations above the recent median that make a spike")
+    on_spike: Literal["mark", "rewind"] = "mark"
+    rewind_steps: Count = Field(default=16, description="how far `rewind` goes back at most")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="evaluations without a better score until training stops and the best weights come back; 0 never"
+    )
+
+
 class OptimizerConfig(OptimizationSection):
     """The optimizer of pretraining; `name` is one of those of training/optimizers.py."""
 
@@ -289,6 +300,7 @@ class PretrainConfig(Section):
     precision: Precision = "auto"
     heldout_rows: Count = 256
     evaluations: Count = 4
+    health: HealthSection = HealthSection()
     checkpoint_every_s: Positive = 30.0
     retention: RetentionConfig
 
@@ -345,6 +357,7 @@ class FinetuneConfig(OptimizationSection):
     warmup_share: Share = 0.1
     dropout: Share = 0.1
     precision: Precision = "auto"
+    health: HealthSection = Field(default=HealthSection(), description="its evaluations: the metric on dev, after each epoch")
     checkpoint_every_s: Positive = 30.0
 
     @model_validator(mode="after")
@@ -407,6 +420,32 @@ class TrackingConfig(Section):
     system_metrics_every_s: Positive = 5.0
 
 
+class LaunchConfig(Section):
+    """On how many processes a training stage runs. Under torchrun or accelerate theirs count instead."""
+
+    processes: Count = Field(default=1, description="on this node, as a rule one for each GPU")
+    nodes: Count = 1
+    rendezvous: Annotated[str, Field(pattern=r"^[^:\s]+:\d+$")] | None = Field(default=None, description="host:port of the first node")
+    sharding: Literal["ddp", "fsdp"] = Field(default="ddp", description="fsdp: optimizer state split over the processes")
+
+    @model_validator(mode="after")
+    def _nodes_meet(self) -> LaunchConfig:
+        if self.nodes > 1 and self.rendezvous is None:
+            raise ValueError("several nodes need `rendezvous`: host:port of the first one")
+        return self
+
+
+class TrainConfig(Section):
+    """How training runs, not what it computes: changing it runs no finished stage again."""
+
+    launch: LaunchConfig = LaunchConfig()
+    micro_rows: Literal["auto"] | Count = Field(default="auto", description="rows computed at once; auto halves them when memory runs out")
+    compile: bool = Field(default=False, description="torch.compile of the encoder; pays from some minutes of training on")
+    activation_checkpointing: bool = Field(default=False, description="compute activations again in backward: less memory, a third slower")
+    attention: Literal["auto", "eager", "sdpa", "varlen"] = Field(default="auto", description="kernel; varlen needs a GPU and bf16 or fp16")
+    price_per_hour: Positive | None = Field(default=None, description="of this machine, in any currency; `acclimate plan` tells the cost")
+
+
 class ReportConfig(Section):
     """The HTML report."""
 
@@ -426,6 +465,7 @@ class Config(Section):
     pretrain: PretrainConfig
     runs: RunsConfig
     finetune: FinetuneConfig
+    train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     probe: ProbeConfig = ProbeConfig()
     export: ExportConfig

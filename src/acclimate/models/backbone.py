@@ -105,30 +105,47 @@ def _convert_tokenizer(source: Path, out: Path) -> None:
     tokenizer.backend_tokenizer.save(str(out / TOKENIZER))
 
 
+def resolve_attention(wanted: str, model_type: str) -> str:
+    """The attention kernel that is used: the wish, or what there is instead, which a warning names.
+
+    `auto`: on a CPU eager (4,358 against 3,288 tokens/s for sdpa's flash kernel, whose backward is slow there at 128 tokens), on a GPU
+    sdpa. DeBERTa has eager alone.
+    """
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    used = ("sdpa" if has_gpu else "eager") if wanted == "auto" else wanted
+    if used == "varlen":
+        used = "sdpa" if has_gpu else "eager"
+    if model_type == "deberta-v2":
+        used = "eager"
+    if wanted not in ("auto", used):
+        logger.warning(
+            "train.attention: %s is not to be had for %s on this %s; %s is used", wanted, model_type, "GPU" if has_gpu else "CPU", used
+        )
+    return used
+
+
 def load_encoder(directory: Path, *, dropout: float = 0.0, attention: str = "auto") -> PreTrainedModel:
     """Load an encoder without pooler or head, fp32, in eval mode.
 
     Args:
         dropout: rate of the hidden dropout while training. Attention dropout is 0: it forces the slow attention
             path and cost 7 % of the tokens/s on a CPU.
-        attention: `eager`, `sdpa`, or `auto`: on a CPU eager (4,358 against 3,288 tokens/s for sdpa's flash kernel,
-            whose backward is slow there at 128 tokens), on a GPU sdpa.
+        attention: see `resolve_attention`.
     Raises:
         ModelError: missing files, or weights that do not fit the config.
     """
-    import torch
     from safetensors.torch import load_file
 
     if not (directory / WEIGHTS).is_file():
         raise ModelError(f"{directory}: no {WEIGHTS}; has the stage that makes it run?")
-    if attention == "auto":
-        attention = "sdpa" if torch.cuda.is_available() else "eager"
     model_type = artifacts.read_json(directory / CONFIG).get("model_type")
     settings: dict[str, Any] = {
         _HIDDEN_DROPOUT.get(model_type, "hidden_dropout_prob"): dropout,
         _ATTENTION_DROPOUT.get(model_type, "attention_probs_dropout_prob"): 0.0,
     }
-    encoder = _new_encoder(directory, model_type, "eager" if model_type == "deberta-v2" else attention, settings)
+    encoder = _new_encoder(directory, model_type, resolve_attention(attention, model_type), settings)
     missing, unexpected = encoder.load_state_dict(_strip_prefix(load_file(directory / WEIGHTS), encoder), strict=False)
     if missing:
         raise ModelError(f"{directory / WEIGHTS}: {len(missing)} weights are missing, first {missing[0]}; it does not fit {CONFIG}")

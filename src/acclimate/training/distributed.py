@@ -7,6 +7,7 @@ the whole window, so that gradients are summed, not averaged, and equal those of
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -136,6 +137,24 @@ def shard(model: nn.Module, world: World, *, entry_points: tuple[str, ...]) -> N
     fully_shard(model)
     for name in entry_points:
         register_fsdp_forward_method(model, name)
+
+
+def sharded_copy(model: nn.Module, world: World, *, entry_points: tuple[str, ...]) -> nn.Module:
+    """The model itself, or with sharding a copy that is split; `collect` brings its weights back."""
+    if world.size == 1 or world.sharding == "ddp":
+        return model
+    copied = copy.deepcopy(model)
+    shard(copied, world, entry_points=entry_points)
+    return copied
+
+
+def collect(trained: nn.Module, model: nn.Module) -> None:
+    """Give the model the weights that its split copy was trained to, in every process."""
+    if trained is model:
+        return
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    model.load_state_dict(get_model_state_dict(trained, options=StateDictOptions(full_state_dict=True)))
 
 
 def without_sync(objective: nn.Module, *, last: bool) -> AbstractContextManager[object]:

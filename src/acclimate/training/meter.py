@@ -43,6 +43,15 @@ def shape_of(config: Any) -> EncoderShape:
     return EncoderShape(config.num_hidden_layers, config.hidden_size, config.vocab_size)
 
 
+def squared_lengths(segments_BT: Tensor) -> float:
+    """Sum of the squared lengths of the documents' pieces in packed rows."""
+    starts = torch.ones_like(segments_BT, dtype=torch.bool)
+    starts[:, 1:] = segments_BT[:, 1:] != segments_BT[:, :-1]
+    bounds = starts.flatten().nonzero().squeeze(1)
+    lengths = torch.diff(bounds, append=bounds.new_tensor([segments_BT.numel()]))
+    return float((lengths.double() ** 2).sum())
+
+
 @lru_cache(maxsize=4)
 def best_gemm_rate(device_type: str, dtype: torch.dtype) -> float:
     """Operations a second of the best matrix product found in half a second: what MFU is a share of."""
