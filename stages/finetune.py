@@ -21,6 +21,7 @@ from acclimate.config import FinetuneConfig, Section, TaskConfig
 from acclimate.data.encoding import load_tokenizer
 from acclimate.data.labelled import LabelledSplit, TableSchema, read_schema, read_split, target_collator
 from acclimate.evaluation.metrics import score
+from acclimate.models.backbone import load_encoder
 from acclimate.models.task_model import TaskModel, TaskSpec, save_task_model
 from acclimate.runtime import require_disk, seed_everything, set_threads
 from acclimate.sinks import MemorySink, TeeSink
