@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acclimate import artifacts
-from acclimate.config import ModelConfig
 from acclimate.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from acclimate.config import ModelConfig
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 SUPPORTED = ("bert", "roberta", "electra", "xlm-roberta", "camembert", "distilbert", "modernbert", "deberta-v2")

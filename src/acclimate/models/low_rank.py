@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -34,3 +35,33 @@ class LowRankLinear(nn.Module):
         with torch.no_grad():
             self.linear.weight += self.scale * (self.up @ self.down)
         return self.linear
+
+
+def wrap_linear_layers(encoder: nn.Module, *, rank: int, alpha: float, dropout: float, targets: Collection[str]) -> str | None:
+    """Freeze the encoder and wrap each linear layer whose name ends in one of `targets`.
+
+    Returns:
+        None, or where a target names no layer (nothing is changed then) which, and which names there are.
+    """
+    linear = {name: module for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
+    endings = {name.rsplit(".", 1)[-1] for name in linear}
+    unknown = sorted(set(targets) - endings)
+    if unknown:
+        return f"{', '.join(unknown)}; allowed: {', '.join(sorted(endings))}"
+    encoder.requires_grad_(False)
+    for name, module in linear.items():
+        if name.rsplit(".", 1)[-1] in targets:
+            _replace(encoder, name, LowRankLinear(module, rank=rank, alpha=alpha, dropout=dropout))
+    return None
+
+
+def unwrap_linear_layers(encoder: nn.Module) -> None:
+    """Fold each product into the weight it was trained beside; the outputs stay the same."""
+    for name, module in list(encoder.named_modules()):
+        if isinstance(module, LowRankLinear):
+            _replace(encoder, name, module.merged())
+
+
+def _replace(root: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(root.get_submodule(parent), leaf, module)

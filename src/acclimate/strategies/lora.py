@@ -30,38 +30,20 @@ def apply(encoder: nn.Module, config: Config) -> None:
     Raises:
         ConfigError: no layer of that name.
     """
-    from torch import nn
+    from acclimate.models.low_rank import wrap_linear_layers
 
-    from acclimate.models.low_rank import LowRankLinear
-
-    encoder.requires_grad_(False)
-    linear = {name: module for name, module in encoder.named_modules() if isinstance(module, nn.Linear)}
-    endings = {name.rsplit(".", 1)[-1] for name in linear}
-    unknown = sorted(set(config.targets) - endings)
+    unknown = wrap_linear_layers(encoder, rank=config.rank, alpha=config.alpha, dropout=config.dropout, targets=config.targets)
     if unknown:
-        raise ConfigError(
-            f"finetune.strategies.lora.targets: no linear layer called {', '.join(unknown)}; allowed: {', '.join(sorted(endings))}"
-        )
-    for name, module in linear.items():
-        if name.rsplit(".", 1)[-1] in config.targets:
-            wrapped = LowRankLinear(module, rank=config.rank, alpha=config.alpha, dropout=config.dropout)
-            _replace(encoder, name, wrapped)
+        raise ConfigError(f"finetune.strategies.lora.targets: no linear layer called {unknown}")
 
 
 def merge(encoder: nn.Module) -> None:
     """Fold the product into each wrapped weight and unwrap; the logits stay the same."""
-    from acclimate.models.low_rank import LowRankLinear
+    from acclimate.models.low_rank import unwrap_linear_layers
 
-    for name, module in list(encoder.named_modules()):
-        if isinstance(module, LowRankLinear):
-            _replace(encoder, name, module.merged())
+    unwrap_linear_layers(encoder)
 
 
 def learning_rate_scale(config: Config) -> float:
     """Factor on `finetune.lr`."""
     return config.learning_rate_scale
-
-
-def _replace(root: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(root.get_submodule(parent), leaf, module)

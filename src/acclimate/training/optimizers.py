@@ -6,12 +6,13 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from acclimate.config import OptimizerName
+if TYPE_CHECKING:
+    from acclimate.config import OptimizerName
 
 
 def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:

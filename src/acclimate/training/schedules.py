@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from acclimate.config import CycleShape, DecayShape, Schedule
+if TYPE_CHECKING:
+    from acclimate.config import CycleShape, DecayShape, Schedule
 
 
 def learning_rate_factor(
