@@ -122,3 +122,38 @@ def test_hidden_states_at_asked_positions_equal_those_of_the_full_forward(refere
         encode_packed(encoder, ids, segments, at=positions_at(asked, (3, 24))), everywhere.flatten(0, 1)[asked], rtol=1e-4, atol=1e-5
     )
     torch.testing.assert_close(encode_packed(encoder, ids, segments, at=first_positions(ids)), everywhere[:, 0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_a_task_model_trains_on_the_logits_that_transformers_forward_gives(reference: tuple[Any, Path], pooling: Any) -> None:
+    from acclimate.models.task_model import TaskModel, TaskSpec
+
+    _, directory = reference
+    spec = TaskSpec("t", "classification", ["a", "b", "c"], False, "accuracy", pooling, 24, "base", 0, 32, 3)
+    model = TaskModel(load_encoder(directory), spec, per_token=False)
+    ids, _ = packed_rows()
+    pad_id = int(model.encoder.config.pad_token_id)
+    mask = torch.ones_like(ids)
+    mask[0, 9:], mask[2, 17:] = 0, 0
+    ids = torch.where(mask.bool(), ids, pad_id)
+    # no dropout is configured, so training and evaluation differ in the path alone
+    torch.testing.assert_close(model.train()(ids, mask), model.eval()(ids, mask), rtol=1e-4, atol=1e-5)
+    weights = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
+    fast, slow = (torch.autograd.grad(model.train(mode)(ids, mask).square().sum(), weights, allow_unused=True) for mode in (True, False))
+    for ours, theirs in zip(fast, slow, strict=True):
+        torch.testing.assert_close(
+            torch.zeros(()) if ours is None else ours, torch.zeros(()) if theirs is None else theirs, rtol=1e-3, atol=1e-4
+        )
+
+
+def test_recomputed_activations_give_the_same_gradients(reference: tuple[Any, Path]) -> None:
+    _, directory = reference
+    ids, segments = packed_rows()
+    gradients = []
+    for recompute in (False, True):
+        encoder = load_encoder(directory).train()
+        if recompute:
+            encoder.activation_checkpointing_enable()
+        encode_packed(encoder, ids, segments).square().sum().backward()
+        gradients.append(encoder.get_input_embeddings().weight.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)

@@ -46,7 +46,7 @@ def prepare_model(model: Any, train: TrainConfig, *, method: str) -> None:
         method: the model's method that holds the encoder's forward.
     """
     if train.activation_checkpointing:
-        model.encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.encoder.activation_checkpointing_enable()
     if not train.compile:
         return
     import torch
