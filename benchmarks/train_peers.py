@@ -26,10 +26,12 @@ from transformers import (
 )
 
 from benchmarks.train_work import (
+    MASK,
     MASK_RATE,
     PAD,
     SEP,
     TASK_TOKENS,
+    VOCABULARY_SIZE,
     Run,
     Timing,
     Turns,
@@ -134,7 +136,9 @@ class _TakeTurns(TrainerCallback):
 
 def peer_tokenizer(work: Work) -> PreTrainedTokenizerFast:
     """BERT's fast tokenizer with the benchmark's vocabulary."""
-    return BertTokenizerFast(tokenizer_file=str(work.tokenizer_file), model_max_length=512)
+    tokenizer = BertTokenizerFast(tokenizer_file=str(work.tokenizer_file), model_max_length=512)
+    assert (len(tokenizer), tokenizer.mask_token_id) == (VOCABULARY_SIZE, MASK), "the vocabulary did not arrive"
+    return tokenizer
 
 
 def peer_mlm(work: Work, run: Run, turns: Turns) -> Timing:

@@ -76,14 +76,15 @@ def test_ratio_is_taken_round_by_round():
 
 
 def test_a_goal_is_met_by_the_median_and_an_equal_model():
-    assert verdict(Ratio(5.0, 4.0, 6.0), 5.0, equal=True) == "yes"
-    assert verdict(Ratio(4.9, 4.0, 6.0), 5.0, equal=True) == "no"
-    assert verdict(Ratio(5.0, 4.0, 6.0), 5.0, equal=False) == "no: quality differs"
+    assert verdict(Ratio(5.0, 4.0, 6.0), 5.0, as_good=True) == "yes"
+    assert verdict(Ratio(4.9, 4.0, 6.0), 5.0, as_good=True) == "no"
+    assert verdict(Ratio(5.0, 4.0, 6.0), 5.0, as_good=False) == "no: quality is lower"
 
 
-def test_losses_may_differ_by_one_per_cent():
+def test_our_loss_may_be_one_per_cent_higher_or_lower_at_will():
     assert compare_quality(side([1], loss=9.05), side([1], loss=9.0))[1]
-    assert not compare_quality(side([1], loss=8.85), side([1], loss=9.0))[1]
+    assert compare_quality(side([1], loss=8.85), side([1], loss=9.0)) == ("loss 8.850, 9.000 (-1.7%)", True)
+    assert not compare_quality(side([1], loss=9.1), side([1], loss=9.0))[1]
     assert compare_quality(side([1]), side([1], weights="other")) == ("the initial weights differ", False)
 
 
