@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run flow check test lint bench-data stack stack-down snapshot clean setup setup-dev
+.PHONY: help run flow check test lint bench-data bench-train bench-gpu stack stack-down snapshot clean setup setup-dev
 
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -55,6 +55,12 @@ lint: setup-dev ## ruff, mypy --strict, and the direction of imports
 
 bench-data: setup-dev ## packing, tokenizing and loading beside their peers; CURVE=0.1,1,10 for time and memory of so many GB
 	@python benchmarks/bench_data.py $(if $(CURVE),--curve $(CURVE)) --json benchmarks/results/data.json
+
+bench-train: setup-dev ## training beside its peers, a quarter of an hour on one core; BENCH_ARGS="--only g1 --sizes tiny"
+	@python -m benchmarks.bench_train $(BENCH_ARGS) --json benchmarks/results/train.json
+
+bench-gpu: setup-dev ## the same on an NVIDIA GPU, in eight minutes
+	@python -m benchmarks.bench_gpu $(BENCH_ARGS) --json benchmarks/results/gpu.json
 
 stack: setup ## Prefect, MLflow, work pools and a worker on this machine, until `make stack-down`
 	@python -m infra.stack up
