@@ -1,20 +1,25 @@
-"""Our side of the benchmark of training: acclimate's own batches, loop and models, through the same clock as the peer.
-
-TO BE REPLACED as the library grows: the inside of `ours_mlm` and `ours_task`. What must stay is what they are given and give back.
-"""
+"""Our side of the benchmark of training: acclimate's own batches, loop and models, through the same clock as the peer."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from acclimate.data.encoding import Vocabulary
+from acclimate.data.packing import pack
+from acclimate.models.low_rank import wrap_linear_layers
+from acclimate.models.mlm_head import MlmModel
+from acclimate.models.task_model import TaskModel, TaskSpec
+from acclimate.training.batches import BatchSource, PackedBatches, RaggedBatches
+from acclimate.training.loop import LoopConfig, fit
+from acclimate.training.masking import mask_rows
+from acclimate.training.optimizers import make_optimizer, parameter_groups
+from acclimate.training.precision import resolve_precision
 from benchmarks.train_work import (
     MASK,
     MASK_RATE,
@@ -32,61 +37,29 @@ from benchmarks.train_work import (
 )
 
 
-def _do_without_pydantic() -> None:
-    """Let objectives, strategies and models be imported where pydantic is not: a GPU machine has torch and little else.
+@dataclass(frozen=True)
+class Masking:
+    """As run_mlm masks."""
 
-    Only the settings' classes need it, and the benchmark sets every setting itself.
-    """
-
-    class Section:
-        def __init__(self, **values: Any) -> None:
-            vars(self).update(values)
-
-    config, pydantic = ModuleType("acclimate.config"), ModuleType("pydantic")
-    config.__dict__.update(Section=Section, ModelConfig=Section)
-    pydantic.__dict__.update(Field=lambda *_, **__: None)
-    sys.modules.update({"acclimate.config": config, "pydantic": pydantic})
-
-
-if find_spec("pydantic") is None:
-    _do_without_pydantic()
-
-from acclimate.data.encoding import Vocabulary  # noqa: E402 - the stand-in comes first
-from acclimate.data.packing import pack  # noqa: E402
-from acclimate.models.packed import encode_packed  # noqa: E402
-from acclimate.models.task_model import TaskModel, TaskSpec  # noqa: E402
-from acclimate.objectives import mlm  # noqa: E402
-from acclimate.strategies import lora  # noqa: E402
-from acclimate.training.batches import BatchSource, PackedBatches, RaggedBatches  # noqa: E402
-from acclimate.training.loop import LoopConfig, fit  # noqa: E402
-from acclimate.training.optimizers import adamw, parameter_groups  # noqa: E402
-from acclimate.training.precision import resolve_precision  # noqa: E402
-
-
-class MaskedHead(nn.Module):
-    """BertForMaskedLM over packed rows, its own head on the masked positions alone."""
-
-    def __init__(self, masked_lm: Any) -> None:
-        super().__init__()
-        self.masked_lm = masked_lm
-
-    def forward(self, ids_BT: Tensor, segments_BT: Tensor, masked_M: Tensor) -> Tensor:
-        hidden_BTD = encode_packed(self.masked_lm.bert, ids_BT, segments_BT)
-        logits_MV: Tensor = self.masked_lm.cls(hidden_BTD.flatten(0, 1)[masked_M])
-        return logits_MV
+    rate: float = MASK_RATE
+    mask_share: float = 0.8
+    random_share: float = 0.1
 
 
 def ours_mlm(work: Work, run: Run, turns: Turns) -> Timing:
     """Pretrain on packed rows, attention inside each document, for `turns.steps` steps."""
     masked_lm = new_masked_lm(run.size, dropout=0.0, attention_dropout=0.0, attention=_attention(run))
     digest = weights_digest(masked_lm.bert)
-    model = MaskedHead(masked_lm).to(run.device)
+    model = MlmModel(masked_lm.bert, torch.ones(VOCABULARY_SIZE))
+    assert model.take_head(masked_lm.state_dict())
+    model.to(run.device)
     packed = pack(work.documents.ids, work.documents.offsets[:-1], tokens_per_row=run.tokens_per_row)
     vocabulary = Vocabulary(VOCABULARY_SIZE, MASK, tuple(range(len(SPECIAL))))
-    make_batch = partial(mlm.make_batch, config=mlm.Config(rate=MASK_RATE), vocabulary=vocabulary)
+    make_batch = partial(mask_rows, config=Masking(), vocabulary=vocabulary)
     batches = PackedBatches(packed.ids, packed.segments, make_batch, run.rows, accumulation=1, steps=turns.steps, seed=run.seed)
     groups = parameter_groups(model.named_parameters(), learning_rate=run.learning_rate, weight_decay=0.0)
-    _fit(model, batches, mlm.loss, groups, run, turns)
+    _fit(model, batches, _mlm_loss, groups, run, turns)
+    masked_lm.load_state_dict(_as_masked_lm(model), strict=False)
     return turns.timing(quality={"loss": heldout_loss(masked_lm, work)}, weights_at_start=digest)
 
 
@@ -96,13 +69,30 @@ def ours_task(work: Work, run: Run, turns: Turns) -> Timing:
     digest = weights_digest(encoder)
     torch.manual_seed(run.seed)
     if run.variant == "lora":
-        lora.apply(encoder, lora.Config())
+        assert wrap_linear_layers(encoder, rank=8, alpha=16.0, dropout=0.0, targets=["query", "value"]) is None
     model = TaskModel(encoder, _task_spec(work, run, encoder.config.hidden_size), per_token=False, dropout=0.1).to(run.device)
     train = work.train.head(run.task_rows)
     batches = RaggedBatches(train, partial(_targets, train.labels), run.rows, 1, 1.0, seed=run.seed, pad_id=PAD)
     groups = parameter_groups(model.named_parameters(), learning_rate=run.learning_rate, weight_decay=0.0)
     _fit(model, _Steps(batches, turns.steps), _task_loss, groups, run, turns)
     return turns.timing(quality=accuracy(model, work.dev, run.device), weights_at_start=digest)
+
+
+def _mlm_loss(model: Any, batch: Any) -> Tensor:
+    loss: Tensor = model.summed_loss(batch.ids_BT, batch.segments_BT, batch.at, batch.labels_M)
+    return loss
+
+
+def _as_masked_lm(model: MlmModel) -> dict[str, Tensor]:
+    """The head's weights under transformers' names; the encoder is the same object."""
+    return {
+        "cls.predictions.transform.dense.weight": model.transform.dense.weight,
+        "cls.predictions.transform.dense.bias": model.transform.dense.bias,
+        "cls.predictions.transform.LayerNorm.weight": model.transform.norm.weight,
+        "cls.predictions.transform.LayerNorm.bias": model.transform.norm.bias,
+        "cls.predictions.bias": model.bias_V,
+        "cls.predictions.decoder.bias": model.bias_V,
+    }
 
 
 def _task_spec(work: Work, run: Run, width: int) -> TaskSpec:
@@ -127,7 +117,7 @@ class _Steps:
     """A source of batches that ends after so many steps."""
 
     def __init__(self, batches: Any, steps: int) -> None:
-        self.steps, self.window = steps, batches.window
+        self.steps, self.window, self.rows = steps, batches.window, batches.rows
 
 
 class _Counted:
@@ -136,6 +126,7 @@ class _Counted:
     def __init__(self, batches: BatchSource) -> None:
         self.steps = batches.steps
         self._batches = batches
+        self.rows = batches.rows
         self.tokens = self.sequences = 0
 
     def window(self, step: int) -> Any:
@@ -178,7 +169,7 @@ def _fit(
         model,
         counted,
         loss,
-        optimizer=adamw(groups, betas=(0.9, 0.999), epsilon=1e-8),
+        optimizer=make_optimizer("adamw", groups, betas=(0.9, 0.999), epsilon=1e-8),
         precision=resolve_precision("bf16", torch.device(run.device)),
         config=config,
         sink=_TakeTurns(counted, turns),
