@@ -28,7 +28,7 @@ from acclimate.sinks import MemorySink, TeeSink
 from acclimate.training.batches import PaddedBatch, RaggedBatches
 from acclimate.training.checkpoints import CheckpointStore
 from acclimate.training.distributed import World, join_world, leave_world
-from acclimate.training.inference import predict_logits
+from acclimate.training.inference import mean_loss, predict_logits
 from acclimate.training.loop import fit
 from acclimate.training.optimizers import make_optimizer, parameter_groups
 from acclimate.training.precision import Precision, resolve_device, resolve_precision
@@ -67,6 +67,7 @@ def run(
     leave_world()
     plugins.load("strategies", config.strategy).merge(model.encoder)
     metrics = _predict(model, splits, kind, schema, precision, pad_id, out)
+    metrics["fit"] = _losses(model, splits, kind, config, precision, pad_id)
     logger.info("%s %s seed %d: dev %s %.4f", task, encoder_name, seed, schema.metric, metrics["dev"][schema.metric])
     save_task_model(model, encoder, out)
     history.write_csv(out / "history.csv")
@@ -214,6 +215,20 @@ def _predict(
     pq.write_table(pa.concat_tables(tables), out / "predictions.parquet")
     total = sum(len(split.ids) for split in splits.values())
     return {**metrics, "truncated_share": sum(split.encoded.truncated for split in splits.values()) / total}
+
+
+def _losses(
+    model: TaskModel, splits: dict[str, LabelledSplit], kind: ModuleType, config: FinetuneConfig, precision: Precision, pad_id: int
+) -> dict[str, float]:
+    """Mean loss per target of the trained model on dev rows and on as many training rows: the gap tells what was learnt by heart."""
+    found = {}
+    for name in ("train", "dev"):
+        batches = _batches(model, splits[name], kind, config, seed=0, pad_id=pad_id)
+        limit = -(-len(splits["dev"].ids) // config.rows_per_batch)
+        found[f"{name}_loss"] = mean_loss(
+            model, batches.epoch_batches(0)[:limit], _loss_function(kind.loss), batches.padded, precision=precision
+        )
+    return found
 
 
 if __name__ == "__main__":

@@ -201,3 +201,20 @@ def test_ticks_are_few_round_and_inside(low, high):
     found = ticks(low, high)
     assert len(found) <= 6
     assert all(low - 1e-6 <= tick <= high + 1e-6 for tick in found)
+
+
+def test_the_gap_between_training_and_dev_loss_is_shown(written: Path) -> None:
+    page = _page(written)
+    section = page[page.index('<section id="finetuning"') :]
+    assert "+1.52" in section, "1.93 on dev rows of `section`, 0.41 on training rows"
+
+
+def test_spikes_and_an_early_end_are_told(copy: Path) -> None:
+    path = copy / "pretrain" / "metrics.json"
+    write_json(
+        path, {**json.loads(path.read_text(encoding="utf-8")), "spikes": [17], "skipped_steps": [15, 16, 17], "stopped_early_at": 40}
+    )
+    page = _page(report_artifacts.write_report(copy))
+    assert "1 loss spike, at step 17." in page
+    assert "updates of 3 steps were taken back" in page
+    assert "Stopped early after step 40" in page

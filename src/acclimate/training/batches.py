@@ -280,12 +280,16 @@ class RaggedBatches:
 
     def _rows(self, index: int) -> np.ndarray:
         epoch, position = divmod(index, self.batches_per_epoch)
-        return self._epoch_batches(epoch)[position]
+        return self.epoch_batches(epoch)[position]
 
     def _batch(self, index: int) -> PaddedBatch:
-        return make_padded_batch(self.encoded, self._rows(index), self.collate_targets, self.pad_id)
+        return self.padded(self._rows(index))
 
-    def _epoch_batches(self, epoch: int) -> list[np.ndarray]:
+    def padded(self, rows: np.ndarray) -> PaddedBatch:
+        """A batch of the given rows."""
+        return make_padded_batch(self.encoded, rows, self.collate_targets, self.pad_id)
+
+    def epoch_batches(self, epoch: int) -> list[np.ndarray]:
         """The rows of each batch of an epoch, kept until another epoch is asked for."""
         if epoch not in self._epochs:
             self._epochs.clear()
