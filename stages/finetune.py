@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from torch import Tensor, nn
 
 from acclimate import artifacts, plugins
@@ -31,7 +30,7 @@ from acclimate.training.distributed import World, join_world, leave_world
 from acclimate.training.inference import mean_loss, predict_logits
 from acclimate.training.loop import fit
 from acclimate.training.optimizers import make_optimizer, parameter_groups
-from acclimate.training.precision import Precision, resolve_device, resolve_precision
+from acclimate.training.precision import Precision, choose_matmul_precision, resolve_device, resolve_precision
 from acclimate.training.settings import loop_config, prepare_model
 from stages.command import Out, StageContext, main
 
@@ -55,6 +54,7 @@ def run(
     device = resolve_device()
     precision = resolve_precision(config.precision, device)
     context.record.update(device=str(device), precision=precision.name, threads=set_threads())
+    context.record["float32_products"] = choose_matmul_precision(device)
     require_disk(out.parent, 5 * (encoder / "model.safetensors").stat().st_size)
     world = join_world(device)
     seed_everything(seed)
@@ -232,5 +232,4 @@ def _losses(
 
 
 if __name__ == "__main__":
-    torch.set_float32_matmul_precision("high")
     main(run, Params, trains=True)

@@ -33,7 +33,7 @@ from acclimate.training.heldout import PackedText, heldout_loss, read_packed
 from acclimate.training.loop import FitResult, LoopConfig, fit
 from acclimate.training.meter import shape_of, squared_lengths
 from acclimate.training.optimizers import adamw, make_optimizer, parameter_groups
-from acclimate.training.precision import Precision, resolve_device, resolve_precision
+from acclimate.training.precision import Precision, choose_matmul_precision, resolve_device, resolve_precision
 from acclimate.training.settings import loop_config, prepare_model
 from stages.command import Out, StageContext, main
 
@@ -81,7 +81,7 @@ def run(params: Params, *, tokens: Path, encoder: Path, table: Path, out: Out, a
     """Warm the head up, pretrain, choose the share of adapted weights, and write both outs."""
     config, device = params.pretrain, resolve_device()
     require_disk(out.parent, 8 * (encoder / "model.safetensors").stat().st_size)
-    context.record.update(device=str(device), threads=set_threads())
+    context.record.update(device=str(device), threads=set_threads(), float32_products=choose_matmul_precision(device))
     seed_everything(params.seed)
     world = join_world(device, sharding=context.train.launch.sharding)
     job = _prepare(params, tokens, encoder, resolve_precision(config.precision, device), world)
