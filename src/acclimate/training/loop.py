@@ -190,6 +190,7 @@ class _Run:
     def _windows(self) -> Any:
         """Step numbers with their batches; the time of getting them is counted as waiting."""
         if self.best.is_hopeless:  # killed between stopping early and the end
+            self.result.stopped_early_at = self.first
             return
         source = windows(self.batches, range(self.first, self.batches.steps), self.device)
         while True:
@@ -210,7 +211,7 @@ class _Run:
             loss, norm = self.steps.run(step, window, before_update=self._accepts)
         except NonFinite as error:
             self._refuse(error)
-        if self.average:
+        if self.average and self.parts.skipped[-1:] != [step]:
             self.average.update(self.model, step)
         self.result.tokens += tokens
         self.meter.add(loss, norm, tokens=tokens, wait_s=self.waited_s)
