@@ -143,15 +143,14 @@ class _Run:
             options = {"ema_decay": config.ema_decay, "tail_share": config.tail_share}
             self.average = WeightAverage(self.model, kind=config.average, steps=total, **options)
         self.spikes, self.best = SpikeDetector(config.health), Best(config.health)
-        self.parts = resume.Parts(
-            self.model, self.optimizer, scaler, self.average, self.spikes, self.best, self.world, dict(self.identity), total
-        )
+        peak = best_gemm_rate(self.device.type, self.precision.dtype) * self.world.size if self.flops_per_token else None
+        self.meter = Meter(self.device, peak)
+        watched = (self.spikes, self.best, self.meter)
+        self.parts = resume.Parts(self.model, self.optimizer, scaler, self.average, *watched, self.world, dict(self.identity), total)
         self.first = self.parts.load(self.checkpoints.load_newest())
         self.result = FitResult(steps=total, resumed_from=self.first)
         objective = replicate(Objective(self.model, self.loss_fn), self.world)
         self.steps = StepRunner(objective, self.optimizer, scaler, self.precision, self.world, config)
-        peak = best_gemm_rate(self.device.type, self.precision.dtype) * self.world.size if self.flops_per_token else None
-        self.meter = Meter(self.device, peak)
         self.saved_at = self.told_at = time.monotonic()
 
     def go(self) -> FitResult:
@@ -191,6 +190,7 @@ class _Run:
     def _windows(self) -> Any:
         """Step numbers with their batches; the time of getting them is counted as waiting."""
         if self.best.is_hopeless:  # killed between stopping early and the end
+            self.result.stopped_early_at = self.first
             return
         source = windows(self.batches, range(self.first, self.batches.steps), self.device)
         while True:
@@ -211,7 +211,7 @@ class _Run:
             loss, norm = self.steps.run(step, window, before_update=self._accepts)
         except NonFinite as error:
             self._refuse(error)
-        if self.average:
+        if self.average and self.parts.skipped[-1:] != [step]:
             self.average.update(self.model, step)
         self.result.tokens += tokens
         self.meter.add(loss, norm, tokens=tokens, wait_s=self.waited_s)

@@ -97,7 +97,7 @@ class StepRunner:
         norm = _whole(nn.utils.clip_grad_norm_(self._trained, self._clip_norm)).detach()
         if self._is_fit_to_update(step, total, norm) and before_update(step, lambda: float(self._world.sum(total.clone()))):
             self._scaler.step(self._optimizer)
-            self._scaler.update()
+        self._scaler.update()  # also where there was no update: it refuses to unscale twice without
         self._optimizer.zero_grad(set_to_none=True)
         return total, norm
 
