@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ def replicate(objective: Objective, world: World) -> nn.Module:
         objective,
         device_ids=[device.index] if device.type == "cuda" else None,
         gradient_as_bucket_view=True,
-        broadcast_buffers=False,  # an encoder's buffers are constants
+        forward_sync_buffers=False,  # an encoder's buffers are constants
     )
 
 
@@ -156,6 +157,8 @@ def shard(model: nn.Module, world: World, *, entry_points: tuple[str, ...]) -> N
         return
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
+    # It warns of a view that forward returns, lest a caller write into it; none of ours does.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     fully_shard(model)
     for name in entry_points:
         register_fsdp_forward_method(model, name)

@@ -74,7 +74,7 @@ class Parts:
             raise TrainingError(f"checkpoint of a run of {state['steps']} steps cannot go on as one of {self.steps}")
         if state["processes"] != self.world.size:
             logger.warning(
-                "the checkpoint was made by %d processes, now there are %d: the same batches and steps, sums in another order",
+                "the number of processes was %d at the checkpoint and is %d now: the same batches and steps, sums in another order",
                 state["processes"],
                 self.world.size,
             )

@@ -94,7 +94,8 @@ class StepRunner:
             raise TrainingError(f"{self._label}: step {step}: no target in the whole batch")
         total = self._gradients_in_memory(step, window, num_targets)
         self._scaler.unscale_(self._optimizer)
-        norm = whole(nn.utils.clip_grad_norm_(self._trained, self._clip_norm)).detach()
+        norm = gradient_norm(self._trained)
+        nn.utils.clip_grads_with_norm_(self._trained, self._clip_norm, norm)
         if self._is_fit_to_update(step, total, norm) and before_update(step, lambda: float(self._world.sum(total.clone()))):
             self._scaler.step(self._optimizer)
             self._scaler.update()
@@ -182,6 +183,18 @@ class StepRunner:
             number, _, norm = self._latch.tolist()
             if number:  # in every process, as the norm is that of all
                 raise NonFinite(int(number) - 1, float(self._world.sum(self._latch[1].clone())), norm)
+
+
+def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
+    """The norm of all gradients together, over every process's part.
+
+    On a CPU rows come first: summed in one go, the squares of an embedding's 11.7 M float32 gradients gave a norm that was wrong
+    by 4e-4, and another one for each number of processes.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if gradients and gradients[0].device.type == "cpu":
+        gradients = [torch.linalg.vector_norm(gradient, dim=-1) if gradient.ndim > 1 else gradient for gradient in gradients]
+    return whole(nn.utils.get_total_norm(gradients)).detach()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
