@@ -22,8 +22,16 @@ from typing import Annotated, Any
 
 from acclimate import artifacts
 from acclimate.config import Config, Section, TrainConfig, load_config
-from acclimate.errors import AcclimateError
-from acclimate.launch import is_launched, process_rank, run_processes
+from acclimate.errors import AcclimateError, LostProcessError
+from acclimate.launch import (
+    LOST_EXIT_CODE,
+    is_launched,
+    losses_of_processes_named,
+    process_rank,
+    reports_to_launcher,
+    run_processes,
+    say_last,
+)
 from acclimate.runtime import STATE_DIRECTORY, StoppedError, configure_logging, prepare_environment
 from acclimate.sinks import MemorySink, Sink
 
@@ -65,17 +73,21 @@ def main(run: Callable[..., None], params_class: type[Section], *, trains: bool 
         trains: the stage may run as several processes, as `train.launch` says.
     """
     prepare_environment()
-    configure_logging(logging.INFO if process_rank() == 0 else logging.WARNING)
+    configure_logging(logging.INFO if process_rank() == 0 else logging.ERROR)
     try:
         sys.exit(_execute_launched(run, sys.argv[1:]) if trains and _launches() else execute(run, params_class, sys.argv[1:]))
+    except LostProcessError as error:
+        if not reports_to_launcher():
+            say_last(f"{stage_name(run)}: {error}")
+        sys.exit(LOST_EXIT_CODE)
     except AcclimateError as error:
-        print(f"{stage_name(run)}: {error}", file=sys.stderr)
+        say_last(f"{stage_name(run)}: {error}")
         sys.exit(1)
     except StoppedError as stopped:
-        print(f"{stage_name(run)}: stopped, {stopped}; the next run goes on from there", file=sys.stderr)
+        say_last(f"{stage_name(run)}: stopped, {stopped}; the next run goes on from there")
         sys.exit(CONTINUE_EXIT_CODE if stopped.signal_number == signal.SIGTERM else 128 + stopped.signal_number)
     except KeyboardInterrupt:
-        print(f"{stage_name(run)}: stopped; nothing half-written is left, the next run does this stage again", file=sys.stderr)
+        say_last(f"{stage_name(run)}: stopped; nothing half-written is left, the next run does this stage again")
         sys.exit(128 + signal.SIGINT)
 
 
@@ -86,7 +98,11 @@ def _launches() -> bool:
 
 
 def _execute_launched(run: Callable[..., None], argv: list[str]) -> int:
-    return run_processes(["-m", f"stages.{stage_name(run)}", *argv], load_config().train.launch)
+    parse_arguments(run, argv)  # a mistake is told once
+    ending = run_processes(["-m", f"stages.{stage_name(run)}", *argv], load_config().train.launch)
+    for line in ending.lines:
+        print(line if line.startswith(stage_name(run)) else f"{stage_name(run)}: {line}", file=sys.stderr)
+    return ending.status
 
 
 def execute(run: Callable[..., None], params_class: type[Section], argv: list[str]) -> int:
@@ -113,7 +129,7 @@ def execute(run: Callable[..., None], params_class: type[Section], argv: list[st
             train=config.train,
             run_id=tracker.run_id,
         )
-        with artifacts.publish(*outs.values()) as temporaries:
+        with artifacts.publish(*outs.values()) as temporaries, losses_of_processes_named():
             run(params, **{**arguments, **dict(zip(outs, temporaries, strict=True))}, context=context)
             for temporary in temporaries:
                 if temporary.is_dir():
@@ -157,7 +173,8 @@ def _follow(
             train=config.train,
             run_id=lambda: None,
         )
-        run(params, **{**arguments, **temporaries}, context=context)
+        with losses_of_processes_named():
+            run(params, **{**arguments, **temporaries}, context=context)
     return 0
 
 

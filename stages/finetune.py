@@ -26,7 +26,7 @@ from acclimate.runtime import require_disk, seed_everything, set_threads
 from acclimate.sinks import MemorySink, TeeSink
 from acclimate.training.batches import PaddedBatch, RaggedBatches
 from acclimate.training.checkpoints import CheckpointStore
-from acclimate.training.distributed import World, join_world, leave_world
+from acclimate.training.distributed import World, collect, join_world, leave_world, sharded_copy
 from acclimate.training.inference import mean_loss, predict_logits
 from acclimate.training.loop import fit
 from acclimate.training.optimizers import make_optimizer, parameter_groups
@@ -56,7 +56,7 @@ def run(
     context.record.update(device=str(device), precision=precision.name, threads=set_threads())
     context.record["float32_products"] = choose_matmul_precision(device)
     require_disk(out.parent, 5 * (encoder / "model.safetensors").stat().st_size)
-    world = join_world(device)
+    world = join_world(device, sharding=context.train.launch.sharding, timeout_s=context.train.launch.timeout_s)
     seed_everything(seed)
     pad_id = load_tokenizer(encoder).token_to_id("[PAD]") or 0
     splits = {name: read_split(table, name, encoder=encoder, max_tokens=task_config.max_tokens) for name in ("train", "dev", "test")}
@@ -65,6 +65,8 @@ def run(
     history = MemorySink()
     _train(model, splits, kind, config, precision, context, history, world, seed=seed, pad_id=pad_id)
     leave_world()
+    if not world.is_main:
+        return
     plugins.load("strategies", config.strategy).merge(model.encoder)
     metrics = _predict(model, splits, kind, schema, precision, pad_id, out)
     metrics["fit"] = _losses(model, splits, kind, config, precision, pad_id)
@@ -125,8 +127,9 @@ def _train(
 ) -> None:
     batches = _batches(model, splits["train"], kind, config, seed=seed, pad_id=pad_id)
     rate = config.lr * plugins.load("strategies", config.strategy).learning_rate_scale(_strategy_config(config))
-    groups = parameter_groups(model.encoder.named_parameters(), learning_rate=rate, weight_decay=config.weight_decay)
-    groups += parameter_groups(model.head.named_parameters(), learning_rate=config.head_lr, weight_decay=config.weight_decay)
+    trained = sharded_copy(model, world, entry_points=("standardized",))
+    groups = parameter_groups(trained.encoder.named_parameters(), learning_rate=rate, weight_decay=config.weight_decay)
+    groups += parameter_groups(trained.head.named_parameters(), learning_rate=config.head_lr, weight_decay=config.weight_decay)
     loop = loop_config(
         config,
         config.health,
@@ -142,13 +145,13 @@ def _train(
 
     def dev_scores() -> dict[str, float]:
         split = splits["dev"]
-        logits = [values.ravel() for values in predict_logits(model, split.encoded, precision=precision, pad_id=pad_id)]
+        logits = [values.ravel() for values in predict_logits(trained, split.encoded, precision=precision, pad_id=pad_id)]
         scores = score(model.spec.kind, kind.gold(split.labels, model.spec.labels), logits, labels=model.spec.labels)
         return {f"dev/{name}": value for name, value in scores.items()}
 
-    prepare_model(model, context.train, method="standardized")
+    prepare_model(trained, context.train, method="standardized")
     result = fit(
-        model,
+        trained,
         batches,
         _loss_function(kind.loss),
         optimizer=make_optimizer(config.optimizer, groups, betas=(config.beta1, config.beta2), epsilon=config.epsilon),
@@ -160,6 +163,7 @@ def _train(
         world=world,
         identity=context.identity,
     )
+    collect(trained, model)
     seconds = max(result.seconds, 1e-9)
     context.record.update(
         train_tokens_per_s=round(result.tokens / seconds, 1),

@@ -83,7 +83,7 @@ def run(params: Params, *, tokens: Path, encoder: Path, table: Path, out: Out, a
     require_disk(out.parent, 8 * (encoder / "model.safetensors").stat().st_size)
     context.record.update(device=str(device), threads=set_threads(), float32_products=choose_matmul_precision(device))
     seed_everything(params.seed)
-    world = join_world(device, sharding=context.train.launch.sharding)
+    world = join_world(device, sharding=context.train.launch.sharding, timeout_s=context.train.launch.timeout_s)
     job = _prepare(params, tokens, encoder, resolve_precision(config.precision, device), world)
     unigram_V = torch.from_numpy(np.load(tokens / "unigram.npy"))
     model = load_mlm_model(encoder, load_encoder(encoder, dropout=config.dropout, attention=context.train.attention), unigram_V).to(device)
@@ -93,10 +93,12 @@ def run(params: Params, *, tokens: Path, encoder: Path, table: Path, out: Out, a
     history = MemorySink()
     history.log(0, base_losses)
     result = _pretrain(model, job, context, history)
+    leave_world()
+    if not world.is_main:
+        return
     last_state, last_losses = _state(model), job.losses(model)
     history.log(result.steps, last_losses)
     context.sink.log(result.steps, last_losses)
-    leave_world()
     retention = _choose_share(model, base_state, last_state, job, params, table, encoder)
     save_encoder(model.encoder, encoder, adapted)
     _write(out, adapted, retention, base_losses, last_losses, result, job, history, context)

@@ -426,6 +426,7 @@ class LaunchConfig(Section):
     processes: Count = Field(default=1, description="on this node, as a rule one for each GPU")
     nodes: Count = 1
     rendezvous: Annotated[str, Field(pattern=r"^[^:\s]+:\d+$")] | None = Field(default=None, description="host:port of the first node")
+    timeout_s: Positive = Field(default=300.0, description="how long the processes wait for each other at the start")
     sharding: Literal["ddp", "fsdp"] = Field(default="ddp", description="fsdp: optimizer state split over the processes")
 
     @model_validator(mode="after")

@@ -29,3 +29,7 @@ class EnvironmentUnfitError(AcclimateError):
 
 class GateError(AcclimateError):
     """A gate of params.yaml does not hold where the caller asked for it to hold."""
+
+
+class LostProcessError(AcclimateError):
+    """Another process of this run ended; it or its launcher says why."""

@@ -1,23 +1,38 @@
-"""Several processes of one command, as torchrun starts them: the same variables, so a stage cannot tell who launched it."""
+"""Several processes of one command, as torchrun starts them: the same variables, so a stage cannot tell who launched it.
+
+What is said once by one process is said once by all: our launcher hands each of them a pipe for its last words, and prints those
+that differ.
+"""
 
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
-_GRACE_S = 30.0
-"""How long the others may take to stop once one has failed; the one who saves a checkpoint needs some."""
+from acclimate.errors import ConfigError, LostProcessError
 
-logger = logging.getLogger(__name__)
+LOST_EXIT_CODE = 76
+"""EX_PROTOCOL: this process ended because another one of its run had."""
+_STOPPED_EXIT_CODES = (75, 128 + signal.SIGINT, 128 + signal.SIGTERM)
+_LAST_WORDS = "ACCLIMATE_LAST_WORDS"
+"""The file descriptor of the pipe to our launcher."""
+_LAST_WORDS_BYTES = 4096
+"""A pipe takes that much at once or not at all (PIPE_BUF)."""
+_TERM_AFTER_S, _KILL_AFTER_S = 3.0, 13.0
+"""Once a process has failed, the others find their connections closed and end; one that waits for a GPU does not."""
+_STOP_GRACE_S = 120.0
+"""Once a process has stopped in order, the checkpoint is saved; the main process still closes its record."""
+_NODE_VARIABLES = ("NODE_RANK", "GROUP_RANK", "SLURM_NODEID")
 
 
 class Launch(Protocol):
@@ -36,59 +51,125 @@ class Launch(Protocol):
         """host:port of the first node."""
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a launched command ended."""
+
+    status: int
+    lines: list[str]
+    """What is to be told: the processes' last words, each once, or how one of them died."""
+
+
 def is_launched() -> bool:
-    """Whether a launcher started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    """Whether a launcher started this process: ours, torchrun or accelerate."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def process_rank() -> int:
     """The number of this process among all of its run, from 0."""
-    return int(os.environ.get("RANK", "0")) if is_launched() else 0
+    return int(os.environ["RANK"]) if is_launched() else 0
 
 
-def run_processes(command: Sequence[str], launch: Launch) -> int:
-    """Start a command once for each process of this node and wait for all; gives the exit status.
+def reports_to_launcher() -> bool:
+    """Whether our launcher started this process, and tells how it ends."""
+    return is_launched() and _LAST_WORDS in os.environ
 
-    A signal is passed on to each. When one fails, the others are stopped.
+
+def say_last(line: str) -> None:
+    """Tell how this process ends: to our launcher, which tells it once for all processes, else on standard error."""
+    if reports_to_launcher():
+        os.write(int(os.environ[_LAST_WORDS]), line.encode()[: _LAST_WORDS_BYTES - 1] + b"\n")
+    else:
+        print(line, file=sys.stderr)
+
+
+@contextmanager
+def losses_of_processes_named() -> Iterator[None]:
+    """What gloo, NCCL or their store say when another process has gone, as an error of ours.
+
+    Raises:
+        LostProcessError: that has happened.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        theirs = type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError") or "gloo" in str(error).lower()
+        if not is_launched() or not theirs:
+            raise
+        raise LostProcessError(f"process {process_rank()} of {os.environ['WORLD_SIZE']} lost another one; that one says why") from None
+
+
+def run_processes(command: Sequence[str], launch: Launch) -> Ending:
+    """Start a command once for each process of this node and wait for all.
+
+    A signal is passed on to each. When one fails, the others are ended.
 
     Args:
         command: arguments of the Python interpreter.
+
+    Raises:
+        ConfigError: which node this is, is not told.
     """
-    children = [
-        subprocess.Popen([sys.executable, *command], env=environment, start_new_session=True, preexec_fn=_end_with_parent)
-        for environment in _environments(launch)
-    ]
+    environments = _environments(launch)
+    words, descriptor = os.pipe()
+    children: list[subprocess.Popen[bytes]] = []
+    received: list[int] = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
         for child in children:
             if child.poll() is None:
                 child.send_signal(number)
 
     previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return _wait(children)
+        for environment in environments:
+            children.append(_start(command, {**environment, _LAST_WORDS: str(descriptor)}, descriptor))
+            for number in received:  # before this one was there to get it
+                children[-1].send_signal(number)
+        first = _wait(children)
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
         for child in children:
             if child.poll() is None:
                 child.kill()
+                child.wait()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        os.close(descriptor)
+    with os.fdopen(words, "rb") as pipe:
+        lines = list(dict.fromkeys(_read_available(pipe.fileno()).decode(errors="replace").splitlines()))
+    return _ending([child.returncode for child in children], first, lines, environments, received)
 
 
-def _end_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies, also by kill -9 (Linux; elsewhere nothing)."""
+def _start(command: Sequence[str], environment: dict[str, str], descriptor: int) -> subprocess.Popen[bytes]:
+    """One process, in a session of its own: Ctrl-C reaches it through the launcher alone."""
+    return subprocess.Popen(
+        [sys.executable, *command], env=environment, pass_fds=(descriptor,), start_new_session=True, preexec_fn=_end_with(os.getpid())
+    )
+
+
+def _end_with(parent: int) -> Callable[[], None] | None:
+    """Have the kernel kill a process when its parent dies, also by kill -9 (Linux; elsewhere nothing)."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
+    if prctl is None:
+        return None
+
+    def end_with_parent() -> None:
         prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it died before the call
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return end_with_parent
 
 
 def _environments(launch: Launch) -> list[dict[str, str]]:
     """Variables of each process of this node."""
-    node = int(os.environ.get("NODE_RANK", os.environ.get("SLURM_NODEID", "0")))
+    node = _node(launch.nodes)
     host, _, port = (launch.rendezvous or f"127.0.0.1:{_free_port()}").rpartition(":")
     threads = max(1, len(os.sched_getaffinity(0)) // launch.processes)
     shared = {
         "OMP_NUM_THREADS": str(threads),
+        "TORCH_CPP_LOG_LEVEL": "ERROR",  # its warnings about closed connections come from every process
         **os.environ,
         "WORLD_SIZE": str(launch.processes * launch.nodes),
         "LOCAL_WORLD_SIZE": str(launch.processes),
@@ -98,6 +179,18 @@ def _environments(launch: Launch) -> list[dict[str, str]]:
     return [{**shared, "RANK": str(node * launch.processes + local), "LOCAL_RANK": str(local)} for local in range(launch.processes)]
 
 
+def _node(nodes: int) -> int:
+    """The number of this node, from 0."""
+    if nodes == 1:
+        return 0
+    name = next((name for name in _NODE_VARIABLES if name in os.environ), None)
+    if name is None:
+        raise ConfigError(f"train.launch.nodes is {nodes}: each node must be told its number, as NODE_RANK=0 to NODE_RANK={nodes - 1}")
+    if os.environ[name] not in map(str, range(nodes)):
+        raise ConfigError(f"{name} is {os.environ[name]!r}; with train.launch.nodes {nodes} it is 0 to {nodes - 1}")
+    return int(os.environ[name])
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -105,18 +198,67 @@ def _free_port() -> int:
         return port
 
 
-def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int:
-    """The status of the first process that failed, or 0."""
-    failed, deadline = 0, float("inf")
+def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """Wait until all have ended; gives the first whose failure is its own, as an index."""
+    first, failed_at = None, None
     while any(child.poll() is None for child in children):
-        if not failed:
-            failed = next((child.returncode for child in children if child.returncode), 0)
-            if failed:
-                deadline = time.monotonic() + _GRACE_S
-        if time.monotonic() > deadline:
-            for child in children:
-                child.kill()
+        codes = [child.poll() for child in children]
+        if failed_at is None and any(codes):
+            failed_at = time.monotonic()
+        first = _culprit(codes) if first is None else first
+        if failed_at is not None:
+            _end_rest(children, time.monotonic() - failed_at, in_order=not any(code and code not in _STOPPED_EXIT_CODES for code in codes))
         time.sleep(0.05)
-    codes = [child.returncode for child in children]
-    failed = failed or next((code for code in codes if code), 0)
-    return 128 - failed if failed < 0 else failed
+    return _culprit([child.returncode for child in children]) if first is None else first
+
+
+def _culprit(codes: Sequence[int | None]) -> int | None:
+    """The process that ended by itself, not because another one had; a stop in order is nobody's fault."""
+    return next((index for index, code in enumerate(codes) if code and code not in (LOST_EXIT_CODE, *_STOPPED_EXIT_CODES)), None)
+
+
+def _end_rest(children: Sequence[subprocess.Popen[bytes]], since_s: float, *, in_order: bool) -> None:
+    """End those still running some time after the first failure."""
+    if since_s > (_STOP_GRACE_S if in_order else _KILL_AFTER_S):
+        for child in children:
+            child.kill()
+    elif since_s > _TERM_AFTER_S and not in_order:
+        for child in children:
+            child.terminate()
+
+
+def _read_available(descriptor: int) -> bytes:
+    """What was written so far: a process left over by a child may hold the other end open."""
+    os.set_blocking(descriptor, False)
+    try:
+        return os.read(descriptor, 1 << 16)
+    except BlockingIOError:
+        return b""
+
+
+def _ending(
+    codes: Sequence[int], first: int | None, lines: list[str], environments: Sequence[dict[str, str]], received: Sequence[int]
+) -> Ending:
+    if first is None:  # all is well, or all stopped in order, or a process of another node is lost
+        status = next((code for code in codes if code == LOST_EXIT_CODE), 0) or next((code for code in codes if code), 0)
+        if status == LOST_EXIT_CODE and not lines:
+            lines = ["a process on another node ended, and this node's with it"]
+        return Ending(status, lines)
+    code = codes[first]
+    if code < 0 and -code in received:
+        return Ending(128 - code, lines)
+    if code < 0 or not lines:
+        how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+        rank, size = environments[first]["RANK"], environments[first]["WORLD_SIZE"]
+        lines = [
+            *lines,
+            f"process {rank} of {size} (counted from 0) {how}; the others were ended, the next run goes on from the last checkpoint",
+        ]
+    return Ending(128 - code if code < 0 else code, lines)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

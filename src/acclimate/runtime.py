@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from acclimate.errors import EnvironmentUnfitError
+from acclimate.launch import process_rank
 
 STATE_DIRECTORY = Path(".acclimate")
 
@@ -40,7 +41,7 @@ def prepare_environment() -> None:
 def configure_logging(level: int = logging.INFO) -> None:
     """One line a record on standard error; the dependencies' own chatter from warnings up."""
     logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(name)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+        level=max(level, logging.WARNING), format="%(asctime)s %(levelname)-7s %(name)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
     for name in ("acclimate", "stages", "flows"):
         logging.getLogger(name).setLevel(level)
@@ -111,7 +112,8 @@ class StopRequest:
         if self.signal_number is not None:
             raise KeyboardInterrupt
         self.signal_number = number
-        os.write(2, b"stopping after this step, saving it; once more to stop without\n")
+        if process_rank() == 0:
+            os.write(2, b"stopping after this step, saving it; once more to stop without\n")
 
     def __bool__(self) -> bool:
         return self.signal_number is not None

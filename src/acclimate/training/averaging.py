@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from acclimate.errors import TrainingError
+from acclimate.training.distributed import local, split_as
 
 
 class WeightAverage:
@@ -44,13 +45,13 @@ class WeightAverage:
             return
         n = self._num_updates
         weight = 1.0 / (n + 1) if self.kind == "tail" else 1.0 - min(self._ema_decay, (1 + n) / (10 + n))
-        torch._foreach_lerp_(list(self._average.values()), [weights.float() for weights in self._weights(model)], weight)
+        torch._foreach_lerp_(self._here(), [weights.float() for weights in self._weights(model)], weight)
         self._num_updates += 1
 
     def copy_to(self, model: nn.Module) -> None:
         """Give the model the average; one whose tail has not begun keeps its weights."""
         if self._num_updates:
-            torch._foreach_copy_(self._weights(model), list(self._average.values()))
+            torch._foreach_copy_(self._weights(model), self._here())
 
     @contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[None]:
@@ -80,13 +81,16 @@ class WeightAverage:
         if shapes != wanted:
             unlike = sorted(name for name in shapes.keys() | wanted.keys() if shapes.get(name) != wanted.get(name))
             raise TrainingError(f"checkpoint holds an average of other parameters: {', '.join(unlike[:3])} ({len(unlike)} in all)")
-        torch._foreach_copy_(list(self._average.values()), [saved[name] for name in self._average])
+        torch._foreach_copy_(self._here(), [local(split_as(saved[name], mine)) for name, mine in self._average.items()])
         self._num_updates = int(state["num_updates"])
 
     def _weights(self, model: nn.Module) -> list[Tensor]:
-        """The averaged parameters in the order of the average, sharing the model's memory."""
+        """The averaged parameters in the order of the average, sharing the model's memory; of split ones the part that lies here."""
         parameters = dict(model.named_parameters())
-        return [parameters[name].detach() for name in self._average]
+        return [local(parameters[name].detach()) for name in self._average]
+
+    def _here(self) -> list[Tensor]:
+        return [local(average) for average in self._average.values()]
 
 
 def _averaged(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from acclimate.errors import EnvironmentUnfitError
+from acclimate.launch import is_launched
 
 Sharding = Literal["ddp", "fsdp"]
 
@@ -46,13 +50,21 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def any(self, *flags: bool) -> list[bool]:
-        """For each flag, whether it is set in any process. One small message on the CPU, so no device is waited for."""
+    def max(self, *numbers: int) -> list[int]:
+        """The largest of each number in any process. One small message on the CPU, so no device is waited for."""
         if self.size == 1:
-            return list(flags)
-        values = torch.tensor([float(flag) for flag in flags])
+            return list(numbers)
+        values = torch.tensor(numbers)
         dist.all_reduce(values, op=dist.ReduceOp.MAX, group=_host_group())
-        return [bool(value) for value in values]
+        return [int(value) for value in values]
+
+    def from_main(self, value: Any) -> Any:
+        """The main process's value, in every process: what they decide by must be the same to the bit."""
+        if self.size == 1:
+            return value
+        held = [value]
+        dist.broadcast_object_list(held, src=0, group=_host_group())
+        return held[0]
 
     def wait(self) -> None:
         """Until every process is here."""
@@ -69,25 +81,28 @@ def _host_group() -> Any:
     return _HOST_GROUP[0]
 
 
-def launched() -> bool:
-    """Whether a launcher started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def join_world(device: torch.device, *, sharding: Sharding = "ddp") -> World:
+def join_world(device: torch.device, *, sharding: Sharding = "ddp", timeout_s: float = 300.0) -> World:
     """Meet the other processes of this run, where a launcher started some: NCCL on GPUs, gloo on CPUs.
 
+    Args:
+        timeout_s: how long the others are waited for.
+
     Raises:
-        EnvironmentUnfitError: the others do not answer.
+        EnvironmentUnfitError: they do not come.
     """
-    if not launched():
+    if not is_launched() or os.environ["WORLD_SIZE"] == "1":
         return World()
     if not dist.is_initialized():
         try:
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        except (dist.DistError, RuntimeError, ValueError) as error:
+            store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=timeout_s)))
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+        except (RuntimeError, ValueError, KeyError) as error:
             address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-            raise EnvironmentUnfitError(f"train.launch: the processes of this run did not meet at {address}: {error}") from None
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise EnvironmentUnfitError(
+                f"train.launch: the {os.environ['WORLD_SIZE']} processes did not meet at {address} within {timeout_s:g} s: {reason}"
+            ) from None
     return World(dist.get_rank(), dist.get_world_size(), sharding)
 
 
@@ -118,7 +133,15 @@ def replicate(objective: Objective, world: World) -> nn.Module:
     from torch.nn.parallel import DistributedDataParallel
 
     device = next(objective.parameters()).device
-    return DistributedDataParallel(objective, device_ids=[device.index] if device.type == "cuda" else None, gradient_as_bucket_view=True)
+    return DistributedDataParallel(
+        objective,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        gradient_as_bucket_view=True,
+        forward_sync_buffers=False,  # an encoder's buffers are constants
+    )
+
+
+ModelType = TypeVar("ModelType", bound=nn.Module)
 
 
 def shard(model: nn.Module, world: World, *, entry_points: tuple[str, ...]) -> None:
@@ -134,12 +157,14 @@ def shard(model: nn.Module, world: World, *, entry_points: tuple[str, ...]) -> N
         return
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
+    # It warns of a view that forward returns, lest a caller write into it; none of ours does.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     fully_shard(model)
     for name in entry_points:
         register_fsdp_forward_method(model, name)
 
 
-def sharded_copy(model: nn.Module, world: World, *, entry_points: tuple[str, ...]) -> nn.Module:
+def sharded_copy(model: ModelType, world: World, *, entry_points: tuple[str, ...]) -> ModelType:
     """The model itself, or with sharding a copy that is split; `collect` brings its weights back."""
     if world.size == 1 or world.sharding == "ddp":
         return model
@@ -150,11 +175,57 @@ def sharded_copy(model: nn.Module, world: World, *, entry_points: tuple[str, ...
 
 def collect(trained: nn.Module, model: nn.Module) -> None:
     """Give the model the weights that its split copy was trained to, in every process."""
-    if trained is model:
-        return
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+    if trained is not model:
+        model.load_state_dict({name: whole(tensor) for name, tensor in trained.state_dict().items()})
 
-    model.load_state_dict(get_model_state_dict(trained, options=StateDictOptions(full_state_dict=True)))
+
+def is_split(tensor: Tensor) -> bool:
+    """Whether a tensor's parts lie in several processes."""
+    return hasattr(tensor, "full_tensor")
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a split tensor that lies here, in the same memory; another tensor as it is."""
+    return tensor.detach().to_local() if is_split(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A split tensor gathered: every process must ask, in the same order. Another tensor as it is."""
+    return tensor.detach().full_tensor() if is_split(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def split_as(tensor: Tensor, like: Tensor) -> Tensor:
+    """A tensor that every process holds whole, split as another one is; where that one is not, or it already is, as it is."""
+    if not is_split(like) or is_split(tensor):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
+
+
+def gathered(value: Any, *, keep: bool) -> Any:
+    """The value with each split tensor in it whole and on the host, one after the other: every process must ask.
+
+    Args:
+        keep: False leaves the split tensors out, for a process that only helps gathering.
+    """
+    if isinstance(value, Tensor):
+        if not is_split(value):
+            return value
+        full = whole(value)
+        return full.cpu() if keep else None
+    if isinstance(value, dict):
+        return {key: gathered(part, keep=keep) for key, part in value.items()}
+    if isinstance(value, list):
+        return [gathered(part, keep=keep) for part in value]
+    return value
+
+
+def settle(model: nn.Module) -> None:
+    """Drop the whole weights that an evaluation of a split model leaves behind: training would else compute with them."""
+    reshard = getattr(model, "reshard", None)
+    if reshard is not None:
+        reshard()
 
 
 def without_sync(objective: nn.Module, *, last: bool) -> AbstractContextManager[object]:

@@ -19,7 +19,7 @@ from acclimate.training import resume
 from acclimate.training.averaging import WeightAverage
 from acclimate.training.batches import BatchSource
 from acclimate.training.checkpoints import CheckpointStore
-from acclimate.training.distributed import Objective, World, replicate
+from acclimate.training.distributed import Objective, World, replicate, settle, whole
 from acclimate.training.health import Best, HealthConfig, SpikeDetector
 from acclimate.training.meter import FlopsPerToken, Meter, best_gemm_rate
 from acclimate.training.precision import Precision
@@ -135,8 +135,7 @@ class _Run:
     def __post_init__(self) -> None:
         config, total = self.config, self.batches.steps
         self.device = next(self.model.parameters()).device
-        if self.world.size > 1 and any(batch.num_rows < self.world.size for batch in self.batches.window(0)):
-            raise TrainingError(f"{config.label}: {self.world.size} processes share batches of fewer rows; raise rows_per_batch")
+        self._refuse_idle_processes()
         scaler = self.precision.grad_scaler()
         self.average = None
         if config.average != "none":
@@ -147,11 +146,32 @@ class _Run:
         self.meter = Meter(self.device, peak)
         watched = (self.spikes, self.best, self.meter)
         self.parts = resume.Parts(self.model, self.optimizer, scaler, self.average, *watched, self.world, dict(self.identity), total)
-        self.first = self.parts.load(self.checkpoints.load_newest())
+        self.first = self._resume()
         self.result = FitResult(steps=total, resumed_from=self.first)
         objective = replicate(Objective(self.model, self.loss_fn), self.world)
         self.steps = StepRunner(objective, self.optimizer, scaler, self.precision, self.world, config)
         self.saved_at = self.told_at = time.monotonic()
+
+    def _refuse_idle_processes(self) -> None:
+        """An epoch's last batch may be small; two steps without a batch for all are those of a wrong setting."""
+        if self.world.size == 1:
+            return
+        most = max(batch.num_rows for step in range(min(2, self.batches.steps)) for batch in self.batches.window(step))
+        if most < self.world.size:
+            raise TrainingError(
+                f"{self.config.label}: {self.world.size} processes share batches of {most} rows; raise rows_per_batch or lower train.launch"
+            )
+
+    def _resume(self) -> int:
+        state = self.checkpoints.load_newest()
+        found = 0 if state is None else int(state["step"])
+        newest, missing = self.world.max(found, -found)
+        if newest != -missing:
+            raise TrainingError(
+                f"{self.config.label}: one process finds the checkpoint of step {newest}, another that of step {-missing}; "
+                "the project's directory must be the same on every node"
+            )
+        return self.parts.load(state)
 
     def go(self) -> FitResult:
         for step, metrics in self.parts.history:
@@ -177,11 +197,12 @@ class _Run:
                     self._log(done, window, bar)
                 self._evaluate_now(done)
                 hopeless = self.best.is_hopeless
-                stopping, saving = self.world.any(bool(stop), self._save_is_due(done) or hopeless)
-                if stopping or saving:
-                    self._save(done, must=stopping)
-                if stopping:
-                    raise StoppedError(stop.signal_number or 0, f"step {done} of {total} is saved")
+                signal_number, saving = self.world.max(stop.signal_number or 0, int(self._save_is_due(done) or hopeless))
+                if signal_number or saving:
+                    self._save(done, must=signal_number > 0)
+                if signal_number:
+                    self.world.wait()  # a launcher gives those still running after one has ended little time
+                    raise StoppedError(signal_number, f"step {done} of {total} is saved")
                 if hopeless:
                     self.result.stopped_early_at = done
                     break
@@ -274,8 +295,10 @@ class _Run:
             if self.average:
                 with self.average.applied_to(self.model):
                     scores = self._scored(done)
+                    settle(self.model)
             else:
                 scores = self._scored(done)
+        settle(self.model)
         self.model.train()
         self.sink.log(done, scores)
         self.parts.history.append((done, scores))
@@ -283,14 +306,14 @@ class _Run:
 
     def _scored(self, done: int) -> dict[str, float]:
         assert self.evaluate is not None
-        scores = self.evaluate()
+        scores: dict[str, float] = self.world.from_main(self.evaluate())
         health = self.config.health
         if health.patience:
             if health.watch not in scores:
                 raise TrainingError(f"{self.config.label}: nothing called {health.watch!r} is measured; it measures {', '.join(scores)}")
             if self.best.better(scores[health.watch]):
                 self.best.score, self.best.step = scores[health.watch], done
-                self.best.weights = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+                self.best.weights = {name: whole(tensor).detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
         return scores
 
     def _save_is_due(self, done: int) -> bool:
@@ -315,7 +338,7 @@ class _Run:
 
     def _finish(self, started: float) -> FitResult:
         if self.best.weights is not None and self.config.health.patience:
-            self.model.load_state_dict(self.best.weights)
+            self.parts.load_model(self.best.weights)
             self.result.best_step = self.best.step
         elif self.average:
             self.average.copy_to(self.model)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from acclimate.training.distributed import is_split, local
+
 if TYPE_CHECKING:
     from acclimate.config import OptimizerName
 
@@ -52,8 +54,13 @@ def _keep_peak_rates(optimizer: torch.optim.Optimizer) -> None:
 
 @dataclass(frozen=True)
 class _Tensors:
-    """What one call works on: an entry of each list for each tensor. The last two hold nothing yet and are written over."""
+    """What one call works on: an entry of each list for each tensor, of split tensors the part that lies here.
 
+    The last two hold nothing yet and are written over.
+    """
+
+    whole: list[Tensor]
+    """The parameters with the shapes of the model."""
     parameters: list[Tensor]
     gradients: list[Tensor]
     means: list[Tensor]
@@ -105,19 +112,20 @@ class _ScaledAdamW(torch.optim.Optimizer):
         tensors = self._tensors(parameters, good)
         correction = _advance(tensors, group["betas"], group["eps"], good)
         if group["weight_decay"]:
-            torch._foreach_add_(tensors.directions, parameters, alpha=group["weight_decay"])
+            torch._foreach_add_(tensors.directions, tensors.parameters, alpha=group["weight_decay"])
         rates = self._factors(tensors, correction, group["eps"]) * _where(good, -group["lr"], 0.0)
-        torch._foreach_addcmul_(parameters, tensors.directions, rates.unbind())
+        torch._foreach_addcmul_(tensors.parameters, tensors.directions, rates.unbind())
 
     def _tensors(self, parameters: list[Tensor], good: Tensor | None) -> _Tensors:
         states = [self._state(parameter) for parameter in parameters]
-        means, squares, steps = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
-        directions, scratch = self._space(parameters)
-        return _Tensors(parameters, self._gradients(parameters, good), means, squares, steps, directions, scratch)
+        means, squares, steps = ([local(state[name]) for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))
+        here = [local(parameter) for parameter in parameters]
+        directions, scratch = self._space(here)
+        return _Tensors(parameters, here, self._gradients(parameters, good), means, squares, steps, directions, scratch)
 
     def _gradients(self, parameters: list[Tensor], good: Tensor | None) -> list[Tensor]:
         """The unscaled gradients; those of a step to skip become -0.0, which added to a number leaves every bit of it."""
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        gradients = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
         grad_scale = getattr(self, "grad_scale", None)
         if grad_scale is not None:
             gradients = list(torch._foreach_mul(gradients, grad_scale.reshape(()).reciprocal()))
@@ -186,6 +194,16 @@ def _corrected_roots(tensors: _Tensors, correction: Tensor) -> None:
     torch._foreach_mul_(tensors.scratch, correction.rsqrt().unbind())
 
 
+def _norms(tensors: list[Tensor], whole: list[Tensor]) -> list[Tensor]:
+    """The norm of each tensor, over all of its parts where it is split."""
+    norms = list(torch._foreach_norm(tensors))
+    if not is_split(whole[0]):
+        return norms
+    squares = torch.stack(norms).square()
+    torch.distributed.all_reduce(squares, group=whole[0].device_mesh.get_group())  # type: ignore[attr-defined]
+    return list(squares.sqrt().unbind())
+
+
 def _where(good: Tensor | None, value: float, otherwise: float) -> Any:
     """`value`, or where the step is to be skipped `otherwise`, chosen on the device."""
     return value if good is None else torch.where(good, value, otherwise)
@@ -204,8 +222,8 @@ class StableAdamW(_ScaledAdamW):
         torch._foreach_clamp_min_(tensors.scratch, epsilon)
         torch._foreach_reciprocal_(tensors.scratch)
         torch._foreach_mul_(tensors.scratch, tensors.gradients)
-        norms = torch._foreach_norm(tensors.scratch)
-        sizes = [max(1, parameter.numel()) for parameter in tensors.parameters]
+        norms = _norms(tensors.scratch, tensors.whole)
+        sizes = [max(1, parameter.numel()) for parameter in tensors.whole]
         rms = torch.stack(torch._foreach_mul(norms, [size**-0.5 for size in sizes]))
         return rms.clamp(min=1.0).reciprocal()
 
@@ -219,7 +237,7 @@ class Lamb(_ScaledAdamW):
     """
 
     def _factors(self, tensors: _Tensors, correction: Tensor, epsilon: float) -> Tensor:
-        weights, lengths = (torch.stack(list(torch._foreach_norm(group))) for group in (tensors.parameters, tensors.directions))
+        weights, lengths = (torch.stack(_norms(group, tensors.whole)) for group in (tensors.parameters, tensors.directions))
         ratios = torch.where((weights > 0) & (lengths > 0), weights / lengths, 1.0)
         one = torch.ones((), dtype=ratios.dtype, device=ratios.device)
         members = zip(tensors.parameters, ratios.unbind(), strict=True)

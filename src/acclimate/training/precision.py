@@ -11,6 +11,8 @@ from typing import Literal
 
 import torch
 
+from acclimate.errors import EnvironmentUnfitError
+
 logger = logging.getLogger(__name__)
 
 
@@ -38,12 +40,19 @@ class Precision:
 
 
 def resolve_device() -> torch.device:
-    """The GPU when torch sees one, else the CPU; of several processes on a node, each its own GPU."""
+    """The GPU when torch sees one, else the CPU; of several processes on a node, each its own GPU.
+
+    Raises:
+        EnvironmentUnfitError: the node has fewer GPUs than processes.
+    """
     if not torch.cuda.is_available():
         return torch.device("cpu")
     if "LOCAL_RANK" in os.environ:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        index, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if index >= count:
+            raise EnvironmentUnfitError(f"train.launch: more processes on this node than its GPUs, of which torch sees {count}")
+        torch.cuda.set_device(index)
+        return torch.device("cuda", index)
     return torch.device("cuda")
 
 

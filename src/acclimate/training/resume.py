@@ -11,7 +11,7 @@ from torch import nn
 
 from acclimate.errors import TrainingError
 from acclimate.training.averaging import WeightAverage
-from acclimate.training.distributed import World
+from acclimate.training.distributed import World, gathered, split_as
 from acclimate.training.health import Best, SpikeDetector
 from acclimate.training.meter import Meter
 
@@ -44,8 +44,8 @@ class Parts:
     _num_rewinds: int = 0
 
     def state(self, step: int) -> dict[str, Any]:
-        """A checkpoint after `step` steps; with split parameters, every process must ask for it."""
-        return {
+        """A checkpoint after `step` steps, the same for any number of processes; every process must ask, the main one gets it whole."""
+        state = {
             "step": step,
             "steps": self.steps,
             "identity": self.identity,
@@ -61,6 +61,7 @@ class Parts:
             "rewinds": self._num_rewinds,
             "snapshot": self._snapshot,
         }
+        return {name: gathered(part, keep=self.world.is_main) for name, part in state.items()}
 
     def load(self, state: dict[str, Any] | None) -> int:
         """Go on from a checkpoint; gives the number of steps already done.
@@ -79,7 +80,7 @@ class Parts:
             raise TrainingError(f"checkpoint of a run of {state['steps']} steps cannot go on as one of {self.steps}")
         if state["processes"] != self.world.size:
             logger.warning(
-                "the checkpoint was made by %d processes, now there are %d: the same batches and steps, sums in another order",
+                "the number of processes was %d at the checkpoint and is %d now: the same batches and steps, sums in another order",
                 state["processes"],
                 self.world.size,
             )
@@ -126,27 +127,24 @@ class Parts:
         return since
 
     def _weights(self) -> dict[str, Any]:
-        if self.world.size > 1 and self.world.sharding == "fsdp":
-            from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
-
-            model, optimizer = get_state_dict(self.model, self.optimizer, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-            return {"model": model, "optimizer": optimizer}
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def _load_weights(self, state: dict[str, Any]) -> None:
-        if self.world.size > 1 and self.world.sharding == "fsdp":
-            from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
+        self.load_model(state["model"])
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        moments = {
+            number: {
+                name: split_as(value, parameters[number]) if isinstance(value, torch.Tensor) and value.ndim else value
+                for name, value in of_parameter.items()
+            }
+            for number, of_parameter in state["optimizer"]["state"].items()
+        }
+        self.optimizer.load_state_dict({**state["optimizer"], "state": moments})
 
-            set_state_dict(
-                self.model,
-                self.optimizer,
-                model_state_dict=state["model"],
-                optim_state_dict=state["optimizer"],
-                options=StateDictOptions(full_state_dict=True),
-            )
-            return
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+    def load_model(self, weights: dict[str, torch.Tensor]) -> None:
+        """Give the model weights that every process holds whole, or its own part of."""
+        own = self.model.state_dict()
+        self.model.load_state_dict({name: split_as(tensor, own[name]) if name in own else tensor for name, tensor in weights.items()})
 
 
 def _copied(value: Any) -> Any:
