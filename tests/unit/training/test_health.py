@@ -15,6 +15,7 @@ from acclimate.training.health import HealthConfig
 from acclimate.training.optimizers import adamw
 from acclimate.training.precision import Precision
 from acclimate.training.schedules import learning_rate_factor
+from acclimate.training.step import gradient_norm
 from tests.unit.training.toy_run import Killed, PointBatches, dies_at, network, summed_error, train, weights
 
 STEPS, OUTLIERS = 80, (30, 52)
@@ -55,7 +56,7 @@ def learned_without(skipped: list[int], average: WeightAverage | None, model: nn
         (batch,) = SPIKY.window(step)
         optimizer.zero_grad()
         (summed_error(model, batch) / batch.num_targets).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grads_with_norm_(model.parameters(), 1.0, gradient_norm(list(model.parameters())))
         optimizer.step()
         if average:
             average.update(model, step)

@@ -207,7 +207,7 @@ def test_more_processes_than_rows_of_a_batch_are_refused(tmp_path: Path) -> None
     from acclimate.training.checkpoints import CheckpointStore
 
     model = network()
-    with pytest.raises(TrainingError, match="train: 13 processes share batches of fewer rows; raise rows_per_batch"):
+    with pytest.raises(TrainingError, match="train: 13 processes share batches of 12 rows; raise rows_per_batch"):
         fit(
             model,
             PointBatches(20),
