@@ -44,12 +44,12 @@ class StageContext:
     stage: str
     sink: Sink
     checkpoint_directory: Path
-    identity: dict[str, str]
-    """Digests of what the stage is given; a checkpoint made of others is refused."""
-    train: TrainConfig
-    """How training runs, not what it computes."""
     run_id: Callable[[], str | None]
     """Waits for the tracker's run id; None when the tracking server cannot be reached."""
+    identity: dict[str, str] = field(default_factory=dict)
+    """Digests of what the stage is given; a checkpoint made of others is refused."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """How training runs, not what it computes."""
     record: dict[str, Any] = field(default_factory=dict)
     """Facts that differ between equal runs, such as throughput; written to records/, not into the outs."""
     final_metrics: dict[str, float] = field(default_factory=dict)

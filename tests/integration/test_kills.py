@@ -155,14 +155,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Quarantine(artifacts / "ingest" / "quarantine.parquet") as quarantine:
         build_table("section", config.tasks["section"], ROOT / "data", artifacts / "ingest" / "section", quarantine, seed=20)
     (artifacts / "verdict.json").write_text('{"passed": true}\n')
-    context = StageContext(
-        stage="tokenize",
-        sink=MemorySink(),
-        checkpoint_directory=directory / "scratch",
-        identity={},
-        train=config.train,
-        run_id=lambda: None,
-    )
+    context = StageContext(stage="tokenize", sink=MemorySink(), checkpoint_directory=directory / "scratch", run_id=lambda: None)
     tokenize.run(
         select_params(config, tokenize.Params),
         ingest=artifacts / "ingest",
