@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run flow check test lint bench-data bench-train bench-gpu stack stack-down snapshot clean setup setup-dev
+.PHONY: help run flow plan check test test-kills lint bench-data bench-train bench-gpu stack stack-down snapshot clean setup setup-dev
 
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -46,6 +46,9 @@ check: setup ## validate params.yaml; every mistake at once
 
 test: setup-dev ## every test; PYTEST_ARGS="-k onnx" for some
 	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+test-kills: setup-dev ## pretraining killed 20 times and fine-tuning 10 at random moments: the outs are the same bits; ten minutes
+	@ACCLIMATE_PRETRAIN_KILLS=20 ACCLIMATE_FINETUNE_KILLS=10 OMP_NUM_THREADS=1 python -m pytest -s tests/integration/test_kills.py $(PYTEST_ARGS)
 
 lint: setup-dev ## ruff, mypy --strict, and the direction of imports
 	@ruff check .

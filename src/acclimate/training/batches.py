@@ -5,6 +5,7 @@ Shape suffixes: B rows, T tokens.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
@@ -23,6 +24,8 @@ _POOL_BLOCKS = 1024
 _LENGTH_MULTIPLE = 8
 IGNORE = -100
 """Target of a token that is not predicted, as torch's cross_entropy has it."""
+
+logger = logging.getLogger(__name__)
 
 
 class Batch(Protocol):
@@ -254,6 +257,26 @@ class RaggedBatches:
     seed: int
     pad_id: int
     _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        num_batches, accumulation = self.batches_per_epoch * self.epochs, self.accumulation
+        if accumulation > num_batches:
+            raise ConfigError(
+                f"finetune.accumulation is {accumulation}, but the whole run has {num_batches:g} batches "
+                f"({self.batches_per_epoch} an epoch, finetune.epochs {self.epochs:g}); lower it or train for longer"
+            )
+        if self.rows_per_batch > self.num_rows:
+            logger.warning(
+                "finetune.rows_per_batch is %d, but there are %d training rows: every batch holds all of them",
+                self.rows_per_batch,
+                self.num_rows,
+            )
+        if self.batches_per_epoch % accumulation and self.steps * accumulation > self.batches_per_epoch:
+            logger.warning(
+                "finetune.accumulation is %d, an epoch has %d batches: a step then takes batches of two epochs now and then",
+                accumulation,
+                self.batches_per_epoch,
+            )
 
     @property
     def num_rows(self) -> int:

@@ -21,7 +21,7 @@ from acclimate.errors import AcclimateError
 from acclimate.training import loop
 from tests.unit.training.toy_run import summed_error, train, weights
 
-loop._SAVING_SHARE = 1e9
+loop.SAVING_SHARE = 1e9
 logging.basicConfig(handlers=[handler := logging.StreamHandler(sys.stderr)], format="%(message)s")
 
 def run(directory, full_at, stop_at, room):
