@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acclimate.artifacts import write_json
-from acclimate.config import EvaluateConfig, FinetuneConfig, ModelConfig, ReportConfig, RunsConfig
+from acclimate.config import EvaluateConfig, FinetuneConfig, ModelConfig, ReportConfig, RunsConfig, TrainConfig
 from acclimate.sinks import MemorySink
 from stages import evaluate, report
 from stages.command import StageContext
@@ -34,7 +34,14 @@ COMMIT = "3acbd55a0c6b0310b2db760dac4e2d08289c9b19"
 
 def context(directory: Path) -> StageContext:
     """What a stage is handed, without a tracker."""
-    return StageContext(stage="test", sink=MemorySink(), checkpoint_directory=directory / "checkpoints", run_id=lambda: None)
+    return StageContext(
+        stage="test",
+        sink=MemorySink(),
+        checkpoint_directory=directory / "checkpoints",
+        identity={},
+        train=TrainConfig(),
+        run_id=lambda: None,
+    )
 
 
 def write_all(root: Path, runs: RunsConfig = RUNS) -> None:
