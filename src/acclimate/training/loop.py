@@ -32,7 +32,7 @@ LossFunction = Callable[[nn.Module, Any], Tensor]
 
 _TELL_EVERY_S = 15.0
 """How often a line is logged where there is no terminal to draw a bar in."""
-_SAVING_SHARE = 0.02
+SAVING_SHARE = 0.02
 """Checkpoints that take long are made less often, so that they cost no more than this share of the time."""
 
 logger = logging.getLogger(__name__)
@@ -294,7 +294,7 @@ class _Run:
         return scores
 
     def _save_is_due(self, done: int) -> bool:
-        wanted_s = max(self.config.checkpoint_every_s, self.save_took_s / _SAVING_SHARE)
+        wanted_s = max(self.config.checkpoint_every_s, self.save_took_s / SAVING_SHARE)
         return self.world.is_main and (time.monotonic() - self.saved_at > wanted_s or done == self.batches.steps)
 
     def _save(self, done: int, *, must: bool) -> None:
