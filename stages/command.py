@@ -114,6 +114,7 @@ def execute(run: Callable[..., None], params_class: type[Section], argv: list[st
             train=config.train,
             run_id=tracker.run_id,
         )
+        goes_on = context.checkpoint_directory.exists()
         with artifacts.publish(*outs.values()) as temporaries:
             run(params, **{**arguments, **dict(zip(outs, temporaries, strict=True))}, context=context)
             for temporary in temporaries:
@@ -135,6 +136,7 @@ def execute(run: Callable[..., None], params_class: type[Section], argv: list[st
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "git_commit": tracker.git_commit,
         "outs_md5": outs_md5,
+        **({"goes_on": True} if goes_on else {}),
         **context.record,
         **predicted(config, name, context.record, task=arguments.get("task")),
     }

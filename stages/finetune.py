@@ -130,6 +130,7 @@ def _train(
         logging_share=round(result.logging_s / seconds, 5),
         checkpoint_share=round(result.saving_s / seconds, 4),
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        **{name: round(value, 1) for name, value in result.timing.items() if name == "memory_mb"},
     )
 
 

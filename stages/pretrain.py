@@ -131,6 +131,7 @@ def _pretrain(model: MlmModel, job: Pretraining, context: StageContext, history:
     context.record.update(
         tokens_per_s=round(result.tokens / seconds, 1),
         resumed_from=result.resumed_from,
+        stopped_early_at=result.stopped_early_at,
         data_wait_share=round(result.data_wait_s / seconds, 4),
         logging_share=round(result.logging_s / seconds, 5),
         checkpoint_share=round(result.saving_s / seconds, 4),

@@ -280,6 +280,9 @@ def _write_records(directory: Path, runs: RunsConfig) -> None:
         }
         record |= {"git_commit": COMMIT, "outs_md5": {f"artifacts/{stage}": "0" * 32}}
         record |= {"device": "cpu", "precision": "bf16", "tokens_per_s": 2_113.4} if stage == "pretrain" else {}
+        if stage == "pretrain" or stage.startswith("finetune"):
+            record |= {"predicted_wall_s": 0.9 * wall_s, "predicted_peak_rss_mb": 1.1 * record["peak_rss_mb"]}
+            record |= {"resumed_from": 40 if stage.endswith("-1") else 0}
         record |= {"outs_md5": {"artifacts/validate": "1" * 32, "reports/data_docs": "2" * 32}} if stage == "validate" else {}
         name, _, values = stage.partition("@")
         write_json(directory / name / f"{values}.json" if values else directory / f"{name}.json", record)

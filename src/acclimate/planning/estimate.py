@@ -83,6 +83,8 @@ class Memory:
 
     needed_mb: float
     limit_mb: float
+    weights_mb: float
+    """With gradients, the optimizer's state and the program itself: what is needed before any row."""
     rows: int
     """Rows computed at once."""
     fitting_rows: int

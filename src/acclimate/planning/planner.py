@@ -173,6 +173,8 @@ class _Trials:
 
     def remedies(self, task: str | None, memory: Memory) -> list[str]:
         """What would fit, each found by trying it: fewer rows at once, activations computed again, both, shorter rows."""
+        if memory.weights_mb > memory.limit_mb:
+            return []
         found = []
         if 0 < memory.fitting_rows < memory.rows:
             found.append(f"train.micro_rows: {memory.fitting_rows}")

@@ -104,6 +104,9 @@ class Bench:
         batch = max(window, key=lambda each: each.num_rows * each.num_tokens)
         rows = min(batch.num_rows, (self.config.micro_rows or batch.num_rows) * self.world.size)
         tried = ascending_rows(rows, first=self.world.size)
+        weights_mb = self._weights_mb()
+        if weights_mb > self.limit_mb:
+            return Memory(weights_mb, self.limit_mb, weights_mb, rows // self.world.size, 0), 0.0
         peaks: list[tuple[int, float]] = []
 
         def look(step: int) -> None:
@@ -122,8 +125,14 @@ class Bench:
         except torch.OutOfMemoryError:  # on a GPU before the line through the peaks told
             peaks.append((tried[len(peaks)], max(self.limit_mb * 1.01, self.used_mb())))
         fitting = max((count for count, peak in peaks if peak <= self.limit_mb), default=0)
-        memory = Memory(peak_at(rows, peaks), self.limit_mb, rows // self.world.size, fitting // self.world.size)
+        memory = Memory(peak_at(rows, peaks), self.limit_mb, weights_mb, rows // self.world.size, fitting // self.world.size)
         return memory, time.perf_counter() - started
+
+    def _weights_mb(self) -> float:
+        """What is used now, and a gradient and two moments for each trained weight."""
+        trained: list[nn.Parameter] = [each for group in self.optimizer.param_groups for each in group["params"]]
+        trained_bytes = sum(each.numel() * each.element_size() for each in trained)
+        return self.used_mb() + 3 * trained_bytes / (1e6 if self.device.type == "cuda" else 1 << 20)
 
     def time_steps(self, choose: Callable[[int], Sequence[Sequence[Any]]]) -> tuple[list[float], float]:
         """Seconds of each step, and of saving a checkpoint after them; the first step warms up and is not counted.

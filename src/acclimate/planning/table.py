@@ -40,7 +40,10 @@ def refusals(plan: Plan) -> list[str]:
 
 def _refusal(stage: PlannedStage, limit_from: str) -> str:
     memory = stage.estimate.memory
-    fit = "; or ".join(stage.remedies) or "nothing that was tried; take a smaller model or a machine with more memory"
+    nothing = "no setting that was tried; take a smaller model or more memory"
+    if memory.weights_mb > memory.limit_mb:
+        nothing = "no setting, since weights, gradients and the optimizer's state alone do not; take a smaller model or more memory"
+    fit = "; or ".join(stage.remedies) or nothing
     each = f"each of {stage.estimate.processes} processes needs" if stage.estimate.processes > 1 else "needs"
     return (
         f"{stage.name}: {each} {count(memory.needed_mb)} MB with {memory.rows} rows at once, {count(memory.limit_mb)} MB are {limit_from}; "
