@@ -44,6 +44,9 @@ flow: setup ## the same DAG under Prefect, each stage a task of its own
 check: setup ## validate params.yaml; every mistake at once
 	@acclimate check $(if $(PROFILE),--profile $(PROFILE))
 
+plan: setup ## time, memory and cost of each training stage, from a few steps of it; what does not fit is refused
+	@acclimate plan $(if $(PROFILE),--profile $(PROFILE)) $(if $(MEMORY_MB),--memory-mb $(MEMORY_MB))
+
 test: setup-dev ## every test; PYTEST_ARGS="-k onnx" for some
 	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 

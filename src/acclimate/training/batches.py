@@ -233,13 +233,17 @@ def pad_rows(encoded: Rows, rows: np.ndarray, pad_id: int) -> tuple[Tensor, Tens
     """Ids, mask and type ids of the given rows, each (B, T) int64."""
     starts, ends = encoded.offsets[rows], encoded.offsets[rows + 1]
     lengths = ends - starts
-    width = int(-(-int(lengths.max()) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE)
+    width = _padded_width(lengths)
     columns = np.arange(width)
     mask = columns[None, :] < lengths[:, None]
     index = np.where(mask, starts[:, None] + columns[None, :], 0)
     ids = np.where(mask, encoded.ids[index], pad_id)
     type_ids = np.where(mask, encoded.type_ids[index], 0)
     return _tensor(ids), _tensor(mask), _tensor(type_ids)
+
+
+def _padded_width(lengths: np.ndarray) -> int:
+    return -(-int(lengths.max()) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
 
 
 @dataclass(frozen=True)
@@ -300,6 +304,11 @@ class RaggedBatches:
     def rows(self, step: int) -> list[int]:
         """Row numbers of a step, counted in the training split."""
         return [int(row) for part in range(self.accumulation) for row in self._rows(step * self.accumulation + part)]
+
+    def padded_tokens(self, step: int) -> int:
+        """Tokens that a step computes, padding among them."""
+        parts = [self._rows(step * self.accumulation + part) for part in range(self.accumulation)]
+        return sum(len(rows) * _padded_width(self.encoded.offsets[rows + 1] - self.encoded.offsets[rows]) for rows in parts)
 
     def _rows(self, index: int) -> np.ndarray:
         epoch, position = divmod(index, self.batches_per_epoch)
