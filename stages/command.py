@@ -100,7 +100,8 @@ def _launches() -> bool:
 
 def _execute_launched(run: Callable[..., None], argv: list[str]) -> int:
     parse_arguments(run, argv)  # a mistake is told once
-    ending = run_processes(["-m", f"stages.{stage_name(run)}", *argv], load_config().train.launch)
+    module = getattr(sys.modules["__main__"].__spec__, "name", f"stages.{stage_name(run)}")
+    ending = run_processes(["-m", module, *argv], load_config().train.launch)
     for line in ending.lines:
         print(line if line.startswith(stage_name(run)) else f"{stage_name(run)}: {line}", file=sys.stderr)
     return ending.status
