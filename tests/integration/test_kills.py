@@ -7,6 +7,7 @@ that are asserted, without which a run that is never killed after a checkpoint w
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import random
@@ -69,7 +70,8 @@ class Stage:
 
     def checkpoints(self, suffix: str = "pt") -> list[Path]:
         """Those of the training proper that are there now, whole (`pt`) or being written (`partial`)."""
-        found = (self.project / ".acclimate" / "checkpoints").glob(f"*/**/step-*.{suffix}")
+        # the module's glob passes over directories that the stage removes meanwhile; Path's raises
+        found = map(Path, glob.glob(f"{self.project}/.acclimate/checkpoints/**/step-*.{suffix}", recursive=True, include_hidden=True))
         return [path for path in found if path.parent.name != "head"]
 
     def made(self) -> dict[str, str]:
@@ -209,13 +211,18 @@ def finetuning(project: Path) -> Stage:
 def signal_at(process: subprocess.Popen[str], moment: Callable[[], bool], number: int = signal.SIGKILL) -> tuple[bool, str]:
     """Send the group a signal at a moment; whether that was before its end, and what it said."""
     deadline = time.monotonic() + _TIMEOUT_S
-    while process.poll() is None and not moment():
-        assert time.monotonic() < deadline
-        time.sleep(_POLL_S)
-    sent = process.poll() is None
-    if sent:
-        os.killpg(process.pid, number)
-    output = process.communicate(timeout=_TIMEOUT_S)[1]
+    try:
+        while process.poll() is None and not moment():
+            assert time.monotonic() < deadline
+            time.sleep(_POLL_S)
+        sent = process.poll() is None
+        if sent:
+            os.killpg(process.pid, number)
+        output = process.communicate(timeout=_TIMEOUT_S)[1]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
     return sent and process.returncode != 0, output
 
 
