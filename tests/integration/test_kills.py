@@ -71,7 +71,8 @@ class Stage:
     def checkpoints(self, suffix: str = "pt") -> list[Path]:
         """Those of the training proper that are there now, whole (`pt`) or being written (`partial`)."""
         # the module's glob passes over directories that the stage removes meanwhile; Path's raises
-        found = map(Path, glob.glob(f"{self.project}/.acclimate/checkpoints/**/step-*.{suffix}", recursive=True, include_hidden=True))
+        pattern = f"{self.project}/.acclimate/checkpoints/**/step-*.{suffix}"
+        found = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207
         return [path for path in found if path.parent.name != "head"]
 
     def made(self) -> dict[str, str]:
