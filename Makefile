@@ -50,7 +50,7 @@ plan: setup ## time, memory and cost of each training stage, from a few steps of
 test: setup-dev ## every test; PYTEST_ARGS="-k onnx" for some
 	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
-test-kills: setup-dev ## pretraining killed 20 times and fine-tuning 10 at random moments: the outs are the same bits; 5 to 15 minutes
+test-kills: setup-dev ## pretraining killed 20 times and fine-tuning 10 at random moments: the outs are the same bits; 8 to 20 minutes
 	@ACCLIMATE_PRETRAIN_KILLS=20 ACCLIMATE_FINETUNE_KILLS=10 OMP_NUM_THREADS=1 python -m pytest -s tests/integration/test_kills.py $(PYTEST_ARGS)
 
 lint: setup-dev ## ruff, mypy --strict, and the direction of imports
