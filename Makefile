@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run flow check test lint bench-data bench-train bench-gpu stack stack-down snapshot clean setup setup-dev
+.PHONY: help run flow plan check test test-kills lint bench-data bench-train bench-gpu stack stack-down snapshot clean setup setup-dev
 
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -44,8 +44,14 @@ flow: setup ## the same DAG under Prefect, each stage a task of its own
 check: setup ## validate params.yaml; every mistake at once
 	@acclimate check $(if $(PROFILE),--profile $(PROFILE))
 
+plan: setup ## time, memory and cost of each training stage, from a few steps of it; what does not fit is refused
+	@acclimate plan $(if $(PROFILE),--profile $(PROFILE)) $(if $(MEMORY_MB),--memory-mb $(MEMORY_MB))
+
 test: setup-dev ## every test; PYTEST_ARGS="-k onnx" for some
 	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+test-kills: setup-dev ## pretraining killed 20 times and fine-tuning 10 at random moments: the outs are the same bits; 5 to 15 minutes
+	@ACCLIMATE_PRETRAIN_KILLS=20 ACCLIMATE_FINETUNE_KILLS=10 OMP_NUM_THREADS=1 python -m pytest -s tests/integration/test_kills.py $(PYTEST_ARGS)
 
 lint: setup-dev ## ruff, mypy --strict, and the direction of imports
 	@ruff check .

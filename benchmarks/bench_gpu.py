@@ -9,6 +9,7 @@ and the table says so; --json is written anew after each contest.
 
 Batches: BERT-mini 512 x 128, BERT-base 256 x 128 and 128 x 512 tokens, fine-tuning 128 rows; the same for both sides. The peer with its
 best flags also has four loader processes (DataCollatorForLanguageModeling gives 1.2 M tokens/s in one). Memory is that at its greatest.
+Those processes load on while the peer waits for its turn, so up to eight batches of its round cost it nothing.
 """
 
 from __future__ import annotations

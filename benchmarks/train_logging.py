@@ -1,6 +1,7 @@
-"""Goal G14: what a logged metric costs the process that trains. Needs mlflow; the peer is mlflow.log_metric on its default store, sqlite.
+"""Goal G14: what a logged metric costs the process that trains, beside mlflow.log_metric.
 
-Ours writes to the spool that a process of its own sends to MLflow; that process has the same cores here, and its time is not counted.
+The peer writes to its default store, sqlite. Ours writes to the spool that a process of its own sends to MLflow; that process has the
+same cores here, and its time is not counted.
 """
 
 from __future__ import annotations

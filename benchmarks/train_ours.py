@@ -20,6 +20,7 @@ from acclimate.training.loop import LoopConfig, fit
 from acclimate.training.masking import mask_rows
 from acclimate.training.optimizers import make_optimizer, parameter_groups
 from acclimate.training.precision import resolve_precision
+from acclimate.training.settings import prepare_model
 from benchmarks.train_work import (
     MASK,
     MASK_RATE,
@@ -46,6 +47,14 @@ class Masking:
     random_share: float = 0.1
 
 
+@dataclass(frozen=True)
+class Compiled:
+    """`train` of params.yaml with compile: true, as the peer with its best flags compiles."""
+
+    compile: bool = True
+    activation_checkpointing: bool = False
+
+
 def ours_mlm(work: Work, run: Run, turns: Turns) -> Timing:
     """Pretrain on packed rows, attention inside each document, for `turns.steps` steps."""
     masked_lm = new_masked_lm(run.size, dropout=0.0, attention_dropout=0.0, attention=_attention(run))
@@ -53,6 +62,7 @@ def ours_mlm(work: Work, run: Run, turns: Turns) -> Timing:
     model = MlmModel(masked_lm.bert, torch.ones(VOCABULARY_SIZE))
     assert model.take_head(masked_lm.state_dict())
     model.to(run.device)
+    prepare_model(model, Compiled(), method="features")
     packed = pack(work.documents.ids, work.documents.offsets[:-1], tokens_per_row=run.tokens_per_row)
     vocabulary = Vocabulary(VOCABULARY_SIZE, MASK, tuple(range(len(SPECIAL))))
     make_batch = partial(mask_rows, config=Masking(), vocabulary=vocabulary)

@@ -7,6 +7,7 @@ steps: their losses on held-out data can be compared. `fresh=True` starts a new 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -158,22 +159,28 @@ class _Process:
         if not line:
             self._process.wait()
             lines = [text for text in self._log.read_text(encoding="utf-8", errors="replace").splitlines() if text.strip()]
-            raise RuntimeError(f"exit code {self._process.returncode}: {lines[-1] if lines else 'nothing said'} ({self._log.name})")
+            raise RuntimeError(f"exit code {self._process.returncode}: {lines[-1][:200] if lines else 'nothing said'} ({self._log.name})")
         found: dict[str, Any] = json.loads(line)
         return found
 
     def go(self) -> None:
         """Its turn."""
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it has ended; `answer` says why
             self._process.stdin.write("go\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has ended; `answer` says why
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        """End it: one that waits for its turn, or has given its last answer, goes by itself and takes loaders and compilers along."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 _ENVIRONMENT = {

@@ -32,7 +32,8 @@ from acclimate.launch import (
     run_processes,
     say_last,
 )
-from acclimate.runtime import STATE_DIRECTORY, StoppedError, configure_logging, prepare_environment
+from acclimate.planning.predictions import predicted
+from acclimate.runtime import STATE_DIRECTORY, StoppedError, configure_logging, prepare_environment, process_age_s
 from acclimate.sinks import MemorySink, Sink
 
 _OUT = "out"
@@ -52,12 +53,12 @@ class StageContext:
     stage: str
     sink: Sink
     checkpoint_directory: Path
-    identity: dict[str, str]
-    """Digests of what the stage is given; a checkpoint made of others is refused."""
-    train: TrainConfig
-    """How training runs, not what it computes."""
     run_id: Callable[[], str | None]
     """Waits for the tracker's run id; None when the tracking server cannot be reached."""
+    identity: dict[str, str] = field(default_factory=dict)
+    """Digests of what the stage is given; a checkpoint made of others is refused."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """How training runs, not what it computes."""
     record: dict[str, Any] = field(default_factory=dict)
     """Facts that differ between equal runs, such as throughput; written to records/, not into the outs."""
     final_metrics: dict[str, float] = field(default_factory=dict)
@@ -119,7 +120,7 @@ def execute(run: Callable[..., None], params_class: type[Section], argv: list[st
     name = instance_name(run, arguments)
     if process_rank():
         return _follow(run, params, arguments, outs, config, inputs)
-    started_at, started = time.time(), time.monotonic()
+    started_at = time.time()
     values = params.model_dump(mode="json", by_alias=True)
     with Tracker(config.tracking, stage=name, params=values, inputs={str(arguments[k]): v for k, v in inputs.items()}) as tracker:
         context = StageContext(
@@ -130,6 +131,7 @@ def execute(run: Callable[..., None], params_class: type[Section], argv: list[st
             train=config.train,
             run_id=tracker.run_id,
         )
+        goes_on = context.checkpoint_directory.exists()
         with artifacts.publish(*outs.values()) as temporaries, losses_of_processes_named():
             run(params, **{**arguments, **dict(zip(outs, temporaries, strict=True))}, context=context)
             for temporary in temporaries:
@@ -147,11 +149,13 @@ def execute(run: Callable[..., None], params_class: type[Section], argv: list[st
         "run_id": run_id,
         "tracking_uri": tracker.uri,
         "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started_at)),
-        "wall_s": round(time.monotonic() - started, 2),
+        "wall_s": round(process_age_s(), 2),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "git_commit": tracker.git_commit,
         "outs_md5": outs_md5,
+        **({"goes_on": True} if goes_on else {}),
         **context.record,
+        **predicted(config, name, context.record, task=arguments.get("task")),
     }
     artifacts.write_json(record_path, record)
     return 0

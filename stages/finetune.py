@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,25 +11,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from torch import Tensor, nn
 
 from acclimate import artifacts, plugins
 from acclimate.config import FinetuneConfig, Section, TaskConfig
 from acclimate.data.encoding import load_tokenizer
-from acclimate.data.labelled import LabelledSplit, TableSchema, read_schema, read_split, target_collator
+from acclimate.data.labelled import LabelledSplit, TableSchema, read_schema, read_split
 from acclimate.evaluation.metrics import score
 from acclimate.models.backbone import load_encoder
-from acclimate.models.task_model import TaskModel, TaskSpec, save_task_model
+from acclimate.models.task_model import TaskModel, save_task_model
 from acclimate.runtime import require_disk, seed_everything, set_threads
 from acclimate.sinks import MemorySink, TeeSink
-from acclimate.training.batches import PaddedBatch, RaggedBatches
 from acclimate.training.checkpoints import CheckpointStore
 from acclimate.training.distributed import World, collect, join_world, leave_world, sharded_copy
-from acclimate.training.inference import predict_logits
+from acclimate.training.finetuning import build_task_model, evaluate_every, summed_loss, task_batches, task_optimizer
+from acclimate.training.inference import mean_loss, predict_logits
 from acclimate.training.loop import fit
-from acclimate.training.optimizers import make_optimizer, parameter_groups
-from acclimate.training.precision import Precision, resolve_device, resolve_precision
+from acclimate.training.precision import Precision, choose_matmul_precision, resolve_device, resolve_precision
 from acclimate.training.settings import loop_config, prepare_model
 from stages.command import Out, StageContext, main
 
@@ -55,13 +50,14 @@ def run(
     device = resolve_device()
     precision = resolve_precision(config.precision, device)
     context.record.update(device=str(device), precision=precision.name, threads=set_threads())
+    context.record["float32_products"] = choose_matmul_precision(device)
     require_disk(out.parent, 5 * (encoder / "model.safetensors").stat().st_size)
     world = join_world(device, sharding=context.train.launch.sharding, timeout_s=context.train.launch.timeout_s)
     seed_everything(seed)
     pad_id = load_tokenizer(encoder).token_to_id("[PAD]") or 0
     splits = {name: read_split(table, name, encoder=encoder, max_tokens=task_config.max_tokens) for name in ("train", "dev", "test")}
     backbone = load_encoder(encoder, dropout=config.dropout, attention=context.train.attention)
-    model = _build_model(backbone, config, task_config, schema, kind, splits["train"], encoder_name, seed).to(device)
+    model = build_task_model(backbone, config, task_config, schema, kind, splits["train"], encoder_name=encoder_name, seed=seed).to(device)
     history = MemorySink()
     _train(model, splits, kind, config, precision, context, history, world, seed=seed, pad_id=pad_id)
     leave_world()
@@ -69,46 +65,13 @@ def run(
         return
     plugins.load("strategies", config.strategy).merge(model.encoder)
     metrics = _predict(model, splits, kind, schema, precision, pad_id, out)
+    metrics["fit"] = _losses(model, splits, kind, config, precision, pad_id)
     logger.info("%s %s seed %d: dev %s %.4f", task, encoder_name, seed, schema.metric, metrics["dev"][schema.metric])
     save_task_model(model, encoder, out)
     history.write_csv(out / "history.csv")
     artifacts.write_json(out / "metrics.json", metrics)
     context.final_metrics.update({f"{split}/{name}": value for split in ("dev", "test") for name, value in metrics[split].items()})
     context.artifacts += [out / "metrics.json", out / "task.json", out / "history.csv"]
-
-
-def _build_model(
-    backbone: Any,
-    config: FinetuneConfig,
-    task_config: TaskConfig,
-    schema: TableSchema,
-    kind: ModuleType,
-    train: LabelledSplit,
-    encoder_name: str,
-    seed: int,
-) -> TaskModel:
-    """Encoder with the strategy applied, and a fresh head."""
-    strategy = plugins.load("strategies", config.strategy)
-    strategy.apply(backbone, _strategy_config(config))
-    spec = TaskSpec(
-        **asdict(schema),
-        pooling=task_config.pooling,
-        max_tokens=task_config.max_tokens,
-        encoder=encoder_name,
-        seed=seed,
-        hidden_size=backbone.config.hidden_size,
-        num_outputs=schema.num_outputs,
-    )
-    model = TaskModel(backbone, spec, per_token=kind.PER_TOKEN, dropout=config.dropout)
-    shift, scale = kind.standardization(train.labels)
-    model.output_shift.fill_(shift)
-    model.output_scale.fill_(scale)
-    return model
-
-
-def _strategy_config(config: FinetuneConfig) -> Any:
-    options = config.strategies.get(config.strategy, {})
-    return plugins.configure("strategies", config.strategy, options, where=f"finetune.strategies.{config.strategy}")
 
 
 def _train(
@@ -124,11 +87,8 @@ def _train(
     seed: int,
     pad_id: int,
 ) -> None:
-    batches = _batches(model, splits["train"], kind, config, seed=seed, pad_id=pad_id)
-    rate = config.lr * plugins.load("strategies", config.strategy).learning_rate_scale(_strategy_config(config))
+    batches = task_batches(model, splits["train"], kind, config, seed=seed, pad_id=pad_id)
     trained = sharded_copy(model, world, entry_points=("standardized",))
-    groups = parameter_groups(trained.encoder.named_parameters(), learning_rate=rate, weight_decay=config.weight_decay)
-    groups += parameter_groups(trained.head.named_parameters(), learning_rate=config.head_lr, weight_decay=config.weight_decay)
     loop = loop_config(
         config,
         config.health,
@@ -137,7 +97,7 @@ def _train(
         maximize=True,
         seed=seed,
         log_every=math.ceil(batches.steps / _LOGS_PER_RUN),
-        evaluate_every=max(1, batches.batches_per_epoch // config.accumulation) if config.health.patience else 0,
+        evaluate_every=evaluate_every(batches, config),
         checkpoint_every_s=config.checkpoint_every_s,
         label=f"{model.spec.name} {model.spec.encoder} seed {seed}",
     )
@@ -152,8 +112,8 @@ def _train(
     result = fit(
         trained,
         batches,
-        _loss_function(kind.loss),
-        optimizer=make_optimizer(config.optimizer, groups, betas=(config.beta1, config.beta2), epsilon=config.epsilon),
+        summed_loss(kind.loss),
+        optimizer=task_optimizer(trained, config),
         precision=precision,
         config=loop,
         sink=TeeSink([history, context.sink]),
@@ -175,31 +135,8 @@ def _train(
         logging_share=round(result.logging_s / seconds, 5),
         checkpoint_share=round(result.saving_s / seconds, 4),
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        **{name: round(value, 1) for name, value in result.timing.items() if name == "memory_mb"},
     )
-
-
-def _batches(model: TaskModel, split: LabelledSplit, kind: ModuleType, config: FinetuneConfig, *, seed: int, pad_id: int) -> RaggedBatches:
-    """Batches of a labelled split, with a regression's targets brought to the model's scale."""
-    gold = kind.gold(split.labels, model.spec.labels)
-    shift, scale = float(model.output_shift), float(model.output_scale)
-    targets = [(value - shift) / scale for value in gold] if scale != 1.0 or shift != 0.0 else gold
-    return RaggedBatches(
-        split.encoded,
-        target_collator(targets, split.encoded, kind.collate),
-        rows_per_batch=config.rows_per_batch,
-        accumulation=config.accumulation,
-        epochs=config.epochs,
-        seed=seed,
-        pad_id=pad_id,
-    )
-
-
-def _loss_function(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[nn.Module, Any], Tensor]:
-    def summed_loss(model: nn.Module, batch: PaddedBatch) -> Tensor:
-        assert isinstance(model, TaskModel)
-        return loss(model.standardized(batch.ids_BT, batch.mask_BT, batch.type_ids_BT), batch.targets)
-
-    return summed_loss
 
 
 def _predict(
@@ -220,6 +157,19 @@ def _predict(
     return {**metrics, "truncated_share": sum(split.encoded.truncated for split in splits.values()) / total}
 
 
+def _losses(
+    model: TaskModel, splits: dict[str, LabelledSplit], kind: ModuleType, config: FinetuneConfig, precision: Precision, pad_id: int
+) -> dict[str, float]:
+    """Mean loss per target of the trained model on dev rows and on as many training rows: the gap tells what was learnt by heart."""
+    found = {}
+    for name in ("train", "dev"):
+        batches = task_batches(model, splits[name], kind, config, seed=0, pad_id=pad_id)
+        limit = -(-len(splits["dev"].ids) // config.rows_per_batch)
+        found[f"{name}_loss"] = mean_loss(
+            model, batches.epoch_batches(0)[:limit], summed_loss(kind.loss), batches.padded, precision=precision
+        )
+    return found
+
+
 if __name__ == "__main__":
-    torch.set_float32_matmul_precision("high")
     main(run, Params, trains=True)

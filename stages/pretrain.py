@@ -8,32 +8,25 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from acclimate import artifacts, plugins
 from acclimate.config import PretrainConfig, Section, TaskConfig
-from acclimate.data.encoding import read_vocabulary
-from acclimate.data.labelled import read_schema, read_split
-from acclimate.models.backbone import load_encoder, save_encoder
-from acclimate.models.mlm_head import MlmModel, load_mlm_model
+from acclimate.models.backbone import save_encoder
+from acclimate.models.mlm_head import MlmModel
 from acclimate.runtime import require_disk, seed_everything, set_threads
 from acclimate.sinks import MemorySink, TeeSink
-from acclimate.training.batches import PackedBatches
 from acclimate.training.checkpoints import CheckpointStore
-from acclimate.training.distributed import World, collect, join_world, leave_world, sharded_copy
+from acclimate.training.distributed import collect, join_world, leave_world, sharded_copy
 from acclimate.training.health import HealthConfig
-from acclimate.training.heldout import PackedText, heldout_loss, read_packed
 from acclimate.training.loop import FitResult, LoopConfig, fit
 from acclimate.training.meter import shape_of, squared_lengths
-from acclimate.training.optimizers import adamw, make_optimizer, parameter_groups
-from acclimate.training.precision import Precision, resolve_device, resolve_precision
+from acclimate.training.precision import choose_matmul_precision, resolve_device, resolve_precision
+from acclimate.training.pretraining import Pretraining, read_mlm_model, read_pretraining
 from acclimate.training.settings import loop_config, prepare_model
 from stages.command import Out, StageContext, main
 
@@ -49,44 +42,15 @@ class Params(Section):
     tasks: dict[str, TaskConfig]
 
 
-@dataclass(frozen=True)
-class Pretraining:
-    """What every step of this stage needs."""
-
-    config: PretrainConfig
-    seed: int
-    precision: Precision
-    world: World
-    make_batch: Callable[[Tensor, Tensor, torch.Generator], Any]
-    loss: Callable[..., Tensor]
-    corpus: PackedText
-    heldout: PackedText
-    general: PackedText
-
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens of an optimizer step."""
-        return self.config.rows_per_batch * self.config.accumulation * int(self.corpus.ids.shape[1])
-
-    def losses(self, model: nn.Module) -> dict[str, float]:
-        """Loss on held-out domain text and, where there is some, on general text."""
-        found = {
-            name: heldout_loss(model, text, make_batch=self.make_batch, loss_fn=self.loss, precision=self.precision)
-            for name, text in (("heldout_loss", self.heldout), ("general_loss", self.general))
-        }
-        return {name: value for name, value in found.items() if value is not None}
-
-
 def run(params: Params, *, tokens: Path, encoder: Path, table: Path, out: Out, adapted: Out, context: StageContext) -> None:
     """Warm the head up, pretrain, choose the share of adapted weights, and write both outs."""
     config, device = params.pretrain, resolve_device()
     require_disk(out.parent, 8 * (encoder / "model.safetensors").stat().st_size)
-    context.record.update(device=str(device), threads=set_threads())
+    context.record.update(device=str(device), threads=set_threads(), float32_products=choose_matmul_precision(device))
     seed_everything(params.seed)
     world = join_world(device, sharding=context.train.launch.sharding, timeout_s=context.train.launch.timeout_s)
-    job = _prepare(params, tokens, encoder, resolve_precision(config.precision, device), world)
-    unigram_V = torch.from_numpy(np.load(tokens / "unigram.npy"))
-    model = load_mlm_model(encoder, load_encoder(encoder, dropout=config.dropout, attention=context.train.attention), unigram_V).to(device)
+    job = read_pretraining(config, tokens, encoder, seed=params.seed, precision=resolve_precision(config.precision, device), world=world)
+    model = read_mlm_model(config, tokens, encoder, attention=context.train.attention).to(device)
     _warm_up_head(model, job, context)
     base_state, base_losses = _state(model), job.losses(model)
     logger.info("before: %s", base_losses)
@@ -104,35 +68,11 @@ def run(params: Params, *, tokens: Path, encoder: Path, table: Path, out: Out, a
     _write(out, adapted, retention, base_losses, last_losses, result, job, history, context)
 
 
-def _prepare(params: Params, tokens: Path, encoder: Path, precision: Precision, world: World) -> Pretraining:
-    config = params.pretrain
-    objective = plugins.load("objectives", config.objective)
-    options = plugins.configure(
-        "objectives", config.objective, config.objectives.get(config.objective, {}), where=f"pretrain.objectives.{config.objective}"
-    )
-    make_batch = partial(objective.make_batch, config=options, vocabulary=read_vocabulary(encoder))
-    corpus, heldout, general = (read_packed(tokens, split) for split in ("corpus", "heldout", "general"))
-    rows = config.heldout_rows
-    return Pretraining(config, params.seed, precision, world, make_batch, objective.loss, corpus, heldout.head(rows), general.head(rows))
-
-
 def _state(model: MlmModel) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def _batches(job: Pretraining, steps: int, seed: int) -> PackedBatches:
-    return PackedBatches(
-        job.corpus.ids,
-        job.corpus.segments,
-        job.make_batch,
-        rows_per_batch=job.config.rows_per_batch,
-        accumulation=job.config.accumulation,
-        steps=steps,
-        seed=seed,
-    )
-
-
-def _loop(job: Pretraining, context: StageContext, steps: int, label: str, *, evaluations: int = 0) -> LoopConfig:
+def _loop(job: Pretraining, context: StageContext, steps: int, label: str, *, evaluate_every: int = 0) -> LoopConfig:
     config = job.config
     return loop_config(
         config.optimizer,
@@ -142,7 +82,7 @@ def _loop(job: Pretraining, context: StageContext, steps: int, label: str, *, ev
         maximize=False,
         seed=job.seed,
         log_every=math.ceil(steps / _LOGS_PER_RUN),
-        evaluate_every=math.ceil(steps / (evaluations + 1)) if evaluations else 0,
+        evaluate_every=evaluate_every,
         checkpoint_every_s=config.checkpoint_every_s,
         label=label,
     )
@@ -150,19 +90,16 @@ def _loop(job: Pretraining, context: StageContext, steps: int, label: str, *, ev
 
 def _warm_up_head(model: MlmModel, job: Pretraining, context: StageContext) -> None:
     """Train a made head alone, the encoder frozen; one that came with the encoder needs none."""
-    steps = round(job.config.head_warmup_tokens / job.tokens_per_step)
-    if not steps or model.has_trained_head:
+    steps = job.warmup_steps(model)
+    if not steps:
         return
     model.encoder.requires_grad_(False)
-    optimizer = adamw(
-        [{"params": model.head_parameters(), "lr": job.config.head_learning_rate, "weight_decay": 0.0}], betas=(0.9, 0.98), epsilon=1e-6
-    )
     loop = replace(_loop(job, context, steps, "head warm-up"), average="none", health=HealthConfig())
     fit(
         model,
-        _batches(job, steps, job.seed + 1),
+        job.batches(steps, job.seed + 1),
         job.loss,
-        optimizer=optimizer,
+        optimizer=job.head_optimizer(model),
         precision=job.precision,
         config=loop,
         sink=MemorySink(),
@@ -175,18 +112,15 @@ def _warm_up_head(model: MlmModel, job: Pretraining, context: StageContext) -> N
 
 def _pretrain(model: MlmModel, job: Pretraining, context: StageContext, history: MemorySink) -> FitResult:
     """Train encoder and head."""
-    config = job.config.optimizer
-    steps = max(1, round(job.config.max_tokens / job.tokens_per_step))
     trained = sharded_copy(model, job.world, entry_points=("summed_loss",))
     prepare_model(trained, context.train, method="features")
-    groups = parameter_groups(trained.named_parameters(), learning_rate=config.learning_rate, weight_decay=config.weight_decay)
     result = fit(
         trained,
-        _batches(job, steps, job.seed),
+        job.batches(job.steps, job.seed),
         job.loss,
-        optimizer=make_optimizer(config.name, groups, betas=(config.beta1, config.beta2), epsilon=config.epsilon),
+        optimizer=job.optimizer(trained),
         precision=job.precision,
-        config=_loop(job, context, steps, "pretrain", evaluations=job.config.evaluations),
+        config=_loop(job, context, job.steps, "pretrain", evaluate_every=job.evaluate_every),
         sink=TeeSink([history, context.sink]),
         checkpoints=CheckpointStore(context.checkpoint_directory / "main"),
         evaluate=lambda: job.losses(trained),
@@ -199,6 +133,7 @@ def _pretrain(model: MlmModel, job: Pretraining, context: StageContext, history:
     context.record.update(
         tokens_per_s=round(result.tokens / seconds, 1),
         resumed_from=result.resumed_from,
+        stopped_early_at=result.stopped_early_at,
         data_wait_share=round(result.data_wait_s / seconds, 4),
         logging_share=round(result.logging_s / seconds, 5),
         checkpoint_share=round(result.saving_s / seconds, 4),
@@ -230,32 +165,22 @@ def _choose_share(
     options = plugins.configure(
         "retention", retention.method, retention.options.get(retention.method, {}), where=f"pretrain.retention.options.{retention.method}"
     )
-    score = _probe_scorer(table, encoder, params.tasks[retention.task], job) if retention.criterion == "probe" else None
+    score = None
+    if retention.criterion == "probe":
+        from acclimate.evaluation.probes import dev_scorer
+
+        score = dev_scorer(table, encoder, params.tasks[retention.task], precision=job.precision)
     candidates: list[dict[str, Any]] = []
     for share in [0.0, *method.candidates(options)]:
         model.load_state_dict(method.combine(base, last, share) if share else base)
         losses = job.losses(model)
-        value = score(model) if score else -sum(losses.values()) / len(losses)
+        value = score(model.encoder) if score else -sum(losses.values()) / len(losses)
         candidates.append({"share": share, "score": value, **losses})
         logger.info("share %.2f of the adapted weights: %s %.4f, %s", share, retention.criterion, value, losses)
     chosen = max(candidates[1:], key=lambda candidate: (candidate["score"], -candidate["share"]))
     model.load_state_dict(method.combine(base, last, chosen["share"]))
     named = f"dev score of a linear probe on {retention.task}" if score else "mean of the held-out losses, negated"
     return {"method": retention.method, "criterion": named, "chosen": chosen["share"], "candidates": candidates}
-
-
-def _probe_scorer(table: Path, encoder: Path, task: TaskConfig, job: Pretraining) -> Callable[[MlmModel], float]:
-    """Score a model's frozen features on the dev split: fit on train, never touch test."""
-    from acclimate.evaluation.probes import probe_encoder
-
-    train, dev = (read_split(table, split, encoder=encoder, max_tokens=task.max_tokens) for split in ("train", "dev"))
-    schema = read_schema(table)
-
-    def score(model: MlmModel) -> float:
-        scores = probe_encoder(model.encoder, schema, train, dev, pooling=task.pooling, precision=job.precision, layers=[-1])
-        return scores[-1][schema.metric]
-
-    return score
 
 
 def _write(

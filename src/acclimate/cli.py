@@ -1,4 +1,4 @@
-"""The command `acclimate`: what needs no stage to run. Each command answers at once; nothing heavy is imported."""
+"""The command `acclimate`: what needs no stage to run. Each command but `plan` answers at once; nothing heavy is imported here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from acclimate.artifacts import read_json
 from acclimate.config import read_yaml
-from acclimate.errors import AcclimateError, ConfigError, DataError
+from acclimate.errors import AcclimateError, ConfigError, DataError, EnvironmentUnfitError
 
 PARAMS = Path("params.yaml")
 
@@ -22,6 +22,8 @@ def main(argv: list[str] | None = None) -> int:
             check(PARAMS, arguments.profile)
         elif arguments.command == "profile":
             lay_profile(PARAMS, arguments.name)
+        elif arguments.command == "plan":
+            plan(PARAMS, arguments.profile, memory_mb=arguments.memory_mb)
         else:
             summary(arguments.file)
     except AcclimateError as error:
@@ -35,11 +37,21 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     checking = commands.add_parser("check", help="validate params.yaml; every mistake at once")
     checking.add_argument("--profile", help="lay this profile over params.yaml first")
+    planning = commands.add_parser("plan", help="try a few steps of each training stage; tell its time, memory and cost")
+    planning.add_argument("--profile", help="lay this profile over params.yaml first")
+    planning.add_argument("--memory-mb", type=_positive, help="plan for so much memory, of the GPU where there is one")
     profile = commands.add_parser("profile", help="lay params.<name>.yaml over params.yaml")
     profile.add_argument("name")
     summarizing = commands.add_parser("summary", help="print what the last run made")
     summarizing.add_argument("file", type=Path, nargs="?", default=Path("artifacts/report/summary.txt"))
     return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
 
 
 def check(params: Path, profile: str | None = None) -> None:
@@ -63,6 +75,31 @@ def check(params: Path, profile: str | None = None) -> None:
         f"{params}: valid. {config.model.name}; tasks {', '.join(config.runs.all_tasks)}; "
         f"{runs} fine-tuning runs by {config.finetune.strategy}; to export: {', '.join(config.export.tasks)}"
     )
+
+
+def plan(params: Path, profile: str | None = None, *, memory_mb: float | None = None) -> None:
+    """Try each training stage and print what it will take; keep the predictions for the stages' records.
+
+    Args:
+        memory_mb: see `make_plan`.
+
+    Raises:
+        EnvironmentUnfitError: a line for each stage that does not fit into memory.
+    """
+    from acclimate.config import load_config
+    from acclimate.planning.planner import make_plan, write_plan
+    from acclimate.planning.predictions import PLAN
+    from acclimate.planning.table import refusals, render
+
+    if profile:
+        lay_profile(params, profile)
+    config = load_config(params)
+    made = make_plan(config, memory_mb=memory_mb, tell=lambda name: print(f"trying {name}", file=sys.stderr))
+    print("\n".join(render(made)))
+    if refused := refusals(made):
+        raise EnvironmentUnfitError("\n  ".join([f"{len(refused)} of {len(made.stages)} training stages do not fit", *refused]))
+    write_plan(made, config)
+    print(f"planned in {made.took_s:.0f} s; {PLAN} is compared with what the stages take, in the report")
 
 
 def lay_profile(params: Path, name: str) -> None:

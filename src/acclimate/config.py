@@ -496,6 +496,18 @@ class Config(Section):
             raise ValueError("; ".join(problems))
         return self
 
+    @model_validator(mode="after")
+    def _batches_are_shared_out(self) -> Config:
+        rows = {"pretrain.rows_per_batch": self.pretrain.rows_per_batch, "finetune.rows_per_batch": self.finetune.rows_per_batch}
+        at_once, processes = self.train.micro_rows, self.train.launch.processes * self.train.launch.nodes
+        if at_once != "auto" and at_once > max(rows.values()):
+            shown = ", ".join(f"{name} {number}" for name, number in rows.items())
+            raise ValueError(f"train.micro_rows: {at_once} rows at once, but no batch has so many ({shown}); `auto` computes a whole batch")
+        fewer = ", ".join(f"{name} {number}" for name, number in rows.items() if number < processes)
+        if fewer:
+            raise ValueError(f"train.launch: {processes} processes share batches of fewer rows: {fewer}; raise it or start fewer processes")
+        return self
+
 
 def _refuse_unread(section: Section, choice: str, options: Mapping[Any, tuple[str, ...]]) -> None:
     """Refuse an option with a value of its own that the section's choice does not read."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,6 +17,7 @@ from acclimate.errors import EnvironmentUnfitError
 from acclimate.launch import process_rank
 
 STATE_DIRECTORY = Path(".acclimate")
+_IMPORTED_AT = time.monotonic()
 
 QUIET_ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
@@ -45,6 +48,30 @@ def configure_logging(level: int = logging.INFO) -> None:
     )
     for name in ("acclimate", "stages", "flows"):
         logging.getLogger(name).setLevel(level)
+
+
+def process_age_s() -> float:
+    """Seconds since this process was started, imports among them; where the system does not tell, since this module was imported."""
+    since_import = time.monotonic() - _IMPORTED_AT
+    try:
+        fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        uptime_s = float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
+    except OSError:
+        return since_import
+    # In a container whose uptime is its own, the difference would be negative.
+    return max(since_import, uptime_s - int(fields[19]) / os.sysconf("SC_CLK_TCK"))
+
+
+def peak_rss_mb() -> float:
+    """Highest resident memory of this process so far, in MiB.
+
+    Not `ru_maxrss` where the kernel tells more: that one begins with the memory of the process which started this one.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def seed_everything(seed: int) -> None:

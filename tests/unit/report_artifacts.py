@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acclimate.artifacts import write_json
-from acclimate.config import EvaluateConfig, FinetuneConfig, ModelConfig, ReportConfig, RunsConfig
+from acclimate.config import EvaluateConfig, FinetuneConfig, ModelConfig, ReportConfig, RunsConfig, TrainConfig
 from acclimate.sinks import MemorySink
 from stages import evaluate, report
 from stages.command import StageContext
@@ -34,7 +34,14 @@ COMMIT = "3acbd55a0c6b0310b2db760dac4e2d08289c9b19"
 
 def context(directory: Path) -> StageContext:
     """What a stage is handed, without a tracker."""
-    return StageContext(stage="test", sink=MemorySink(), checkpoint_directory=directory / "checkpoints", run_id=lambda: None)
+    return StageContext(
+        stage="test",
+        sink=MemorySink(),
+        checkpoint_directory=directory / "checkpoints",
+        identity={},
+        train=TrainConfig(),
+        run_id=lambda: None,
+    )
 
 
 def write_all(root: Path, runs: RunsConfig = RUNS) -> None:
@@ -119,7 +126,8 @@ def _finetuned(directory: Path, table: Path, task: str, encoder: str, seed: int)
     skill = 2.7 + 0.25 * (encoder == "adapted") + 0.05 * generator.normal()
     parts = [_predictions(table, task, split, skill, generator) for split in ("dev", "test")]
     pq.write_table(pa.concat_tables(parts), directory / "predictions.parquet")
-    write_json(directory / "metrics.json", {"truncated_share": 0.183 if task == "section" else 0.02})
+    fit = {"train_loss": 0.41, "dev_loss": 1.93 if task == "section" else 0.52}
+    write_json(directory / "metrics.json", {"truncated_share": 0.183 if task == "section" else 0.02, "fit": fit})
     steps = np.arange(1, 41)
     losses = 2.6 * np.exp(-steps / (14 if encoder == "adapted" else 17)) + 0.45 + 0.05 * generator.normal(size=40)
     _write_csv(
@@ -273,6 +281,9 @@ def _write_records(directory: Path, runs: RunsConfig) -> None:
         }
         record |= {"git_commit": COMMIT, "outs_md5": {f"artifacts/{stage}": "0" * 32}}
         record |= {"device": "cpu", "precision": "bf16", "tokens_per_s": 2_113.4} if stage == "pretrain" else {}
+        if stage == "pretrain" or stage.startswith("finetune"):
+            record |= {"predicted_wall_s": 0.9 * wall_s, "predicted_peak_rss_mb": 1.1 * record["peak_rss_mb"]}
+            record |= {"resumed_from": 40 if stage.endswith("-1") else 0}
         record |= {"outs_md5": {"artifacts/validate": "1" * 32, "reports/data_docs": "2" * 32}} if stage == "validate" else {}
         name, _, values = stage.partition("@")
         write_json(directory / name / f"{values}.json" if values else directory / f"{name}.json", record)

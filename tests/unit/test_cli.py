@@ -62,6 +62,25 @@ def test_check_imports_neither_torch_nor_a_tracker(project):
     assert printed.splitlines()[-1] == "[]"
 
 
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom acclimate.cli import main\ntry:\n    main(['plan', '--help'])\n"
+        "except SystemExit:\n    print('torch' in sys.modules, 'pyarrow' in sys.modules)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "--memory-mb" in printed
+    assert printed.splitlines()[-1] == "False False"
+
+
+def test_plan_of_invalid_params_says_so_before_it_tries_anything(project, capsys):
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("  epochs:", "  epocs:"))
+    assert main(["plan"]) == 1
+    assert "finetune.epocs: unknown key" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["plan", "--memory-mb", "0"])
+
+
 @pytest.mark.parametrize("name", profile_names(ROOT))
 def test_profile_gives_valid_params_and_a_second_time_changes_nothing(project, name):
     assert apply_profile(Path("params.yaml"), name)

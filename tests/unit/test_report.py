@@ -89,6 +89,30 @@ def test_the_numbers_of_the_artifacts_stand_in_page_and_summary(artifacts, writt
         assert number in page
 
 
+def _plan_rows(page: str) -> list[list[str]]:
+    (_, _, after) = page.partition("Plan against fact")
+    body = after.partition("<tbody>")[2].partition("</tbody>")[0]
+    return [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", body)]
+
+
+def test_plan_stands_beside_fact_and_what_was_resumed_has_no_ratio(written):
+    rows = {row[0]: row[1:] for row in _plan_rows(_page(written))}
+    assert rows["pretrain"][0:3] == ["5 min 08 s", "5 min 42 s", "0.90"]
+    assert rows["pretrain"][5] == "1.10"
+    assert {name: (row[2], row[5]) for name, row in rows.items() if name.endswith("-1")} == {
+        "finetune@section-base-1": ("\u2013", "\u2013"),
+        "finetune@section-adapted-1": ("\u2013", "\u2013"),
+    }
+    assert len(rows) == 1 + 6 + 2
+
+
+def test_without_a_plan_the_page_does_not_speak_of_one(copy):
+    for path in (copy / "records").rglob("*.json"):
+        record = {name: value for name, value in json.loads(path.read_text()).items() if not name.startswith("predicted_")}
+        write_json(path, record)
+    assert "Plan against fact" not in _page(report_artifacts.write_report(copy))
+
+
 def test_the_summary_fits_a_terminal(written):
     lines = (written / "summary.txt").read_text(encoding="utf-8").splitlines()
     assert 8 <= len(lines) <= 18
@@ -201,3 +225,20 @@ def test_ticks_are_few_round_and_inside(low, high):
     found = ticks(low, high)
     assert len(found) <= 6
     assert all(low - 1e-6 <= tick <= high + 1e-6 for tick in found)
+
+
+def test_the_gap_between_training_and_dev_loss_is_shown(written: Path) -> None:
+    page = _page(written)
+    section = page[page.index('<section id="finetuning"') :]
+    assert "+1.52" in section, "1.93 on dev rows of `section`, 0.41 on training rows"
+
+
+def test_spikes_and_an_early_end_are_told(copy: Path) -> None:
+    path = copy / "pretrain" / "metrics.json"
+    write_json(
+        path, {**json.loads(path.read_text(encoding="utf-8")), "spikes": [17], "skipped_steps": [15, 16, 17], "stopped_early_at": 40}
+    )
+    page = _page(report_artifacts.write_report(copy))
+    assert "1 loss spike, at step 17." in page
+    assert "updates of 3 steps were taken back" in page
+    assert "Stopped early after step 40" in page

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from acclimate.errors import EnvironmentUnfitError
-from acclimate.runtime import STATE_DIRECTORY
+from acclimate.runtime import STATE_DIRECTORY, StoppedError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -214,7 +214,7 @@ def _ending(error: BaseException | None) -> tuple[str, str]:
     """MLflow's status for how a stage ended, and why in a line."""
     if error is None or (isinstance(error, SystemExit) and not error.code):
         return "FINISHED", ""
-    if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code in _STOPPED_EXIT_CODES):
+    if isinstance(error, KeyboardInterrupt | StoppedError) or (isinstance(error, SystemExit) and error.code in _STOPPED_EXIT_CODES):
         return "KILLED", "stopped; the next run goes on from the last checkpoint"
     return "FAILED", f"{type(error).__name__}: {error}"[:500]
 

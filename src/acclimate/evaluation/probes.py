@@ -5,20 +5,22 @@ Shapes: L layers, R rows or words, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from acclimate import plugins
-from acclimate.data.labelled import LabelledSplit, TableSchema
+from acclimate.data.labelled import LabelledSplit, TableSchema, read_schema, read_split
 from acclimate.evaluation.features import layer_features
 from acclimate.evaluation.linear import logistic_logits, one_vs_rest_logits, ridge_logits
 from acclimate.evaluation.metrics import score
 
 if TYPE_CHECKING:
+    from acclimate.config import TaskConfig
     from acclimate.training.precision import Precision
 
 MAX_TRAIN_WORDS = 8_000
@@ -52,6 +54,22 @@ def probe_encoder(
     return probe_layers(
         encoder, schema, train, [evaluation], pooling=pooling, precision=precision, layers=layers, regularization=regularization
     )[0]
+
+
+def dev_scorer(table: Path, encoder: Path, task: TaskConfig, *, precision: Precision) -> Callable[[Any], float]:
+    """Score an encoder's frozen features on the dev split by the task's metric: fit on train, never touch test.
+
+    Args:
+        encoder: directory with tokenizer.json.
+    """
+    train, dev = (read_split(table, split, encoder=encoder, max_tokens=task.max_tokens) for split in ("train", "dev"))
+    schema = read_schema(table)
+
+    def score_last_layer(model: Any) -> float:
+        scores = probe_encoder(model, schema, train, dev, pooling=task.pooling, precision=precision, layers=[-1])
+        return scores[-1][schema.metric]
+
+    return score_last_layer
 
 
 def probe_layers(

@@ -8,6 +8,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
+from acclimate.models.dropout import Dropout
+
 
 class LowRankLinear(nn.Module):
     """y = W x + b + (alpha / rank) B A x, with W and b frozen (Hu et al. 2022, https://arxiv.org/abs/2106.09685).
@@ -21,7 +23,7 @@ class LowRankLinear(nn.Module):
         self.scale = alpha / rank
         self.down = nn.Parameter(torch.empty(rank, linear.in_features))
         self.up = nn.Parameter(torch.zeros(linear.out_features, rank))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, inputs: Tensor) -> Tensor:

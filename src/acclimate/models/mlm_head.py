@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from acclimate.errors import ModelError
 from acclimate.models.cross_entropy import linear_cross_entropy
+from acclimate.models.dropout import replace_dropout
 from acclimate.models.packed import encode_packed
 from acclimate.models.post_norm import Positions
 
@@ -86,6 +87,7 @@ class MlmModel(nn.Module):
 
     def __init__(self, encoder: Any, unigram_V: Tensor) -> None:
         super().__init__()
+        replace_dropout(encoder)
         self.encoder = encoder
         width = encoder.get_input_embeddings().weight.shape[1]
         self.transform: nn.Module = nn.Linear(encoder.config.hidden_size, width)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from acclimate import artifacts
 from acclimate.errors import ModelError
 from acclimate.models.backbone import load_encoder, save_encoder, save_weights
+from acclimate.models.dropout import Dropout, replace_dropout
 from acclimate.models.packed import encode_padded
 from acclimate.models.post_norm import MODEL_TYPES, first_positions
 
@@ -54,10 +55,11 @@ class TaskModel(nn.Module):
 
     def __init__(self, encoder: Any, spec: TaskSpec, *, per_token: bool, dropout: float = 0.0) -> None:
         super().__init__()
+        replace_dropout(encoder)
         self.encoder = encoder
         self.spec = spec
         self.per_token = per_token
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = nn.Linear(spec.hidden_size, spec.num_outputs)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)

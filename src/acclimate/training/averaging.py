@@ -33,7 +33,7 @@ class WeightAverage:
     def __init__(
         self, model: nn.Module, *, kind: Literal["ema", "tail"], steps: int, ema_decay: float = 0.999, tail_share: float = 0.2
     ) -> None:
-        self._kind = kind
+        self.kind = kind
         self._ema_decay = ema_decay
         self._first_step = steps - max(1, round(tail_share * steps)) if kind == "tail" else 0
         self._num_updates = 0
@@ -44,7 +44,7 @@ class WeightAverage:
         if step < self._first_step:
             return
         n = self._num_updates
-        weight = 1.0 / (n + 1) if self._kind == "tail" else 1.0 - min(self._ema_decay, (1 + n) / (10 + n))
+        weight = 1.0 / (n + 1) if self.kind == "tail" else 1.0 - min(self._ema_decay, (1 + n) / (10 + n))
         torch._foreach_lerp_(self._here(), [weights.float() for weights in self._weights(model)], weight)
         self._num_updates += 1
 
@@ -66,7 +66,7 @@ class WeightAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs to go on to the same bits."""
-        return {"kind": self._kind, "num_updates": self._num_updates, "average": dict(self._average)}
+        return {"kind": self.kind, "num_updates": self._num_updates, "average": dict(self._average)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict()`.
@@ -74,8 +74,8 @@ class WeightAverage:
         Raises:
             TrainingError: it is of another kind of average or of another model.
         """
-        if state["kind"] != self._kind:
-            raise TrainingError(f"checkpoint holds an average of the kind {state['kind']!r}; this run wants {self._kind!r}")
+        if state["kind"] != self.kind:
+            raise TrainingError(f"checkpoint holds an average of the kind {state['kind']!r}; this run wants {self.kind!r}")
         saved: dict[str, Tensor] = state["average"]
         shapes, wanted = ({name: tensor.shape for name, tensor in average.items()} for average in (saved, self._average))
         if shapes != wanted:

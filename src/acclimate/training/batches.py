@@ -5,6 +5,7 @@ Shape suffixes: B rows, T tokens.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
@@ -23,6 +24,8 @@ _POOL_BLOCKS = 1024
 _LENGTH_MULTIPLE = 8
 IGNORE = -100
 """Target of a token that is not predicted, as torch's cross_entropy has it."""
+
+logger = logging.getLogger(__name__)
 
 
 class Batch(Protocol):
@@ -230,13 +233,17 @@ def pad_rows(encoded: Rows, rows: np.ndarray, pad_id: int) -> tuple[Tensor, Tens
     """Ids, mask and type ids of the given rows, each (B, T) int64."""
     starts, ends = encoded.offsets[rows], encoded.offsets[rows + 1]
     lengths = ends - starts
-    width = int(-(-int(lengths.max()) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE)
+    width = _padded_width(lengths)
     columns = np.arange(width)
     mask = columns[None, :] < lengths[:, None]
     index = np.where(mask, starts[:, None] + columns[None, :], 0)
     ids = np.where(mask, encoded.ids[index], pad_id)
     type_ids = np.where(mask, encoded.type_ids[index], 0)
     return _tensor(ids), _tensor(mask), _tensor(type_ids)
+
+
+def _padded_width(lengths: np.ndarray) -> int:
+    return -(-int(lengths.max()) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
 
 
 @dataclass(frozen=True)
@@ -254,6 +261,26 @@ class RaggedBatches:
     seed: int
     pad_id: int
     _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        num_batches, accumulation = self.batches_per_epoch * self.epochs, self.accumulation
+        if accumulation > num_batches:
+            raise ConfigError(
+                f"finetune.accumulation is {accumulation}, but the whole run has {num_batches:g} batches "
+                f"({self.batches_per_epoch} an epoch, finetune.epochs {self.epochs:g}); lower it or train for longer"
+            )
+        if self.rows_per_batch > self.num_rows:
+            logger.warning(
+                "finetune.rows_per_batch is %d, but there are %d training rows: every batch holds all of them",
+                self.rows_per_batch,
+                self.num_rows,
+            )
+        if self.batches_per_epoch % accumulation and self.steps * accumulation > self.batches_per_epoch:
+            logger.warning(
+                "finetune.accumulation is %d, an epoch has %d batches: a step then takes batches of two epochs now and then",
+                accumulation,
+                self.batches_per_epoch,
+            )
 
     @property
     def num_rows(self) -> int:
@@ -278,14 +305,23 @@ class RaggedBatches:
         """Row numbers of a step, counted in the training split."""
         return [int(row) for part in range(self.accumulation) for row in self._rows(step * self.accumulation + part)]
 
+    def padded_tokens(self, step: int) -> int:
+        """Tokens that a step computes, padding among them."""
+        parts = [self._rows(step * self.accumulation + part) for part in range(self.accumulation)]
+        return sum(len(rows) * _padded_width(self.encoded.offsets[rows + 1] - self.encoded.offsets[rows]) for rows in parts)
+
     def _rows(self, index: int) -> np.ndarray:
         epoch, position = divmod(index, self.batches_per_epoch)
-        return self._epoch_batches(epoch)[position]
+        return self.epoch_batches(epoch)[position]
 
     def _batch(self, index: int) -> PaddedBatch:
-        return make_padded_batch(self.encoded, self._rows(index), self.collate_targets, self.pad_id)
+        return self.padded(self._rows(index))
 
-    def _epoch_batches(self, epoch: int) -> list[np.ndarray]:
+    def padded(self, rows: np.ndarray) -> PaddedBatch:
+        """A batch of the given rows."""
+        return make_padded_batch(self.encoded, rows, self.collate_targets, self.pad_id)
+
+    def epoch_batches(self, epoch: int) -> list[np.ndarray]:
         """The rows of each batch of an epoch, kept until another epoch is asked for."""
         if epoch not in self._epochs:
             self._epochs.clear()

@@ -28,40 +28,54 @@ class CheckpointStore:
         Raises:
             EnvironmentUnfitError: the disk is full; the checkpoints before it are untouched.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
-        for left in self._directory.glob("*.partial"):  # of a process that was killed while saving
-            left.unlink()
         path = self._directory / f"step-{step:09d}.pt"
         partial = path.with_suffix(".partial")
         try:
-            torch.save(state, partial)
-            digest = artifacts.file_sha256(partial)
-            with partial.open("rb") as file:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for left in self._directory.glob("*.partial"):  # of a process that was killed while saving
+                left.unlink()
+            with partial.open("wb") as file:  # given a path, torch writes by itself and does not tell why it could not
+                torch.save(state, file)
+                file.flush()
                 os.fsync(file.fileno())
+            digest = artifacts.file_sha256(partial)
             path.with_suffix(".sha256").write_text(digest, encoding="utf-8")
             os.replace(partial, path)
             _sync_directory(self._directory)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
-            raise EnvironmentUnfitError(
-                f"{path}: checkpoint not written ({error}); the one before it is whole, make room and run again"
-            ) from None
+            before = self._paths()
+            left_over = f"The one before it, {before[-1].name}, is untouched" if before else "There is none before it"
+            raise EnvironmentUnfitError(f"{path}: checkpoint not written ({_cause(error)}); make room. {left_over}") from None
         for old in self._paths()[:-_KEPT]:
             old.unlink()
             old.with_suffix(".sha256").unlink(missing_ok=True)
 
     def load_newest(self) -> dict[str, Any] | None:
-        """The newest checkpoint whose hash holds; a damaged one is named and passed over."""
-        for path in reversed(self._paths()):
+        """The newest checkpoint whose hash holds; a damaged one is named and passed over. None where none is whole."""
+        paths = self._paths()
+        for path in reversed(paths):
             digest = path.with_suffix(".sha256")
             if digest.exists() and artifacts.file_sha256(path) == digest.read_text(encoding="utf-8"):
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
                 return state
             logger.warning("%s is damaged; the checkpoint before it is used", path)
+        if paths:
+            logger.warning("%s: none of %d checkpoints is whole; training begins anew", self._directory, len(paths))
         return None
 
     def _paths(self) -> list[Path]:
         return sorted(self._directory.glob("step-*.pt"))
+
+
+def _cause(error: BaseException) -> str:
+    """Why a file could not be written; torch's writer ends with a complaint of its own, that it stands at another byte."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError):
+            return found.strerror or str(found)
+        found = found.__context__
+    return " ".join(str(error).split())
 
 
 def _sync_directory(directory: Path) -> None:

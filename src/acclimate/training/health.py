@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -73,8 +74,8 @@ class Best:
     evaluations_since: int = 0
 
     def better(self, score: float) -> bool:
-        """Whether a score beats the best; counts the evaluations that do not."""
-        improved = self.score is None or (score > self.score if self.config.maximize else score < self.score)
+        """Whether a score beats the best; counts the evaluations that do not. One that is not a number beats nothing."""
+        improved = not math.isnan(score) and (self.score is None or (score > self.score if self.config.maximize else score < self.score))
         self.evaluations_since = 0 if improved else self.evaluations_since + 1
         return improved
 

@@ -32,7 +32,7 @@ LossFunction = Callable[[nn.Module, Any], Tensor]
 
 _TELL_EVERY_S = 15.0
 """How often a line is logged where there is no terminal to draw a bar in."""
-_SAVING_SHARE = 0.02
+SAVING_SHARE = 0.02
 """Checkpoints that take long are made less often, so that they cost no more than this share of the time."""
 
 logger = logging.getLogger(__name__)
@@ -142,15 +142,14 @@ class _Run:
             options = {"ema_decay": config.ema_decay, "tail_share": config.tail_share}
             self.average = WeightAverage(self.model, kind=config.average, steps=total, **options)
         self.spikes, self.best = SpikeDetector(config.health), Best(config.health)
-        self.parts = resume.Parts(
-            self.model, self.optimizer, scaler, self.average, self.spikes, self.best, self.world, dict(self.identity), total
-        )
+        peak = best_gemm_rate(self.device.type, self.precision.dtype) * self.world.size if self.flops_per_token else None
+        self.meter = Meter(self.device, peak)
+        watched = (self.spikes, self.best, self.meter)
+        self.parts = resume.Parts(self.model, self.optimizer, scaler, self.average, *watched, self.world, dict(self.identity), total)
         self.first = self._resume()
         self.result = FitResult(steps=total, resumed_from=self.first)
         objective = replicate(Objective(self.model, self.loss_fn), self.world)
         self.steps = StepRunner(objective, self.optimizer, scaler, self.precision, self.world, config)
-        peak = best_gemm_rate(self.device.type, self.precision.dtype) * self.world.size if self.flops_per_token else None
-        self.meter = Meter(self.device, peak)
         self.saved_at = self.told_at = time.monotonic()
 
     def _refuse_idle_processes(self) -> None:
@@ -212,6 +211,7 @@ class _Run:
     def _windows(self) -> Any:
         """Step numbers with their batches; the time of getting them is counted as waiting."""
         if self.best.is_hopeless:  # killed between stopping early and the end
+            self.result.stopped_early_at = self.first
             return
         source = windows(self.batches, range(self.first, self.batches.steps), self.device)
         while True:
@@ -232,7 +232,7 @@ class _Run:
             loss, norm = self.steps.run(step, window, before_update=self._accepts)
         except NonFinite as error:
             self._refuse(error)
-        if self.average:
+        if self.average and self.parts.skipped[-1:] != [step]:
             self.average.update(self.model, step)
         self.result.tokens += tokens
         self.meter.add(loss, norm, tokens=tokens, wait_s=self.waited_s)
@@ -317,7 +317,7 @@ class _Run:
         return scores
 
     def _save_is_due(self, done: int) -> bool:
-        wanted_s = max(self.config.checkpoint_every_s, self.save_took_s / _SAVING_SHARE)
+        wanted_s = max(self.config.checkpoint_every_s, self.save_took_s / SAVING_SHARE)
         return self.world.is_main and (time.monotonic() - self.saved_at > wanted_s or done == self.batches.steps)
 
     def _save(self, done: int, *, must: bool) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from acclimate.training.distributed import World
+
 FlopsPerToken = Callable[[Sequence[Any]], float]
 """(micro-batches of a step, on the host) -> floating-point operations that each of their real tokens needs."""
 
@@ -141,6 +143,17 @@ class Meter:
         if joules is not None and self._joules is not None:
             found["joules_per_token"] = (joules - self._joules) / max(1, self._tokens)
         return found
+
+    def state(self, world: World) -> dict[str, Tensor]:
+        """The steps since the last line, for a checkpoint; every process must ask for it."""
+        if not self._losses:
+            return {"losses": torch.zeros(0), "norms": torch.zeros(0)}
+        return {"losses": world.sum(self.losses()).cpu(), "norms": torch.stack(self._norms).cpu()}
+
+    def load(self, state: dict[str, Tensor], world: World) -> None:
+        """Go on from `state()`; of several processes the first holds what all have summed."""
+        losses = state["losses"] if world.is_main else torch.zeros_like(state["losses"])
+        self._losses, self._norms = list(losses.to(self.device)), list(state["norms"].to(self.device))
 
     def restart_clock(self) -> None:
         """Leave out the time since the last line, such as that of an evaluation."""

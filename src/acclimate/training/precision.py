@@ -72,6 +72,31 @@ def resolve_precision(wanted: Literal["auto", "bf16", "fp16", "fp32"], device: t
     return Precision(used, device_type)
 
 
+def choose_matmul_precision(device: torch.device) -> str:
+    """Let float32 products take a faster path where it is as exact; gives what was set.
+
+    On a CPU `medium` sends them to oneDNN, here twice as fast as MKL with the same error; where the hardware has AMX it may compute in
+    bf16 instead, so the error against float64 is measured first. On a GPU `high` (TF32, 10 bits) is set, as the field trains.
+    """
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        return "high"
+    torch.set_float32_matmul_precision("highest")
+    exact = _product_error()
+    torch.set_float32_matmul_precision("medium")
+    if _product_error() > 4 * exact:
+        torch.set_float32_matmul_precision("highest")
+    return torch.get_float32_matmul_precision()
+
+
+def _product_error() -> float:
+    """Greatest error of a float32 product relative to the greatest entry; the tensors are large enough for the fast path."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(256, 256, generator=generator) for _ in range(2))
+    reference = left.double() @ right.double().T
+    return float((torch.nn.functional.linear(left, right).double() - reference).abs().max() / reference.abs().max())
+
+
 def cpu_has_bf16() -> bool:
     """Whether the CPU multiplies bf16 in hardware; without it autocast is slower than fp32."""
     try:

@@ -13,6 +13,10 @@ from acclimate.errors import TrainingError
 from acclimate.training.averaging import WeightAverage
 from acclimate.training.distributed import World, gathered, split_as
 from acclimate.training.health import Best, SpikeDetector
+from acclimate.training.meter import Meter
+
+_SHOWN_CHARS = 300
+"""Of torch's list of every tensor that does not fit."""
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +31,7 @@ class Parts:
     average: WeightAverage | None
     spikes: SpikeDetector
     best: Best
+    meter: Meter
     world: World
     identity: dict[str, str]
     """Digests of what the run is made of; a checkpoint made of others is refused."""
@@ -50,6 +55,7 @@ class Parts:
             "average": self.average.state_dict() if self.average else None,
             "spikes": self.spikes.state(),
             "best": self.best.state(),
+            "meter": self.meter.state(self.world),
             "history": [[done, dict(metrics)] for done, metrics in self.history],
             "skipped": list(self.skipped),
             "rewinds": self._num_rewinds,
@@ -81,12 +87,15 @@ class Parts:
         try:
             self._load_weights(state)
         except (RuntimeError, ValueError, KeyError) as error:
-            raise TrainingError(f"checkpoint is of another model: {error}") from None
+            raise TrainingError(f"checkpoint is of another model: {' '.join(str(error).split())[:_SHOWN_CHARS]}") from None
         self.scaler.load_state_dict(state["scaler"])
-        if self.average and state["average"]:
+        if self.average:
+            if not state["average"]:
+                raise TrainingError(f"checkpoint holds no average of the weights; this run wants {self.average.kind!r}")
             self.average.load_state_dict(state["average"])
         self.spikes.load(state["spikes"])
         self.best.load(state["best"])
+        self.meter.load(state["meter"], self.world)
         self.history.extend((done, metrics) for done, metrics in state["history"])
         self.skipped, self._num_rewinds, self._snapshot = list(state["skipped"]), state["rewinds"], state["snapshot"]
         logger.info("going on from step %d of %d", state["step"], self.steps)

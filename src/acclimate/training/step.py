@@ -98,7 +98,7 @@ class StepRunner:
         nn.utils.clip_grads_with_norm_(self._trained, self._clip_norm, norm)
         if self._is_fit_to_update(step, total, norm) and before_update(step, lambda: float(self._world.sum(total.clone()))):
             self._scaler.step(self._optimizer)
-            self._scaler.update()
+        self._scaler.update()  # also where there was no update: it refuses to unscale twice without
         self._optimizer.zero_grad(set_to_none=True)
         return total, norm
 

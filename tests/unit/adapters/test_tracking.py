@@ -10,6 +10,7 @@ import pytest
 from acclimate.adapters.tracking import _ending, artifact_root, configured_uri, resolve_uri, session_id
 from acclimate.adapters.tracking_worker import DeliveryError, flatten, read_start
 from acclimate.config import TrackingConfig
+from acclimate.runtime import StoppedError
 
 
 def test_a_relative_database_becomes_absolute_and_a_server_stays(tmp_path, monkeypatch):
@@ -61,6 +62,7 @@ def test_params_become_dotted_names_that_mlflow_takes():
         (SystemExit(0), "FINISHED"),
         (SystemExit(75), "KILLED"),
         (KeyboardInterrupt(), "KILLED"),
+        (StoppedError(15, "step 3 of 9 is saved"), "KILLED"),
         (ValueError(), "FAILED"),
     ],
 )

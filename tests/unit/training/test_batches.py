@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from acclimate.data.packing import pack
+from acclimate.errors import ConfigError
 from acclimate.training import batches as batches_module
 from acclimate.training.batches import PackedBatches, RaggedBatches, by_length, epoch_order, shuffled_rows, step_generator
 from acclimate.training.schedules import learning_rate_factor
@@ -99,6 +100,48 @@ def test_a_batch_of_a_hundred_million_rows_is_drawn_from_everywhere() -> None:
     # a mean of 512 uniform draws strays from the middle by more than four standard errors once in ten thousand times
     assert abs(rows.mean() / 10**8 - 0.5) < 4 * 0.29 / 512**0.5
     assert len(set((rows // 256).tolist())) > 300
+
+
+def test_a_pretraining_batch_of_more_rows_than_there_are_is_refused() -> None:
+    ids = np.zeros((7, 4), dtype=np.uint16)
+    with pytest.raises(ConfigError) as refused:
+        PackedBatches(ids, ids, lambda *_: None, rows_per_batch=8, accumulation=1, steps=9, seed=2)
+    assert str(refused.value) == "pretrain.rows_per_batch is 8, but the corpus packs into 7 rows; lower it or give more text"
+
+
+def test_a_fine_tuning_batch_of_more_rows_than_there_are_holds_them_all_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    batches = ragged_batches([5, 9, 3], rows_per_batch=4, epochs=3.0)
+    assert caplog.messages == ["finetune.rows_per_batch is 4, but there are 3 training rows: every batch holds all of them"]
+    assert batches.steps == 3
+    assert all(sorted(batches.rows(step)) == [0, 1, 2] for step in range(3))
+
+
+def test_a_fine_tuning_step_of_more_batches_than_the_whole_run_has_is_refused() -> None:
+    assert ragged_batches([4] * 30, rows_per_batch=4, epochs=1.5, accumulation=12).steps == 1
+    with pytest.raises(ConfigError) as refused:
+        ragged_batches([4] * 30, rows_per_batch=4, epochs=1.5, accumulation=13)
+    assert str(refused.value) == (
+        "finetune.accumulation is 13, but the whole run has 12 batches (8 an epoch, finetune.epochs 1.5); lower it or train for longer"
+    )
+
+
+@pytest.mark.parametrize(("accumulation", "warned"), [(1, False), (2, False), (4, False), (3, True), (5, True)])
+def test_a_fine_tuning_step_of_batches_of_two_epochs_is_told(accumulation: int, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+    batches = ragged_batches([4] * 30, rows_per_batch=4, epochs=4.0, accumulation=accumulation)
+    said = f"finetune.accumulation is {accumulation}, an epoch has 8 batches: a step then takes batches of two epochs now and then"
+    assert caplog.messages == [said] * warned
+    epochs = [{(step * accumulation + part) // 8 for part in range(accumulation)} for step in range(batches.steps)]
+    assert any(len(found) == 2 for found in epochs) == warned
+
+
+def test_one_epoch_that_ends_with_a_whole_step_is_not_told_of_two(caplog: pytest.LogCaptureFixture) -> None:
+    assert ragged_batches([4] * 30, rows_per_batch=4, epochs=1.0, accumulation=7).steps == 1
+    assert caplog.messages == []
+
+
+def test_usual_batches_warn_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    ragged_batches([4] * 30)
+    assert caplog.messages == []
 
 
 def test_inference_batches_hold_every_row_once_and_keep_to_their_size() -> None:

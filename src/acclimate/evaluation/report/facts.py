@@ -88,6 +88,8 @@ class FinetunedRun:
     seed: int
     history: Rows
     truncated_share: float | None
+    fit: Json
+    """Loss of the trained model on training and dev rows; empty where it was not measured."""
 
 
 @dataclass(frozen=True)
@@ -202,9 +204,9 @@ def _finetuned(directory: Path, runs: RunsConfig) -> list[FinetunedRun]:
         for encoder in runs.encoders:
             for seed in runs.seeds_of(task):
                 run = directory / task / f"{encoder}-{seed}"
-                share = _json(run / "metrics.json", {}).get("truncated_share")
+                metrics = _json(run / "metrics.json", {})
                 if history := _csv(run / "history.csv"):
-                    found.append(FinetunedRun(task, encoder, seed, history, share))
+                    found.append(FinetunedRun(task, encoder, seed, history, metrics.get("truncated_share"), metrics.get("fit", {})))
     return found
 
 

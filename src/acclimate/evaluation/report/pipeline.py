@@ -9,6 +9,7 @@ from typing import Any
 from acclimate.evaluation.report.charts import bar_table
 from acclimate.evaluation.report.facts import Facts, Json, Table, outs_of
 from acclimate.evaluation.report.markup import Section, badge, details, figure, grid, note, table
+from acclimate.evaluation.report.plan import plan_against_fact
 from acclimate.evaluation.report.wording import count, duration, metric_name, number, percent
 
 _LABELS_SHOWN = 30
@@ -213,6 +214,7 @@ def pipeline(facts: Facts) -> Section:
     at = ", ".join(f"<code>{escape(commit)}</code>" for commit in commits)
     body = f"<p><b>{duration(total)}</b> of stage work in {len(facts.records)} stage runs, at commit {at}.</p>"
     body += figure("Wall time", bars, "A stage restored from the cache shows the run that made its bytes.") + _machine(facts)
+    body += plan_against_fact(facts)
     return Section("pipeline", "Pipeline", body + details("Runs, memory and throughput", _runs(facts)))
 
 

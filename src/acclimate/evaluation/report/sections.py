@@ -113,9 +113,22 @@ def pretraining(facts: Facts) -> Section:
     body += table(["loss on", "base", "after training", "adapted (kept share)", "adapted minus base"], rows)
     if "general_loss" not in losses:
         body += note("No general text was given, so forgetting was not measured.")
+    body += note(_health_lines(facts.pretraining))
     body += grid([_pretraining_figure(facts, losses), _retention_figure(facts)])
     body += _retention_table(facts)
     return Section("pretraining", "Pretraining", body)
+
+
+def _health_lines(pretraining: Json) -> str:
+    """What happened on the way: spikes, steps taken back, an early end."""
+    spikes, skipped, stopped = (pretraining.get(name) for name in ("spikes", "skipped_steps", "stopped_early_at"))
+    at = ", ".join(map(str, (spikes or [])[:8]))
+    lines = [f"{len(spikes)} loss spike{'' if len(spikes) == 1 else 's'}, at step {at}." if spikes else "No loss spike."]
+    if skipped:
+        lines.append(f"The updates of {len(skipped)} steps were taken back.")
+    if stopped:
+        lines.append(f"Stopped early after step {stopped}; the best weights so far were kept.")
+    return " ".join(lines)
 
 
 def _points(rows: Rows, x: str, y: str) -> tuple[list[float], list[float]]:
@@ -181,7 +194,23 @@ def finetuning(facts: Facts) -> Section:
     epochs = f"{config.epochs:g} epoch{'' if config.epochs == 1 else 's'}"
     how = f"{epochs}, {config.rows_per_batch} rows a batch, learning rate {config.lr:g}"
     body = f"<p>Strategy <b>{escape(config.strategy)}</b>, {how}. One line a seed.</p>"
-    return Section("finetuning", "Fine-tuning", body + grid(figures) if figures else "")
+    return Section("finetuning", "Fine-tuning", body + grid(figures) + _gap_table(facts) if figures else "")
+
+
+def _gap_table(facts: Facts) -> str:
+    """Loss on the rows that were trained on beside that on rows that were not, mean over the seeds."""
+    rows = []
+    for task, encoder in dict.fromkeys((run.task, run.encoder) for run in facts.finetuned if run.fit):
+        fits = [run.fit for run in facts.finetuned if (run.task, run.encoder) == (task, encoder) and run.fit]
+        train, dev = (sum(fit[name] for fit in fits) / len(fits) for name in ("train_loss", "dev_loss"))
+        rows.append([escape(task), encoder, number(train), number(dev), f"<b>{signed(dev - train)}</b>"])
+    if not rows:
+        return ""
+    head = table(["task", "encoder", "loss on training rows", "loss on dev rows", "gap"], rows, text_columns=2)
+    return head + note(
+        "Trained models, without dropout, per target. A wide gap means that rows were learnt by heart: "
+        "fewer epochs, more dropout, or <code>finetune.health.patience</code> then help."
+    )
 
 
 def probes(facts: Facts) -> Section:
