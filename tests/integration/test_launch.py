@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from acclimate.config import read_yaml
+
 ROOT = Path(__file__).parents[2]
 STEPS = 200
 WAIT_S = 120.0
@@ -23,21 +25,22 @@ WAIT_S = 120.0
 class Project:
     """A directory with params.yaml, in which stages of this checkout run."""
 
-    def __init__(self, directory: Path, params: str) -> None:
+    def __init__(self, directory: Path, store: Path, params: dict[str, Any] | None = None) -> None:
         self.directory = directory
-        self._params = params
+        self._params = params or read_yaml(ROOT / "params.yaml")
+        self._store = f"sqlite:///{store}"
         self.started_at = 0.0
         self.started: list[subprocess.Popen[str]] = []
 
-    def start(self, *command: str, launch: str = "{}", node: int | None = None, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *command: str, launch: dict[str, Any] | None = None, node: int | None = None) -> subprocess.Popen[str]:
         """Start a command with a `train.launch`."""
-        (self.directory / "params.yaml").write_text(f"{self._params}\ntrain:\n  launch: {launch}\n", encoding="utf-8")
-        given = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "DVC", "ACCLIMATE"))}
-        given |= {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1", **({} if node is None else {"NODE_RANK": str(node)})}
+        given = {**self._params, "train": {"launch": launch or {}}}
+        (self.directory / "params.yaml").write_text(json.dumps(given), encoding="utf-8")  # JSON is YAML
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DVC", "ACCLIMATE"))}
+        inherited |= {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": self._store}
+        inherited |= {} if node is None else {"NODE_RANK": str(node)}
         self.started_at = time.time()
-        started = subprocess.Popen(
-            command, cwd=self.directory, env={**given, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        started = subprocess.Popen(command, cwd=self.directory, env=inherited, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.started.append(started)
         return started
 
@@ -81,9 +84,15 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One tracking database for all: making one takes MLflow seconds."""
+    return tmp_path_factory.mktemp("store") / "mlflow.db"
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    project = Project(tmp_path, (ROOT / "params.yaml").read_text(encoding="utf-8"))
+def project(tmp_path: Path, store: Path) -> Iterator[Project]:
+    project = Project(tmp_path, store)
     yield project
     for process in project.started:
         process.kill()
@@ -91,15 +100,15 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 
 @pytest.fixture(scope="module")
-def curve(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+def curve(tmp_path_factory: pytest.TempPathFactory, store: Path) -> list[float]:
     """The small stage's curve in one process."""
-    project = Project(tmp_path_factory.mktemp("one"), (ROOT / "params.yaml").read_text(encoding="utf-8"))
+    project = Project(tmp_path_factory.mktemp("one"), store)
     assert finish(project.small()) == (0, [])
     return project.curve()
 
 
 def test_a_run_that_is_stopped_and_then_loses_a_process_ends_on_another_number_of_them(project: Project, curve: list[float]) -> None:
-    running = project.small(launch="{processes: 2}")
+    running = project.small(launch={"processes": 2})
     pids = project.pids()
     running.send_signal(signal.SIGTERM)
     status, lines = finish(running)
@@ -108,7 +117,7 @@ def test_a_run_that_is_stopped_and_then_loses_a_process_ends_on_another_number_o
     assert "is saved; the next run goes on from there" in lines[0]
     assert not any(is_alive(pid) for pid in pids)
 
-    running = project.small(launch="{processes: 2, sharding: fsdp}")
+    running = project.small(launch={"processes": 2, "sharding": "fsdp"})
     survivor, victim = project.pids()
     os.kill(victim, signal.SIGKILL)
     status, lines = finish(running)
@@ -124,14 +133,14 @@ def test_a_run_that_is_stopped_and_then_loses_a_process_ends_on_another_number_o
 
 
 def test_a_killed_launcher_leaves_no_process(project: Project) -> None:
-    running = project.small(steps=100_000, launch="{processes: 2}")
+    running = project.small(steps=100_000, launch={"processes": 2})
     pids = project.pids()
     running.kill()
     wait_for(lambda: not any(is_alive(pid) for pid in pids))
 
 
 def test_two_nodes_train_as_one_process_does(project: Project, curve: list[float]) -> None:
-    launch = f"{{processes: 1, nodes: 2, rendezvous: '127.0.0.1:{free_port()}'}}"
+    launch = {"nodes": 2, "rendezvous": f"127.0.0.1:{free_port()}"}
     second, first = project.small(launch=launch, node=1), project.small(launch=launch, node=0)
     assert finish(first) == finish(second) == (0, [])
     assert project.curve() == pytest.approx(curve, rel=1e-5)
@@ -139,20 +148,21 @@ def test_two_nodes_train_as_one_process_does(project: Project, curve: list[float
 
 
 def test_nodes_that_do_not_meet_say_so_in_one_line(project: Project) -> None:
-    status, lines = finish(project.small(launch=f"{{processes: 2, nodes: 2, timeout_s: 3, rendezvous: '127.0.0.1:{free_port()}'}}", node=1))
+    launch = {"processes": 2, "nodes": 2, "timeout_s": 3, "rendezvous": f"127.0.0.1:{free_port()}"}
+    status, lines = finish(project.small(launch=launch, node=1))
     assert status == 1
     assert len(lines) == 1
     assert "train.launch: the 4 processes did not meet at 127.0.0.1:" in lines[0]
 
 
 def test_a_node_that_does_not_know_its_number_is_refused(project: Project) -> None:
-    status, lines = finish(project.small(launch="{processes: 1, nodes: 2, rendezvous: '127.0.0.1:1'}"))
+    status, lines = finish(project.small(launch={"nodes": 2, "rendezvous": "127.0.0.1:1"}))
     assert status == 1
     assert lines == ["small_stage: train.launch.nodes is 2: each node must be told its number, as NODE_RANK=0 to NODE_RANK=1"]
 
 
 def test_fewer_rows_than_processes_are_refused_in_one_line(project: Project) -> None:
-    status, lines = finish(project.small(rows=1, launch="{processes: 2}"))
+    status, lines = finish(project.small(rows=1, launch={"processes": 2}))
     assert status == 1
     assert lines == ["small_stage: train: 2 processes share batches of 1 rows; raise rows_per_batch or lower train.launch"]
 

@@ -157,3 +157,13 @@ def test_recomputed_activations_give_the_same_gradients(reference: tuple[Any, Pa
         encode_packed(encoder, ids, segments).square().sum().backward()
         gradients.append(encoder.get_input_embeddings().weight.grad)
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
+
+
+def test_every_trained_parameter_gets_a_gradient(reference: tuple[Any, Path]) -> None:
+    """Else several processes wait for a gradient that never comes."""
+    _, directory = reference
+    ids, segments = packed_rows()
+    batch = make_batch(ids, segments, step_generator(1), config=Config(rate=0.3), vocabulary=VOCABULARY)
+    model = load_mlm_model(directory, load_encoder(directory), torch.ones(120)).train()
+    loss(model, batch).backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None] == []
