@@ -46,7 +46,8 @@ class _Job:
         """Seconds for each token that is predicted, from some rows of dev."""
         some = self.splits["some of dev"].encoded
         predict_logits(self.model, some, precision=self.precision, pad_id=self.pad_id)
-        return seconds_of(lambda: predict_logits(self.model, some, precision=self.precision, pad_id=self.pad_id)) / len(some.ids)
+        took_s = seconds_of(lambda: predict_logits(self.model, some, precision=self.precision, pad_id=self.pad_id), times=3)
+        return took_s / len(some.ids)
 
     def tokens(self, split: str) -> int:
         """Tokens of a split."""
@@ -65,7 +66,6 @@ def try_finetuning(request: TrialRequest, config: Config, place: Place) -> Stage
     if request.memory_only or not goes_on(memory, config, bench):
         return estimate
     seconds, save_s = bench.time_steps(steps.spread)
-    peaks = bench.peaks()
     steps_s = fit_cost(steps.tokens_of_spread(), seconds).total(steps.tokens) * job.batches.steps / len(steps.tokens)
     scored = num_evaluations(job.batches.steps, evaluate_every(job.batches, finetune), with_last=True)
     parts = {
@@ -76,7 +76,7 @@ def try_finetuning(request: TrialRequest, config: Config, place: Place) -> Stage
         "writing": seconds_of_writing(lambda out: save_task_model(job.model, Path(request.encoder), out), bench.scratch),
     }
     num_steps = job.batches.steps
-    return finished(estimate, config, peaks, memory_s, steps=num_steps, step_s=steps_s / num_steps, parts=parts)
+    return finished(estimate, config, bench.peaks(), memory_s, steps=num_steps, step_s=steps_s / num_steps, parts=parts)
 
 
 def _read(request: TrialRequest, config: Config, place: Place) -> _Job:

@@ -65,7 +65,7 @@ def finished(
     """The estimate with what was timed.
 
     Args:
-        peaks: up to the end of the timed steps; the stage needs less after them.
+        peaks: of everything that was tried.
         memory_s: what finding the memory took; with train.compile, compiling is what it took beyond its rows.
     """
     memory = estimate.memory

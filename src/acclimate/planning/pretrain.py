@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from acclimate import plugins
 from acclimate.config import Config
@@ -46,19 +46,21 @@ def try_pretraining(request: TrialRequest, config: Config, place: Place) -> Stag
     if request.memory_only or not goes_on(memory, config, bench):
         return estimate
     seconds, save_s = bench.time_steps(lambda count: _windows(job, count))
-    step_s, peaks = float(np.median(seconds)), bench.peaks()
+    step_s = float(np.median(seconds))
     candidates = 1 + _num_candidates(config)
     evaluations = num_evaluations(job.steps, job.evaluate_every, with_last=pretrain.health.patience > 0)
+    warmup_s = _warmup_s(model, job, bench)
+    bench.optimizer.state.clear()  # the stage has none left when it chooses
     parts = {
         "start": start_s,
-        "head warm-up": _warmup_s(model, job, bench),
+        "head warm-up": warmup_s,
         "steps": job.steps * step_s,
         "evaluations": (2 + evaluations + candidates) * losses_s,
         "share": _share_s(request, config, job, model, base, candidates),
         "checkpoints": saves_s(job.steps * step_s, bench.config, save_s),
         "writing": seconds_of_writing(lambda out: save_encoder(model.encoder, encoder, out), bench.scratch),
     }
-    return finished(estimate, config, peaks, memory_s, steps=job.steps, step_s=step_s, parts=parts)
+    return finished(estimate, config, bench.peaks(), memory_s, steps=job.steps, step_s=step_s, parts=parts)
 
 
 def _bench(job: Pretraining, model: MlmModel, config: Config, place: Place, request: TrialRequest) -> Bench:
@@ -91,7 +93,7 @@ def _losses_s(job: Pretraining, model: MlmModel) -> float:
     rows = min(_HELDOUT_ROWS, len(job.heldout.ids))
     some = replace(job, heldout=job.heldout.head(rows), general=job.general.head(0))
     some.losses(model)
-    return seconds_of(lambda: some.losses(model)) * (len(job.heldout.ids) + len(job.general.ids)) / rows
+    return seconds_of(lambda: some.losses(model), times=3) * (len(job.heldout.ids) + len(job.general.ids)) / rows
 
 
 def _warmup_s(model: MlmModel, job: Pretraining, main: Bench) -> float:
@@ -115,11 +117,11 @@ def _num_candidates(config: Config) -> int:
     return len(method.candidates(plugins.configure("retention", retention.method, given, where=where)))
 
 
-def _share_s(request: TrialRequest, config: Config, job: Pretraining, model: nn.Module, base: dict[str, Tensor], candidates: int) -> float:
+def _share_s(request: TrialRequest, config: Config, job: Pretraining, model: MlmModel, base: dict[str, Tensor], candidates: int) -> float:
     """Seconds of trying each share of the adapted weights, but for the losses."""
     retention = config.pretrain.retention
     method = plugins.load("retention", retention.method)
-    last = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    last = _state(model)
     combine_s = seconds_of(lambda: model.load_state_dict(method.combine(base, last, 0.5)))
     if retention.criterion != "probe":
         return (candidates + 1) * combine_s

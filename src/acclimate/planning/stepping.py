@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -171,11 +172,14 @@ def scratch_directory(parent: Path) -> Iterator[Path]:
         yield Path(directory)
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """Wall time of a call."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def seconds_of(work: Callable[[], object], *, times: int = 1) -> float:
+    """Wall time of a call, the median of so many."""
+    took = []
+    for _ in range(times):
+        started = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - started)
+    return statistics.median(took)
 
 
 def seconds_of_writing(write: Callable[[Path], None], scratch: Path) -> float:
