@@ -30,7 +30,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("project")
     for file in ROOT.glob("params*.yaml"):
         shutil.copy(file, directory)
-    (directory / "params.yaml").write_text((directory / "params.yaml").read_text() + "train: {price_per_hour: 2.5}\n")
+    params = (directory / "params.yaml").read_text()
+    priced = params.replace("\n  micro_rows: auto", "\n  price_per_hour: 2.5\n  micro_rows: auto")
+    assert priced != params
+    (directory / "params.yaml").write_text(priced)
     (directory / "data").symlink_to(ROOT / "data")
     return directory
 
