@@ -15,7 +15,7 @@ PARAMS = Path("params.yaml")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 is success, 1 an error that the user can mend, 2 a wrong command line."""
+    """Run one command; 0 is success, 1 an error that the user can mend, 2 a wrong command line, 130 stopped by Ctrl-C."""
     arguments = _parser().parse_args(argv)
     try:
         if arguments.command == "check":
@@ -29,6 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     except AcclimateError as error:
         print(f"acclimate {arguments.command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"acclimate {arguments.command}: stopped", file=sys.stderr)
+        return 130
     return 0
 
 
