@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.unit.training.test_loop import Points
 from torch import nn
 
 from acclimate.planning.estimate import Memory, StageEstimate
@@ -18,6 +17,7 @@ from acclimate.training.distributed import World
 from acclimate.training.loop import LoopConfig
 from acclimate.training.optimizers import adamw
 from acclimate.training.precision import Precision
+from tests.unit.training.toy_run import Points
 
 _WIDTH = 2_000_000
 """Floats of activation that a row keeps for backward: 8 MB for each of the layers below."""
