@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from acclimate.runtime import prepare_environment
 
 prepare_environment()
+# A shell without job control starts what it puts in the background deaf to SIGINT, and children inherit that; a handler ends it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Prefect makes its home but not the directories above it, and only warns where it cannot.
 Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
 
