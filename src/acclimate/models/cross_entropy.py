@@ -18,8 +18,9 @@ _CHUNK_ELEMENTS = 1 << 20
 def linear_cross_entropy(hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor, labels_M: Tensor) -> Tensor:
     """Sum over predictions of -log softmax(hidden @ weight.T + bias)[label], as a float32 scalar.
 
-    The products run in the format that autocast asks for, softmax and sums in float32. Between forward and backward only the logits
-    in the product's format are kept; they become their own gradient, chunk by chunk.
+    The products run in the format that autocast asks for, softmax and sums in float32. The logits become their own gradient chunk by
+    chunk in the forward pass, as Liger's do (Hsu et al. 2024, https://arxiv.org/abs/2410.10989): one exponential for each, and between
+    forward and backward nothing is kept but one matrix in the product's format.
     """
     if torch.is_autocast_enabled(hidden_MD.device.type):
         wanted = torch.get_autocast_dtype(hidden_MD.device.type)
@@ -28,37 +29,52 @@ def linear_cross_entropy(hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor, l
     return loss
 
 
-def _chunks(logits_MV: Tensor) -> int:
-    """Predictions of a chunk."""
-    return max(1, (_CHUNK_ELEMENTS if logits_MV.device.type == "cpu" else 64 * _CHUNK_ELEMENTS) // logits_MV.shape[1])
-
-
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor, labels_M: Tensor) -> Tensor:
         with torch.autocast(hidden_MD.device.type, enabled=False):
             logits_MV = functional.linear(hidden_MD, weight_VD, bias_V)
-            rows = _chunks(logits_MV)
-            log_sum_M = torch.cat([chunk_CV.float().logsumexp(1) for chunk_CV in torch.split(logits_MV, rows)])
             picked_M = logits_MV.gather(1, labels_M[:, None]).squeeze(1).float()
-        ctx.save_for_backward(hidden_MD, weight_VD, labels_M, log_sum_M)
-        ctx.logits_MV = logits_MV  # overwritten by backward, so it cannot be a saved tensor
+            if not any(ctx.needs_input_grad):
+                return (_log_sums(logits_MV) - picked_M).sum()
+            log_sum_M, bias_gradient_V = _become_gradient(logits_MV, labels_M)
+        ctx.save_for_backward(hidden_MD, weight_VD, logits_MV, bias_gradient_V)
         return (log_sum_M - picked_M).sum()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_MD, weight_VD, labels_M, log_sum_M = ctx.saved_tensors
-        logits_MV, ctx.logits_MV = ctx.logits_MV, None
-        if logits_MV is None:
-            raise RuntimeError("linear_cross_entropy: backward a second time; its logits were overwritten by the first")
-        bias_gradient_V = torch.zeros(weight_VD.shape[0], dtype=torch.float32, device=hidden_MD.device)
-        rows = _chunks(logits_MV)
+        hidden_MD, weight_VD, gradient_MV, bias_gradient_V = ctx.saved_tensors
+        factor, dtype = gradients[0], weight_VD.dtype
         with torch.autocast(hidden_MD.device.type, enabled=False):
-            for start in range(0, len(labels_M), rows):
-                chunk = slice(start, start + rows)
-                gradient_CV = logits_MV[chunk].float().sub_(log_sum_M[chunk, None]).exp_()
-                gradient_CV.scatter_add_(1, labels_M[chunk, None], gradient_CV.new_full((len(gradient_CV), 1), -1.0))
-                gradient_CV.mul_(gradients[0])
-                bias_gradient_V += gradient_CV.sum(0)
-                logits_MV[chunk] = gradient_CV
-            return logits_MV @ weight_VD, logits_MV.T @ hidden_MD, bias_gradient_V.to(weight_VD.dtype), None
+            hidden_gradient_MD = (gradient_MV @ weight_VD).float() * factor
+            weight_gradient_VD = gradient_MV.T @ (hidden_MD.float() * factor).to(dtype)
+        return hidden_gradient_MD.to(dtype), weight_gradient_VD, (bias_gradient_V * factor).to(dtype), None
+
+
+def _chunks(logits_MV: Tensor) -> tuple[Tensor, ...]:
+    """Views of some predictions each."""
+    elements = _CHUNK_ELEMENTS if logits_MV.device.type == "cpu" else 64 * _CHUNK_ELEMENTS
+    return torch.split(logits_MV, max(1, elements // logits_MV.shape[1]))
+
+
+def _log_sums(logits_MV: Tensor) -> Tensor:
+    return torch.cat([chunk_CV.float().logsumexp(1) for chunk_CV in _chunks(logits_MV)])
+
+
+def _become_gradient(logits_MV: Tensor, labels_M: Tensor) -> tuple[Tensor, Tensor]:
+    """Overwrite logits by softmax less one at the label.
+
+    Returns:
+        Log-sum-exp (M,) and the gradient of the bias (V,), float32. The former from the greatest logit, whose probability is at least
+        1 / V, so nothing underflows: log sum exp(x) = x - log softmax(x).
+    """
+    bias_gradient_V = torch.zeros(logits_MV.shape[1], dtype=torch.float32, device=logits_MV.device)
+    log_sums = []
+    for chunk_CV, labels_C in zip(chunks := _chunks(logits_MV), torch.split(labels_M, len(chunks[0])), strict=True):
+        greatest_C = chunk_CV.amax(1).float()
+        softmax_CV = chunk_CV.softmax(1, dtype=torch.float32)
+        log_sums.append(greatest_C - softmax_CV.amax(1).log())
+        softmax_CV[torch.arange(len(labels_C), device=labels_C.device), labels_C] -= 1.0
+        bias_gradient_V += softmax_CV.sum(0)
+        chunk_CV.copy_(softmax_CV)
+    return torch.cat(log_sums), bias_gradient_V

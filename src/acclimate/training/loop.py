@@ -21,6 +21,7 @@ from acclimate.training.batches import BatchSource
 from acclimate.training.checkpoints import CheckpointStore
 from acclimate.training.distributed import Objective, World, replicate, settle, whole
 from acclimate.training.health import Best, HealthConfig, SpikeDetector
+from acclimate.training.host_memory import keep_freed_memory
 from acclimate.training.meter import FlopsPerToken, Meter, best_gemm_rate
 from acclimate.training.precision import Precision
 from acclimate.training.prefetch import windows
@@ -136,6 +137,7 @@ class _Run:
         config, total = self.config, self.batches.steps
         self.device = next(self.model.parameters()).device
         self._refuse_idle_processes()
+        keep_freed_memory()
         scaler = self.precision.grad_scaler()
         self.average = None
         if config.average != "none":

@@ -37,8 +37,27 @@ def test_under_autocast_the_loss_stays_float32_and_near() -> None:
     torch.testing.assert_close(loss, exact, rtol=0.01, atol=0)  # bf16 keeps 8 bits
 
 
-def test_a_second_backward_is_refused_rather_than_wrong() -> None:
-    loss = linear_cross_entropy(*parts())
+def test_without_gradients_only_the_loss_is_computed() -> None:
+    with torch.no_grad():
+        alone = linear_cross_entropy(*parts())
+    assert not alone.requires_grad
+    torch.testing.assert_close(alone, linear_cross_entropy(*parts()).detach())
+
+
+def test_logits_far_apart_neither_overflow_nor_lose_the_loss() -> None:
+    hidden, bias, labels = torch.ones(2, 1), torch.zeros(3), torch.tensor([0, 1])
+    weight = torch.tensor([[1e4], [-1e4], [0.0]]).requires_grad_()
+    loss = linear_cross_entropy(hidden, weight, bias, labels)
+    loss.backward()
+    assert loss.item() == 2e4  # the first is certain and right, the second certain and wrong
+    assert weight.grad is not None and weight.grad.flatten().tolist() == [1.0, -1.0, 0.0]
+
+
+def test_a_second_backward_gives_the_same() -> None:
+    inputs = parts()
+    loss = linear_cross_entropy(*inputs)
     loss.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="second time"):
-        loss.backward()
+    assert inputs[0].grad is not None
+    once = inputs[0].grad.clone()
+    loss.backward()
+    torch.testing.assert_close(inputs[0].grad, 2 * once)
