@@ -67,7 +67,15 @@ def shrunk(contest: Contest) -> Contest:
 
 def main() -> None:
     given = parse(__doc__, "base,mini", device="cuda", threads=4, deadline_s=400.0)
-    base = Run("mlm", rounds=given.rounds, threads=given.threads, device=given.device, warmup_steps=5, steps_per_round=10)
+    base = Run(
+        "mlm",
+        rounds=given.rounds,
+        threads=given.threads,
+        device=given.device,
+        attention=given.attention,
+        warmup_steps=5,
+        steps_per_round=10,
+    )
     if given.quick:
         base = replace(base, rounds=1, warmup_steps=1, steps_per_round=1)
     chosen = contests(given.only.lower().split(","), given.sizes.split(","), base)

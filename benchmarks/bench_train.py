@@ -111,6 +111,7 @@ def parse(description: str | None, sizes: str, *, device: str = "cpu", threads: 
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=threads)
     parser.add_argument("--device", choices=("cpu", "cuda"), default=device)
+    parser.add_argument("--attention", choices=("auto", "eager", "sdpa", "varlen"), default="auto", help="kernel of ours")
     parser.add_argument("--fresh", action="store_true", help="a new process for each round, not for each side")
     parser.add_argument("--deadline-s", type=float, default=deadline_s, help="no contest is begun after so many seconds")
     parser.add_argument("--json", type=Path)
@@ -124,7 +125,7 @@ def main() -> None:
     if given.one:
         serve(Run(**json.loads(given.one)), given.work)
         return
-    base = Run("mlm", rounds=given.rounds, threads=given.threads, device=given.device, steps_per_round=2)
+    base = Run("mlm", rounds=given.rounds, threads=given.threads, device=given.device, attention=given.attention, steps_per_round=2)
     if given.quick:
         base = replace(base, rounds=1, warmup_steps=1, steps_per_round=1)
     chosen = contests(given.only.lower().split(","), given.sizes.split(","), base)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from acclimate.data.encoding import Vocabulary
 from acclimate.data.packing import pack
+from acclimate.models.backbone import resolve_attention
 from acclimate.models.low_rank import wrap_linear_layers
 from acclimate.models.mlm_head import MlmModel
 from acclimate.models.task_model import TaskModel, TaskSpec
@@ -57,7 +58,7 @@ class Compiled:
 
 def ours_mlm(work: Work, run: Run, turns: Turns) -> Timing:
     """Pretrain on packed rows, attention inside each document, for `turns.steps` steps."""
-    masked_lm = new_masked_lm(run.size, dropout=0.0, attention_dropout=0.0, attention=_attention(run))
+    masked_lm = _new_masked_lm(run, dropout=0.0)
     digest = weights_digest(masked_lm.bert)
     model = MlmModel(masked_lm.bert, torch.ones(VOCABULARY_SIZE))
     assert model.take_head(masked_lm.state_dict())
@@ -75,7 +76,7 @@ def ours_mlm(work: Work, run: Run, turns: Turns) -> Timing:
 
 def ours_task(work: Work, run: Run, turns: Turns) -> Timing:
     """Fine-tune on the task `section` for `turns.steps` steps, in full or by LoRA (`run.variant`)."""
-    encoder = new_masked_lm(run.size, dropout=0.1, attention_dropout=0.0, attention=_attention(run)).bert
+    encoder = _new_masked_lm(run, dropout=0.1).bert
     digest = weights_digest(encoder)
     torch.manual_seed(run.seed)
     if run.variant == "lora":
@@ -89,7 +90,7 @@ def ours_task(work: Work, run: Run, turns: Turns) -> Timing:
 
 
 def _mlm_loss(model: Any, batch: Any) -> Tensor:
-    loss: Tensor = model.summed_loss(batch.ids_BT, batch.segments_BT, batch.at, batch.labels_M)
+    loss: Tensor = model.summed_loss(batch.ids_BT, batch.segments_BT, batch.at, batch.labels_M, batch.pieces)
     return loss
 
 
@@ -114,13 +115,15 @@ def _targets(labels: Any, rows: Any, width: int) -> tuple[Tensor, int]:  # noqa:
 
 
 def _task_loss(model: Any, batch: Any) -> Tensor:
-    logits_BC = model.standardized(batch.ids_BT, batch.mask_BT, batch.type_ids_BT)
+    logits_BC = model.standardized(batch.ids_BT, batch.mask_BT, batch.type_ids_BT, batch.real)
     return nn.functional.cross_entropy(logits_BC.float(), batch.targets, reduction="sum")
 
 
-def _attention(run: Run) -> str:
-    """As models/backbone.py chooses."""
-    return "sdpa" if run.device == "cuda" else "eager"
+def _new_masked_lm(run: Run, dropout: float) -> Any:
+    used = resolve_attention(run.attention, "bert")
+    masked_lm = new_masked_lm(run.size, dropout=dropout, attention_dropout=0.0, attention="sdpa" if used == "varlen" else used)
+    masked_lm.bert.wants_varlen = used == "varlen"
+    return masked_lm
 
 
 class _Steps:

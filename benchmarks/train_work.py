@@ -135,6 +135,8 @@ class Run:
     device: str = "cpu"
     threads: int = 1
     loader_workers: int = 0
+    attention: str = "auto"
+    """Of ours, as `train.attention` in params.yaml."""
     overrides: dict[str, Any] = field(default_factory=dict)
     """TrainingArguments of the peer that replace the variant's own."""
 

@@ -18,6 +18,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs an NVIDIA GPU where none answers."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no NVIDIA GPU here")
+
+
 @pytest.fixture(scope="session")
 def minilm_dir() -> Path:
     """The default backbone as its package ships it."""

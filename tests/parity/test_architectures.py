@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import save_file
 
 from acclimate.data.encoding import Vocabulary
+from acclimate.models import packed
+from acclimate.models.attention import first_positions, positions_at
 from acclimate.models.backbone import SUPPORTED, load_encoder
 from acclimate.models.mlm_head import load_mlm_model
 from acclimate.models.packed import encode_packed
-from acclimate.models.post_norm import first_positions, positions_at
 from acclimate.objectives.mlm import Config, loss, make_batch
 from acclimate.training.batches import step_generator
 
@@ -124,22 +125,29 @@ def test_hidden_states_at_asked_positions_equal_those_of_the_full_forward(refere
     torch.testing.assert_close(encode_packed(encoder, ids, segments, at=first_positions(ids)), everywhere[:, 0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "first"])
-def test_a_task_model_trains_on_the_logits_that_transformers_forward_gives(reference: tuple[Any, Path], pooling: Any) -> None:
+@pytest.mark.parametrize("worth_unpadding", [0.0, 1e9], ids=["unpadded", "padded"])
+@pytest.mark.parametrize("pooling", ["mean", "first", "per token"])
+def test_a_task_model_trains_on_the_logits_that_transformers_forward_gives(
+    reference: tuple[Any, Path], pooling: Any, worth_unpadding: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from acclimate.models.task_model import TaskModel, TaskSpec
 
+    monkeypatch.setattr(packed, "_WORTH_UNPADDING", worth_unpadding)
     _, directory = reference
     spec = TaskSpec("t", "classification", ["a", "b", "c"], False, "accuracy", pooling, 24, "base", 0, 32, 3)
-    model = TaskModel(load_encoder(directory), spec, per_token=False)
+    model = TaskModel(load_encoder(directory), spec, per_token=pooling == "per token")
     ids, _ = packed_rows()
     pad_id = int(model.encoder.config.pad_token_id)
     mask = torch.ones_like(ids)
     mask[0, 9:], mask[2, 17:] = 0, 0
     ids = torch.where(mask.bool(), ids, pad_id)
     # no dropout is configured, so training and evaluation differ in the path alone
-    torch.testing.assert_close(model.train()(ids, mask), model.eval()(ids, mask), rtol=1e-4, atol=1e-5)
+    asked = mask.bool() if model.per_token else slice(None)
+    torch.testing.assert_close(model.train()(ids, mask)[asked], model.eval()(ids, mask)[asked], rtol=1e-4, atol=1e-5)
     weights = [parameter for parameter in model.encoder.parameters() if parameter.requires_grad]
-    fast, slow = (torch.autograd.grad(model.train(mode)(ids, mask).square().sum(), weights, allow_unused=True) for mode in (True, False))
+    fast, slow = (
+        torch.autograd.grad(model.train(mode)(ids, mask)[asked].square().sum(), weights, allow_unused=True) for mode in (True, False)
+    )
     for ours, theirs in zip(fast, slow, strict=True):
         torch.testing.assert_close(
             torch.zeros(()) if ours is None else ours, torch.zeros(()) if theirs is None else theirs, rtol=1e-3, atol=1e-4

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 SUPPORTED = ("bert", "roberta", "electra", "xlm-roberta", "camembert", "distilbert", "modernbert", "deberta-v2")
 """Architectures whose packed rows and masked-language-model head are compared with transformers' own (tests/parity)."""
+POST_NORM = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
+"""Of those, the ones whose layers post_norm.py writes out."""
 _HAS_POOLER = ("bert", "roberta", "xlm-roberta", "camembert")
 _HIDDEN_DROPOUT = {"distilbert": "dropout", "modernbert": "mlp_dropout"}
 _ATTENTION_DROPOUT = {"distilbert": "attention_dropout", "modernbert": "attention_dropout"}
@@ -110,13 +112,13 @@ def resolve_attention(wanted: str, model_type: str) -> str:
     """The attention kernel that is used: the wish, or what there is instead, which a warning names.
 
     `auto`: on a CPU eager (4,358 against 3,288 tokens/s for sdpa's flash kernel, whose backward is slow there at 128 tokens), on a GPU
-    sdpa. DeBERTa has eager alone.
+    sdpa. DeBERTa has eager alone; `varlen` needs a GPU and an architecture of `POST_NORM`.
     """
     import torch
 
     has_gpu = torch.cuda.is_available()
     used = ("sdpa" if has_gpu else "eager") if wanted == "auto" else wanted
-    if used == "varlen":
+    if used == "varlen" and not (has_gpu and model_type in POST_NORM):
         used = "sdpa" if has_gpu else "eager"
     if model_type == "deberta-v2":
         used = "eager"
@@ -146,7 +148,9 @@ def load_encoder(directory: Path, *, dropout: float = 0.0, attention: str = "aut
         _HIDDEN_DROPOUT.get(model_type, "hidden_dropout_prob"): dropout,
         _ATTENTION_DROPOUT.get(model_type, "attention_probs_dropout_prob"): 0.0,
     }
-    encoder = _new_encoder(directory, model_type, resolve_attention(attention, model_type), settings)
+    used = resolve_attention(attention, model_type)
+    encoder = _new_encoder(directory, model_type, "sdpa" if used == "varlen" else used, settings)
+    encoder.wants_varlen = used == "varlen"
     missing, unexpected = encoder.load_state_dict(_strip_prefix(load_file(directory / WEIGHTS), encoder), strict=False)
     if missing:
         raise ModelError(f"{directory / WEIGHTS}: {len(missing)} weights are missing, first {missing[0]}; it does not fit {CONFIG}")

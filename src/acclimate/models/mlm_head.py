@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from acclimate.errors import ModelError
+from acclimate.models.attention import Pieces, Positions
 from acclimate.models.cross_entropy import linear_cross_entropy
 from acclimate.models.dropout import replace_dropout
 from acclimate.models.packed import encode_packed
-from acclimate.models.post_norm import Positions
 
 logger = logging.getLogger(__name__)
 
@@ -141,12 +141,12 @@ class MlmModel(nn.Module):
         if not getattr(config, "tie_word_embeddings", True) and decoder is not None:
             self.decoder_VD = nn.Parameter(decoder.float().clone())
 
-    def features(self, ids_BT: Tensor, segments_BT: Tensor, at: Positions) -> Tensor:
+    def features(self, ids_BT: Tensor, segments_BT: Tensor, at: Positions, pieces: Pieces | None = None) -> Tensor:
         """What the decoder multiplies, at the asked positions only, (M, D).
 
         Sending every position through the decoder would cost 71-91 % of the step of a small encoder.
         """
-        features_MD: Tensor = self.transform(encode_packed(self.encoder, ids_BT, segments_BT, at=at))
+        features_MD: Tensor = self.transform(encode_packed(self.encoder, ids_BT, segments_BT, at=at, pieces=pieces))
         return features_MD
 
     @property
@@ -160,9 +160,9 @@ class MlmModel(nn.Module):
         features_MD = self.features(ids_BT, segments_BT, at)
         return torch.nn.functional.linear(features_MD, self.decoder, self.bias_V.to(features_MD.dtype))
 
-    def summed_loss(self, ids_BT: Tensor, segments_BT: Tensor, at: Positions, labels_M: Tensor) -> Tensor:
+    def summed_loss(self, ids_BT: Tensor, segments_BT: Tensor, at: Positions, labels_M: Tensor, pieces: Pieces | None = None) -> Tensor:
         """Cross-entropy summed over the asked positions, float32."""
-        return linear_cross_entropy(self.features(ids_BT, segments_BT, at), self.decoder, self.bias_V, labels_M)
+        return linear_cross_entropy(self.features(ids_BT, segments_BT, at, pieces), self.decoder, self.bias_V, labels_M)
 
     def head_parameters(self) -> list[nn.Parameter]:
         """What the warm-up trains."""

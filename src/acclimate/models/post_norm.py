@@ -2,62 +2,22 @@
 
 It gives what transformers' own forward gives, and saves what that cannot: the last layer is computed at the asked positions
 alone (keys and values still at all). Of a masked-language-modelling step that is 85 % of the last layer's other work: a third
-of a two-layer encoder, a twelfth of a twelve-layer one.
+of a two-layer encoder, a twelfth of a twelve-layer one. Tokens are flat, whatever rows they come from (models/attention.py).
 
-Shape suffixes: B rows, T tokens, P asked positions of the fullest row, M asked positions in all, D width, H heads,
-E width of a head.
+Shape suffixes: N tokens, M asked positions, D width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-Kernel = Literal["eager", "sdpa"]
-
-MODEL_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
-"""Architectures whose layers this module knows."""
-
-
-@dataclass(frozen=True)
-class Positions:
-    """Positions of a batch at which hidden states are wanted, ascending."""
-
-    flat_M: Tensor
-    """Indices into the flattened (B * T)."""
-    column_BP: Tensor
-    """Their columns, row by row, padded with 0 to the count of the fullest row."""
-    slot_M: Tensor
-    """Where each stands in the flattened (B * P)."""
-
-
-def positions_at(flat_M: np.ndarray, shape: tuple[int, int]) -> Positions:
-    """Describe positions of a (B, T) batch.
-
-    Args:
-        flat_M: ascending indices into the flattened batch.
-    """
-    num_rows, num_tokens = shape
-    row_M, column_M = np.divmod(flat_M, num_tokens)
-    count_B = np.bincount(row_M, minlength=num_rows)
-    width = max(1, int(count_B.max(initial=0)))
-    slot_M = row_M * width + np.arange(len(flat_M)) - (np.cumsum(count_B) - count_B)[row_M]
-    column_BP = np.zeros(num_rows * width, dtype=np.int64)
-    column_BP[slot_M] = column_M
-    return Positions(torch.from_numpy(flat_M), torch.from_numpy(column_BP).view(num_rows, width), torch.from_numpy(slot_M))
-
-
-def first_positions(ids_BT: Tensor) -> Positions:
-    """The first token of each row."""
-    rows_B = torch.arange(ids_BT.shape[0], device=ids_BT.device)
-    return Positions(rows_B * ids_BT.shape[1], torch.zeros_like(rows_B)[:, None], rows_B)
+from acclimate.models.attention import Attention
 
 
 @dataclass(frozen=True)
@@ -97,76 +57,67 @@ def _distilbert_layer(layer: Any) -> Layer:
 
 
 def layers_of(encoder: Any) -> list[Layer]:
-    """The layers of an encoder of `MODEL_TYPES`, first to last."""
+    """The layers of an encoder of backbone.POST_NORM, first to last."""
     if encoder.config.model_type == "distilbert":
         return [_distilbert_layer(layer) for layer in encoder.transformer.layer]
     return [_bert_layer(layer) for layer in encoder.encoder.layer]
 
 
-def embed(encoder: Any, ids_BT: Tensor, position_BT: Tensor, type_ids_BT: Tensor | None) -> Tensor:
-    """Sum of the embeddings, normalised, (B, T, D)."""
+def embed(encoder: Any, ids_N: Tensor, position_N: Tensor, type_ids_N: Tensor | None) -> Tensor:
+    """Sum of the embeddings, normalised, (N, D)."""
     given = (
         {}
         if encoder.config.model_type == "distilbert"
-        else {"token_type_ids": torch.zeros_like(ids_BT) if type_ids_BT is None else type_ids_BT}
+        else {"token_type_ids": (torch.zeros_like(ids_N) if type_ids_N is None else type_ids_N)[None]}
     )
-    hidden_BTD: Tensor = encoder.embeddings(input_ids=ids_BT, position_ids=position_BT, **given)
-    return encoder.embeddings_project(hidden_BTD) if hasattr(encoder, "embeddings_project") else hidden_BTD
-
-
-def attend(query_BQD: Tensor, key_BTD: Tensor, value_BTD: Tensor, allowed: Tensor, num_heads: int, kernel: Kernel) -> Tensor:
-    """Attention of Q queries a row over its T keys, (B, Q, D).
-
-    Args:
-        allowed: broadcasts to (B, 1, Q, T): for `eager` 0 or a large negative number, for `sdpa` True or False.
-    """
-    query_BHQE, key_BHTE, value_BHTE = (
-        part.view(*part.shape[:2], num_heads, -1).transpose(1, 2) for part in (query_BQD, key_BTD, value_BTD)
-    )
-    if kernel == "sdpa":
-        mixed_BHQE = functional.scaled_dot_product_attention(query_BHQE, key_BHTE, value_BHTE, attn_mask=allowed)
-    else:
-        scores_BHQT = query_BHQE @ key_BHTE.transpose(-1, -2) * query_BHQE.shape[-1] ** -0.5 + allowed
-        mixed_BHQE = scores_BHQT.softmax(-1, dtype=torch.float32).to(value_BHTE.dtype) @ value_BHTE
-    return mixed_BHQE.transpose(1, 2).flatten(2)
+    hidden_1ND: Tensor = encoder.embeddings(input_ids=ids_N[None], position_ids=position_N[None], **given)
+    if hasattr(encoder, "embeddings_project"):
+        hidden_1ND = encoder.embeddings_project(hidden_1ND)
+    return hidden_1ND.squeeze(0)
 
 
 def encode(
     encoder: Any,
-    ids_BT: Tensor,
+    ids_N: Tensor,
+    attention: Attention,
     *,
-    allowed: Tensor,
-    position_BT: Tensor,
-    type_ids_BT: Tensor | None = None,
-    at: Positions | None = None,
-    kernel: Kernel = "eager",
+    position_N: Tensor,
+    type_ids_N: Tensor | None = None,
+    asked_M: Tensor | None = None,
 ) -> Tensor:
-    """Last hidden states: (B, T, D), or (M, D) at the asked positions."""
+    """Last hidden states, (N, D), or (M, D) of the asked tokens.
+
+    Args:
+        asked_M: indices of the tokens that `attention` too was told of.
+    """
     layers = layers_of(encoder)
-    hidden_BTD = embed(encoder, ids_BT, position_BT, type_ids_BT)
+    hidden_ND = embed(encoder, ids_N, position_N, type_ids_N)
     recomputes = encoder.training and encoder.is_activation_checkpointing
-    for layer in layers[: None if at is None else -1]:
+    for layer in layers[: None if asked_M is None else -1]:
         if recomputes:
-            hidden_BTD = checkpoint(_whole_layer, layer, hidden_BTD, allowed, kernel, use_reentrant=False)
+            hidden_ND = checkpoint(_whole_layer, layer, hidden_ND, attention, use_reentrant=False)
         else:
-            hidden_BTD = _whole_layer(layer, hidden_BTD, allowed, kernel)
-    return hidden_BTD if at is None else _last_layer(layers[-1], hidden_BTD, allowed, at, kernel)
+            hidden_ND = _whole_layer(layer, hidden_ND, attention)
+    return hidden_ND if asked_M is None else _last_layer(layers[-1], hidden_ND, asked_M, attention)
 
 
-def _whole_layer(layer: Layer, hidden_BTD: Tensor, allowed: Tensor, kernel: Kernel) -> Tensor:
-    mixed_BTD = attend(layer.query(hidden_BTD), layer.key(hidden_BTD), layer.value(hidden_BTD), allowed, layer.num_heads, kernel)
-    return _finish(layer, mixed_BTD, hidden_BTD)
+def _whole_layer(layer: Layer, hidden_ND: Tensor, attention: Attention) -> Tensor:
+    input_ND = _as_computed(hidden_ND)
+    mixed_ND = attention.everywhere(layer.query(input_ND), layer.key(input_ND), layer.value(input_ND), layer.num_heads)
+    return _finish(layer, mixed_ND, hidden_ND)
 
 
-def _last_layer(layer: Layer, hidden_BTD: Tensor, allowed: Tensor, at: Positions, kernel: Kernel) -> Tensor:
-    residual_MD = hidden_BTD.flatten(0, 1)[at.flat_M]
-    num_rows, width = at.column_BP.shape
-    query_MD = layer.query(residual_MD)
-    query_BPD = query_MD.new_zeros(num_rows * width, query_MD.shape[-1]).index_copy(0, at.slot_M, query_MD).view(num_rows, width, -1)
-    if allowed.shape[2] > 1:
-        allowed = allowed.gather(2, at.column_BP[:, None, :, None].expand(-1, -1, -1, allowed.shape[3]))
-    mixed_BPD = attend(query_BPD, layer.key(hidden_BTD), layer.value(hidden_BTD), allowed, layer.num_heads, kernel)
-    return _finish(layer, mixed_BPD.flatten(0, 1)[at.slot_M], residual_MD)
+def _as_computed(hidden_ND: Tensor) -> Tensor:
+    """In the format of autocast's products, cast once for all three and not for each."""
+    device = hidden_ND.device.type
+    return hidden_ND.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden_ND
+
+
+def _last_layer(layer: Layer, hidden_ND: Tensor, asked_M: Tensor, attention: Attention) -> Tensor:
+    residual_MD = hidden_ND[asked_M]
+    input_ND = _as_computed(hidden_ND)
+    mixed_MD = attention.at_asked(layer.query(input_ND[asked_M]), layer.key(input_ND), layer.value(input_ND), layer.num_heads)
+    return _finish(layer, mixed_MD, residual_MD)
 
 
 def _finish(layer: Layer, mixed: Tensor, residual: Tensor) -> Tensor:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from acclimate import artifacts
 from acclimate.errors import ModelError
-from acclimate.models.backbone import load_encoder, save_encoder, save_weights
+from acclimate.models.attention import RealTokens, real_tokens
+from acclimate.models.backbone import POST_NORM, load_encoder, save_encoder, save_weights
 from acclimate.models.dropout import Dropout, replace_dropout
-from acclimate.models.packed import encode_padded
-from acclimate.models.post_norm import MODEL_TYPES, first_positions
+from acclimate.models.packed import encode_unpadded
 
 HEAD_WEIGHTS, TASK = "head.safetensors", "task.json"
 
@@ -66,23 +66,30 @@ class TaskModel(nn.Module):
         self.register_buffer("output_shift", torch.zeros(()))
         self.register_buffer("output_scale", torch.ones(()))
 
-    def standardized(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """Logits before shift and scale: what the loss sees."""
-        if self.training and self.encoder.config.model_type in MODEL_TYPES:
-            features = self._training_features(input_ids, attention_mask, token_type_ids)
-            trained: Tensor = self.head(self.dropout(features))
-            return trained
+    def standardized(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None, real: RealTokens | None = None
+    ) -> Tensor:
+        """Logits before shift and scale: what the loss sees.
+
+        Args:
+            real: where the real tokens are, for training; worked out from the mask where the batch does not tell.
+        """
+        if self.training and self.encoder.config.model_type in POST_NORM:
+            real = real or real_tokens(attention_mask.sum(1).cpu().numpy(), attention_mask.shape[1])
+            return self._unpadded(input_ids, attention_mask, token_type_ids, real)
         extra = {"token_type_ids": token_type_ids} if token_type_ids is not None and self.takes_type_ids else {}
         hidden_BTD = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **extra).last_hidden_state
         features = hidden_BTD if self.per_token else pool(hidden_BTD, attention_mask, self.spec.pooling)
         logits: Tensor = self.head(self.dropout(features))
         return logits
 
-    def _training_features(self, ids_BT: Tensor, mask_BT: Tensor, type_ids_BT: Tensor | None) -> Tensor:
-        """What the head sees, by the written-out forward; of the last layer only the first token where no other is pooled."""
+    def _unpadded(self, ids_BT: Tensor, mask_BT: Tensor, type_ids_BT: Tensor | None, real: RealTokens) -> Tensor:
+        """By the written-out forward, which computes real tokens alone; of the last layer only the first where no other is pooled."""
         first_only = not self.per_token and self.spec.pooling == "first"
-        hidden = encode_padded(self.encoder, ids_BT, mask_BT, type_ids_BT, at=first_positions(ids_BT) if first_only else None)
-        return hidden if self.per_token or first_only else pool(hidden, mask_BT, self.spec.pooling)
+        hidden = encode_unpadded(self.encoder, ids_BT, mask_BT, type_ids_BT, real, first_only=first_only)
+        features = hidden if self.per_token or first_only else pool(hidden, mask_BT, self.spec.pooling)
+        logits: Tensor = self.head(self.dropout(features))
+        return logits
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Logits in the labels' own unit."""

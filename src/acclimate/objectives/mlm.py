@@ -37,4 +37,4 @@ def make_batch(ids_BT: Tensor, segments_BT: Tensor, generator: torch.Generator, 
 
 def loss(model: MlmModel, batch: MlmBatch) -> Tensor:
     """Cross-entropy summed over the masked positions."""
-    return model.summed_loss(batch.ids_BT, batch.segments_BT, batch.at, batch.labels_M)
+    return model.summed_loss(batch.ids_BT, batch.segments_BT, batch.at, batch.labels_M, batch.pieces)

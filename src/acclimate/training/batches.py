@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from acclimate.errors import ConfigError
+from acclimate.models.attention import RealTokens, real_tokens
 
 _POOL_BATCHES = 32
 _WHOLE_PERMUTATION_ROWS = 1 << 21
@@ -188,6 +189,8 @@ class PaddedBatch:
     targets: Tensor
     rows: np.ndarray
     num_targets: int
+    real: RealTokens | None = None
+    """Where the real tokens are."""
 
     @property
     def num_tokens(self) -> int:
@@ -205,7 +208,8 @@ class PaddedBatch:
         per_token = targets.ndim == 2 and targets.shape[1] == self.ids_BT.shape[1] and not targets.is_floating_point()
         count = int((targets != IGNORE).sum()) if per_token else self.num_targets * (stop - start) // self.num_rows
         ids_BT, mask_BT, type_ids_BT = (tensor[start:stop] for tensor in (self.ids_BT, self.mask_BT, self.type_ids_BT))
-        return PaddedBatch(ids_BT, mask_BT, type_ids_BT, targets, self.rows[start:stop], count)
+        real = real_tokens(mask_BT.sum(1).numpy(), mask_BT.shape[1])
+        return PaddedBatch(ids_BT, mask_BT, type_ids_BT, targets, self.rows[start:stop], count, real)
 
     def to(self, device: torch.device) -> PaddedBatch:
         """The same batch on another device."""
@@ -344,7 +348,8 @@ def make_padded_batch(
     """Pad rows and collate their targets."""
     ids_BT, mask_BT, type_ids_BT = pad_rows(encoded, rows, pad_id)
     targets, num_targets = collate_targets(rows, ids_BT.shape[1])
-    return PaddedBatch(ids_BT, mask_BT, type_ids_BT, targets, rows, num_targets)
+    real = real_tokens(encoded.offsets[rows + 1] - encoded.offsets[rows], ids_BT.shape[1])
+    return PaddedBatch(ids_BT, mask_BT, type_ids_BT, targets, rows, num_targets, real)
 
 
 def by_length(encoded: Rows, *, tokens_per_batch: int) -> Iterator[np.ndarray]:

@@ -90,6 +90,6 @@ def summed_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[nn.Module
 
     def of_batch(model: nn.Module, batch: PaddedBatch) -> Tensor:
         assert isinstance(model, TaskModel)
-        return loss(model.standardized(batch.ids_BT, batch.mask_BT, batch.type_ids_BT), batch.targets)
+        return loss(model.standardized(batch.ids_BT, batch.mask_BT, batch.type_ids_BT, batch.real), batch.targets)
 
     return of_batch

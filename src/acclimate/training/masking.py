@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from acclimate.errors import ModelError
-from acclimate.models.post_norm import Positions, positions_at
+from acclimate.models.attention import Pieces, Positions, packed_pieces, positions_at
 from acclimate.training.batches import to_device
 
 
@@ -58,6 +58,8 @@ class MlmBatch:
     segments_BT: Tensor
     at: Positions
     labels_M: Tensor
+    pieces: Pieces | None = None
+    """The documents' pieces, for variable-length attention."""
 
     @property
     def num_targets(self) -> int:
@@ -121,7 +123,8 @@ def mask_rows(ids_BT: Tensor, segments_BT: Tensor, generator: torch.Generator, *
 
 
 def _batch(ids_BT: Tensor, segments_BT: Tensor, masked_M: np.ndarray, labels_M: np.ndarray) -> MlmBatch:
-    return MlmBatch(ids_BT, segments_BT, positions_at(masked_M, (ids_BT.shape[0], ids_BT.shape[1])), torch.from_numpy(labels_M))
+    at = positions_at(masked_M, (ids_BT.shape[0], ids_BT.shape[1]))
+    return MlmBatch(ids_BT, segments_BT, at, torch.from_numpy(labels_M), packed_pieces(segments_BT.numpy(), masked_M))
 
 
 @lru_cache(maxsize=4)

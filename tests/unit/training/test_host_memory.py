@@ -14,7 +14,8 @@ if "keep" in sys.argv and not keep_freed_memory():
     sys.exit("another allocator")
 def step():
     return torch.ones(20_000_000).sum()  # 80 MB
-step()
+for _ in range(25):  # until the heap has found its shape
+    step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 step(); step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
