@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
+from acclimate.launch import CONTINUE_EXIT_CODE
+
 Outcome = Literal["ran", "restored", "unchanged"]
 
-CONTINUE_EXIT_CODE = 75  # stages.command: stopped, state saved; the same command goes on from there
 _NEVER_AGAIN = {-signal.SIGINT, 128 + signal.SIGINT}
 _LOCK_MESSAGES = ("is busy, it is being blocked by", "Unable to acquire lock", "failed to lock")
 _TAIL_LINES = 15

@@ -24,6 +24,7 @@ from acclimate import artifacts
 from acclimate.config import Config, Section, TrainConfig, load_config
 from acclimate.errors import AcclimateError, LostProcessError
 from acclimate.launch import (
+    CONTINUE_EXIT_CODE,
     LOST_EXIT_CODE,
     is_launched,
     losses_of_processes_named,
@@ -33,15 +34,20 @@ from acclimate.launch import (
     say_last,
 )
 from acclimate.planning.predictions import predicted
-from acclimate.runtime import STATE_DIRECTORY, StoppedError, configure_logging, prepare_environment, process_age_s
+from acclimate.runtime import (
+    STATE_DIRECTORY,
+    StoppedError,
+    Terminated,
+    configure_logging,
+    leave_on_sigterm,
+    prepare_environment,
+    process_age_s,
+)
 from acclimate.sinks import MemorySink, Sink
 
 _OUT = "out"
 Out = Annotated[Path, _OUT]
 """A `run` argument that is an out of dvc.yaml; every plain `Path` argument is a dep."""
-
-CONTINUE_EXIT_CODE = 75
-"""EX_TEMPFAIL: the stage was stopped, its state is saved, and the same command goes on from there."""
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +81,7 @@ def main(run: Callable[..., None], params_class: type[Section], *, trains: bool 
     """
     prepare_environment()
     configure_logging(logging.INFO if process_rank() == 0 else logging.ERROR)
+    leave_on_sigterm(trains and not is_launched())
     try:
         sys.exit(_execute_launched(run, sys.argv[1:]) if trains and _launches() else execute(run, params_class, sys.argv[1:]))
     except LostProcessError as error:
@@ -87,6 +94,9 @@ def main(run: Callable[..., None], params_class: type[Section], *, trains: bool 
     except StoppedError as stopped:
         say_last(f"{stage_name(run)}: stopped, {stopped}; the next run goes on from there")
         sys.exit(CONTINUE_EXIT_CODE if stopped.signal_number == signal.SIGTERM else 128 + stopped.signal_number)
+    except Terminated:
+        say_last(f"{stage_name(run)}: stopped; nothing half-written is left, the next run goes on from what is saved")
+        sys.exit(CONTINUE_EXIT_CODE)
     except KeyboardInterrupt:
         say_last(f"{stage_name(run)}: stopped; nothing half-written is left, the next run does this stage again")
         sys.exit(128 + signal.SIGINT)

@@ -21,9 +21,11 @@ from typing import Protocol
 
 from acclimate.errors import ConfigError, LostProcessError
 
+CONTINUE_EXIT_CODE = 75
+"""EX_TEMPFAIL: a stage was stopped, its state is saved, and the same command goes on from there."""
 LOST_EXIT_CODE = 76
 """EX_PROTOCOL: this process ended because another one of its run had."""
-_STOPPED_EXIT_CODES = (75, 128 + signal.SIGINT, 128 + signal.SIGTERM)
+_STOPPED_EXIT_CODES = (CONTINUE_EXIT_CODE, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 _LAST_WORDS = "ACCLIMATE_LAST_WORDS"
 """The file descriptor of the pipe to our launcher."""
 _LAST_WORDS_BYTES = 4096
@@ -245,8 +247,8 @@ def _ending(
             lines = ["a process on another node ended, and this node's with it"]
         return Ending(status, lines)
     code = codes[first]
-    if code < 0 and -code in received:
-        return Ending(128 - code, lines)
+    if code < 0 and -code in received:  # before or after its loop, which would have ended in order
+        return Ending(CONTINUE_EXIT_CODE if -code == signal.SIGTERM else 128 - code, lines)
     if code < 0 or not lines:
         how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         rank, size = environments[first]["RANK"], environments[first]["WORLD_SIZE"]

@@ -119,6 +119,19 @@ class StoppedError(Exception):
         self.signal_number = signal_number
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived where no loop looks for it; raised there, so that what is half-written is removed."""
+
+
+def leave_on_sigterm(in_order: bool) -> None:
+    """Raise `Terminated` at SIGTERM, or end as the system does: processes that wait for others would not hear it."""
+    signal.signal(signal.SIGTERM, _terminate if in_order else signal.SIG_DFL)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
 class StopRequest:
     """Set by SIGINT or SIGTERM; the loop looks at it between steps, saves and leaves."""
 

@@ -26,7 +26,7 @@ from acclimate.training.meter import FlopsPerToken, Meter, best_gemm_rate
 from acclimate.training.precision import Precision
 from acclimate.training.prefetch import windows
 from acclimate.training.schedules import learning_rate_factor
-from acclimate.training.step import NonFinite, StepRunner
+from acclimate.training.step import NonFinite, StepRunner, is_out_of_memory
 
 LossFunction = Callable[[nn.Module, Any], Tensor]
 """(model, micro-batch) -> the SUM of the loss over the micro-batch's targets."""
@@ -108,9 +108,19 @@ def fit(
     Raises:
         TrainingError: the loss or a gradient is not finite (nothing was updated since), or the checkpoint does not fit.
         StoppedError: SIGINT or SIGTERM arrived; a checkpoint has been saved.
+        EnvironmentUnfitError: memory is too small, also for a single row.
     """
     about = (world or World(), identity or {}, flops_per_token)
-    return _Run(model, batches, loss_fn, optimizer, precision, config, sink, checkpoints, evaluate, *about).go()
+    run = _Run(model, batches, loss_fn, optimizer, precision, config, sink, checkpoints, evaluate, *about)
+    try:
+        return run.go()
+    except RuntimeError as error:  # in the optimizer or an evaluation: fewer rows at once would not help
+        if not is_out_of_memory(error):
+            raise
+        raise EnvironmentUnfitError(
+            f"{config.label}: step {run.at_step}: out of memory beside the gradients; the next run goes on from the last checkpoint. "
+            "Free memory, train fewer weights (lora), or split them over processes (train.launch.sharding: fsdp)"
+        ) from None
 
 
 @dataclass
@@ -132,6 +142,7 @@ class _Run:
     save_took_s: float = 0.0
     waited_s: float = 0.0
     rate: float = 0.0
+    at_step: int = 0
 
     def __post_init__(self) -> None:
         config, total = self.config, self.batches.steps
@@ -148,10 +159,11 @@ class _Run:
         self.meter = Meter(self.device, peak)
         watched = (self.spikes, self.best, self.meter)
         self.parts = resume.Parts(self.model, self.optimizer, scaler, self.average, *watched, self.world, dict(self.identity), total)
+        self.parts.micro_rows = config.micro_rows
         self.first = self._resume()
         self.result = FitResult(steps=total, resumed_from=self.first)
         objective = replicate(Objective(self.model, self.loss_fn), self.world)
-        self.steps = StepRunner(objective, self.optimizer, scaler, self.precision, self.world, config)
+        self.steps = StepRunner(objective, self.optimizer, scaler, self.precision, self.world, config, micro_rows=self.parts.micro_rows)
         self.saved_at = self.told_at = time.monotonic()
 
     def _refuse_idle_processes(self) -> None:
@@ -227,6 +239,7 @@ class _Run:
             yield item
 
     def _step(self, step: int, window: Any) -> None:
+        self.at_step = step
         self.rate = _set_learning_rate(self.optimizer, step, self.batches.steps, self.config)
         self.parts.snapshot_if_due(step)
         tokens = sum(batch.num_tokens for batch in window)
@@ -326,6 +339,7 @@ class _Run:
         """Save a checkpoint; where that fails and nothing forces it now, training goes on and the next one is tried."""
         started = time.monotonic()
         self._check_latch()
+        self.parts.micro_rows = self.steps.micro_rows
         try:
             state = self.parts.state(done)
             if self.world.is_main:

@@ -38,10 +38,6 @@ class StepConfig(Protocol):
         """Longest gradient."""
 
     @property
-    def micro_rows(self) -> int | None:
-        """Rows computed at once; None is a whole batch."""
-
-    @property
     def label(self) -> str:
         """For messages."""
 
@@ -61,10 +57,13 @@ class StepRunner:
         precision: Precision,
         world: World,
         config: StepConfig,
+        *,
+        micro_rows: int | None = None,
     ) -> None:
         self._objective, self._optimizer, self._scaler, self._precision, self._world = objective, optimizer, scaler, precision, world
         self._seed, self._clip_norm, self._label = config.seed, config.clip_norm, config.label
-        self.micro_rows = config.micro_rows
+        self.micro_rows = micro_rows
+        """Rows computed at once; None is a whole batch."""
         self._trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._device = self._trained[0].device
         self._latch: Tensor | None = None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from acclimate.errors import EnvironmentUnfitError, TrainingError
 from acclimate.training.distributed import World
 from acclimate.training.loop import LoopConfig, fit
-from tests.unit.training.toy_run import FP32, PointBatches, Trained, network, summed_error, train, weights
+from tests.unit.training.toy_run import FP32, Killed, PointBatches, Trained, dies_at, network, summed_error, train, weights
 
 
 def trained_without_dropout(directory: Path, **settings: Any) -> Trained:
@@ -97,6 +97,25 @@ def test_one_row_that_does_not_fit_is_told_in_a_line_and_changes_nothing(tmp_pat
     with pytest.raises(EnvironmentUnfitError, match=r"^train: step 0: one row does not fit into memory; lower the tokens of a row$"):
         train(tmp_path, model=model, loss=fits_only(0))
     assert torch.equal(before, weights(model))
+
+
+def test_rows_that_memory_had_no_room_for_are_not_tried_again_after_a_kill(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    undisturbed = trained_without_dropout(tmp_path / "whole", loss=fits_only(5))
+    with pytest.raises(Killed):
+        trained_without_dropout(tmp_path / "killed", loss=dies_at(30, fits_only(5)), every_s=0)
+    caplog.clear()
+    resumed = trained_without_dropout(tmp_path / "killed", loss=fits_only(5))
+    assert resumed.result.resumed_from > 0
+    assert [line for line in caplog.messages if "out of memory" in line] == []
+    assert torch.equal(resumed.weights, undisturbed.weights)
+
+
+def test_memory_that_runs_out_beside_the_gradients_is_one_line(tmp_path: Path) -> None:
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(EnvironmentUnfitError, match=r"^train: step 4: out of memory beside the gradients; the next run goes on from"):
+        train(tmp_path, evaluate=evaluate, evaluate_every=5)
 
 
 def test_an_error_that_is_not_of_memory_is_not_hidden(tmp_path: Path) -> None:
