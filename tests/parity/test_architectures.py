@@ -95,7 +95,7 @@ def test_loss_of_packed_rows_equals_that_of_each_document_by_itself_with_the_ful
     ids, segments = packed_rows()
     batch = make_batch(ids, segments, step_generator(2), config=Config(rate=0.3), vocabulary=VOCABULARY)
     labels = torch.full_like(ids, -100).flatten()
-    labels[batch.at.flat_M] = batch.labels_M
+    labels[batch.masked] = batch.labels_M
     labels = labels.view_as(ids)
     expected = torch.zeros(())
     for row, a, b in documents(segments):

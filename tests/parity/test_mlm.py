@@ -29,8 +29,8 @@ def rows(count: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_rates_are_eighty_ten_ten_of_the_chosen() -> None:
     ids, segments = rows(500, 128)
     batch = make_batch(ids, segments, step_generator(2), config=Config(rate=0.15), vocabulary=VOCABULARY)
-    new = batch.ids_BT.flatten()[batch.at.flat_M]
-    chosen = len(batch.at.flat_M) / (500 * 126)
+    new = batch.ids_BT.flatten()[batch.masked]
+    chosen = len(batch.masked) / (500 * 126)
     masked, kept = (new == 103).float().mean().item(), (new == batch.labels_M).float().mean().item()
     # three standard errors of a share over 9,450 draws are below 0.013
     assert chosen == pytest.approx(0.15, abs=0.005)
@@ -43,7 +43,7 @@ def test_no_special_token_is_chosen_and_nothing_else_changes() -> None:
     batch = make_batch(ids, segments, step_generator(3), config=Config(rate=0.9), vocabulary=VOCABULARY)
     assert not torch.isin(batch.labels_M, torch.tensor(VOCABULARY.special_ids)).any()
     untouched = torch.ones(ids.numel(), dtype=torch.bool)
-    untouched[batch.at.flat_M] = False
+    untouched[batch.masked] = False
     assert torch.equal(batch.ids_BT.flatten()[untouched], ids.flatten()[untouched])
 
 
@@ -68,7 +68,7 @@ def test_masks_equal_those_of_the_definition_written_in_torch(config: Config) ->
     becomes = torch.where(fate < config.mask_share + config.random_share, drawn, labels)
     expected = ids.flatten().clone()
     expected[masked] = torch.where(fate < config.mask_share, 103, becomes)
-    assert torch.equal(ours.at.flat_M, masked) and torch.equal(ours.labels_M, labels)
+    assert torch.equal(ours.masked, masked) and torch.equal(ours.labels_M, labels)
     assert torch.equal(ours.ids_BT, expected.view_as(ids))
     assert ours.ids_BT.data_ptr() != ids.data_ptr(), "the text itself is left as it was"
 
@@ -80,7 +80,7 @@ def test_loss_on_masked_positions_equals_that_of_the_full_head(tiny_encoder_dir:
     hidden = model.transform(encode_packed(model.encoder, batch.ids_BT, segments))
     logits = hidden @ model.encoder.get_input_embeddings().weight.T + model.bias_V
     labels = torch.full_like(ids, -100).flatten()
-    labels[batch.at.flat_M] = batch.labels_M
+    labels[batch.masked] = batch.labels_M
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels, ignore_index=-100, reduction="sum")
     torch.testing.assert_close(loss(model, batch), expected, rtol=1e-5, atol=1e-4)
 

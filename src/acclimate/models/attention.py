@@ -32,7 +32,7 @@ class Attention(Protocol):
 
 @dataclass(frozen=True)
 class Positions:
-    """Positions of a batch at which hidden states are wanted, ascending."""
+    """Positions of a batch at which hidden states are wanted: ascending, then some that only fill their count up."""
 
     flat_M: Tensor
     """Indices into the flattened (B * T)."""
@@ -40,28 +40,51 @@ class Positions:
     """Their columns, row by row, padded with 0 to the count of the fullest row."""
     slot_M: Tensor
     """Where each stands in the flattened (B * P)."""
+    num_asked: int
+    """How many of them are wanted."""
 
 
-def positions_at(flat_M: np.ndarray, shape: tuple[int, int]) -> Positions:
+_COUNT_MULTIPLE = 64
+"""oneDNN prepares and keeps its kernels for each count of rows that it has not met, at 0.5 to 1 ms each: a tenth of a step of BERT-tiny.
+What it keeps lies between what is freed: with another count in each step, 128 steps of MiniLM grew from 2 to 5 GB."""
+_WIDTH_MULTIPLE = 8
+
+
+def positions_at(flat_M: np.ndarray, shape: tuple[int, int], *, fill: bool = False) -> Positions:
     """Describe positions of a (B, T) batch.
 
     Args:
         flat_M: ascending indices into the flattened batch.
+        fill: ask for more positions, spread over the batch, up to a multiple of 64.
     """
-    num_rows, num_tokens = shape
-    row_M, column_M = np.divmod(flat_M, num_tokens)
+    (num_rows, num_tokens), num_asked = shape, len(flat_M)
+    if fill:
+        flat_M = np.concatenate([flat_M, _others(flat_M, -num_asked % _COUNT_MULTIPLE, num_rows * num_tokens)])
+    order = np.argsort(flat_M, kind="stable")
+    row_M, column_M = np.divmod(flat_M[order], num_tokens)
     count_B = np.bincount(row_M, minlength=num_rows)
     width = max(1, int(count_B.max(initial=0)))
+    width = min(num_tokens, width + -width % _WIDTH_MULTIPLE) if fill else width
     slot_M = row_M * width + np.arange(len(flat_M)) - (np.cumsum(count_B) - count_B)[row_M]
     column_BP = np.zeros(num_rows * width, dtype=np.int64)
     column_BP[slot_M] = column_M
-    return Positions(torch.from_numpy(flat_M), torch.from_numpy(column_BP).view(num_rows, width), torch.from_numpy(slot_M))
+    in_order_M = np.empty_like(slot_M)
+    in_order_M[order] = slot_M
+    return Positions(torch.from_numpy(flat_M), torch.from_numpy(column_BP).view(num_rows, width), torch.from_numpy(in_order_M), num_asked)
+
+
+def _others(flat_M: np.ndarray, count: int, total: int) -> np.ndarray:
+    """So many indices below `total` that are not in `flat_M`, or all there are, evenly spread."""
+    is_other = np.ones(total, dtype=np.bool_)
+    is_other[flat_M] = False
+    others = np.flatnonzero(is_other)
+    return others if len(others) <= count else others[np.arange(count) * len(others) // max(1, count)]
 
 
 def first_positions(ids_BT: Tensor) -> Positions:
     """The first token of each row."""
     rows_B = torch.arange(ids_BT.shape[0], device=ids_BT.device)
-    return Positions(rows_B * ids_BT.shape[1], torch.zeros_like(rows_B)[:, None], rows_B)
+    return Positions(rows_B * ids_BT.shape[1], torch.zeros_like(rows_B)[:, None], rows_B, len(rows_B))
 
 
 def as_bias(allowed: Tensor) -> Tensor:
@@ -118,6 +141,8 @@ class Pieces:
     """No text is longer."""
     asked_S: Tensor | None = None
     """The same of the asked positions."""
+    num_asked: int = 0
+    """The last of `asked_S`; queries behind it fill their count up."""
 
 
 def packed_pieces(segments: np.ndarray, flat_M: np.ndarray) -> Pieces:
@@ -131,10 +156,7 @@ def packed_pieces(segments: np.ndarray, flat_M: np.ndarray) -> Pieces:
     np.not_equal(segments[:, 1:], segments[:, :-1], out=begins[:, 1:])
     starts = np.append(np.flatnonzero(begins), segments.size)
     asked = np.searchsorted(flat_M, starts)
-    return Pieces(torch.from_numpy(starts.astype(np.int32)), segments.shape[1], torch.from_numpy(asked.astype(np.int32)))
-
-
-_COUNT_MULTIPLE = 64
+    return Pieces(torch.from_numpy(starts.astype(np.int32)), segments.shape[1], torch.from_numpy(asked.astype(np.int32)), len(flat_M))
 
 
 @dataclass(frozen=True)
@@ -142,8 +164,7 @@ class RealTokens:
     """The tokens of padded rows without their padding; places are indices into the flattened (B * T)."""
 
     flat_N: Tensor
-    """What is computed, ascending: the real tokens, and of the padding what fills their count up to a multiple of 64. oneDNN
-    prepares its kernels for each count of tokens that it has not met, at 0.5 to 1 ms each: a tenth of a step of BERT-tiny."""
+    """What is computed, ascending: the real tokens, and of the padding what fills their count up to a multiple of 64."""
     first_B: Tensor
     """Where in `flat_N` the first token of each row stands."""
     exact_N: Tensor
@@ -160,7 +181,7 @@ def real_tokens(lengths: np.ndarray, width: int) -> RealTokens:
     missing = -len(exact_N) % _COUNT_MULTIPLE
     flat_N = np.sort(np.concatenate([exact_N, np.flatnonzero(~is_real)[:missing]])) if missing else exact_N
     first_B = np.searchsorted(flat_N, np.arange(len(lengths)) * width)
-    pieces = Pieces(torch.from_numpy(starts), width, torch.arange(len(lengths) + 1, dtype=torch.int32))
+    pieces = Pieces(torch.from_numpy(starts), width, torch.arange(len(lengths) + 1, dtype=torch.int32), len(lengths))
     return RealTokens(torch.from_numpy(flat_N), torch.from_numpy(first_B), torch.from_numpy(exact_N), pieces)
 
 
@@ -234,7 +255,9 @@ class VarlenAttention:
     def at_asked(self, query_MD: Tensor, key_ND: Tensor, value_ND: Tensor, num_heads: int) -> Tensor:
         """(M, D)."""
         assert self.pieces.asked_S is not None
-        return self._attend(query_MD, key_ND, value_ND, self.pieces.asked_S, num_heads)
+        num_asked = self.pieces.num_asked
+        mixed = self._attend(query_MD[:num_asked], key_ND, value_ND, self.pieces.asked_S, num_heads)
+        return functional.pad(mixed, (0, 0, 0, len(query_MD) - num_asked))
 
     def _attend(self, query: Tensor, key_ND: Tensor, value_ND: Tensor, query_starts: Tensor, num_heads: int) -> Tensor:
         from torch.nn.attention.varlen import varlen_attn

@@ -18,6 +18,8 @@ _CHUNK_ELEMENTS = 1 << 20
 def linear_cross_entropy(hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor, labels_M: Tensor) -> Tensor:
     """Sum over predictions of -log softmax(hidden @ weight.T + bias)[label], as a float32 scalar.
 
+    Predictions behind the last label fill their count up: they add nothing and get no gradient.
+
     The products run in the format that autocast asks for, softmax and sums in float32. The logits become their own gradient chunk by
     chunk in the forward pass, as Liger's do (Hsu et al. 2024, https://arxiv.org/abs/2410.10989): one exponential for each, and between
     forward and backward nothing is kept but one matrix in the product's format.
@@ -34,10 +36,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, hidden_MD: Tensor, weight_VD: Tensor, bias_V: Tensor, labels_M: Tensor) -> Tensor:
         with torch.autocast(hidden_MD.device.type, enabled=False):
             logits_MV = functional.linear(hidden_MD, weight_VD, bias_V)
-            picked_M = logits_MV.gather(1, labels_M[:, None]).squeeze(1).float()
+            asked_MV = logits_MV[: len(labels_M)]
+            picked_M = asked_MV.gather(1, labels_M[:, None]).squeeze(1).float()
             if not any(ctx.needs_input_grad):
-                return (_log_sums(logits_MV) - picked_M).sum()
-            log_sum_M, bias_gradient_V = _become_gradient(logits_MV, labels_M)
+                return (_log_sums(asked_MV) - picked_M).sum()
+            log_sum_M, bias_gradient_V = _become_gradient(asked_MV, labels_M)
+            logits_MV[len(labels_M) :] = 0.0
         ctx.save_for_backward(hidden_MD, weight_VD, logits_MV, bias_gradient_V)
         return (log_sum_M - picked_M).sum()
 

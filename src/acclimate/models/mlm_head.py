@@ -158,7 +158,7 @@ class MlmModel(nn.Module):
     def forward(self, ids_BT: Tensor, segments_BT: Tensor, at: Positions) -> Tensor:
         """Logits at the asked positions, (M, V)."""
         features_MD = self.features(ids_BT, segments_BT, at)
-        return torch.nn.functional.linear(features_MD, self.decoder, self.bias_V.to(features_MD.dtype))
+        return torch.nn.functional.linear(features_MD[: at.num_asked], self.decoder, self.bias_V.to(features_MD.dtype))
 
     def summed_loss(self, ids_BT: Tensor, segments_BT: Tensor, at: Positions, labels_M: Tensor, pieces: Pieces | None = None) -> Tensor:
         """Cross-entropy summed over the asked positions, float32."""

@@ -52,7 +52,7 @@ class MaskVocabulary(Protocol):
 
 @dataclass(frozen=True)
 class MlmBatch:
-    """Corrupted rows; `at` are the masked positions, `labels_M` the original ids there."""
+    """Corrupted rows; `at` are the masked positions and some that fill their count up, `labels_M` the original ids at the former."""
 
     ids_BT: Tensor
     segments_BT: Tensor
@@ -60,6 +60,11 @@ class MlmBatch:
     labels_M: Tensor
     pieces: Pieces | None = None
     """The documents' pieces, for variable-length attention."""
+
+    @property
+    def masked(self) -> Tensor:
+        """(M,), the masked positions, ascending indices into the flattened (B * T)."""
+        return self.at.flat_M[: self.at.num_asked]
 
     @property
     def num_targets(self) -> int:
@@ -74,7 +79,7 @@ class MlmBatch:
     def part(self, start: int, stop: int) -> MlmBatch:
         """Some of the rows, with the same corruption."""
         num_tokens = self.ids_BT.shape[1]
-        masked_M = self.at.flat_M.numpy()
+        masked_M = self.masked.numpy()
         first, last = np.searchsorted(masked_M, (start * num_tokens, stop * num_tokens))
         labels_M = self.labels_M[first:last].numpy()
         return _batch(self.ids_BT[start:stop], self.segments_BT[start:stop], masked_M[first:last] - start * num_tokens, labels_M)
@@ -123,7 +128,7 @@ def mask_rows(ids_BT: Tensor, segments_BT: Tensor, generator: torch.Generator, *
 
 
 def _batch(ids_BT: Tensor, segments_BT: Tensor, masked_M: np.ndarray, labels_M: np.ndarray) -> MlmBatch:
-    at = positions_at(masked_M, (ids_BT.shape[0], ids_BT.shape[1]))
+    at = positions_at(masked_M, (ids_BT.shape[0], ids_BT.shape[1]), fill=True)
     return MlmBatch(ids_BT, segments_BT, at, torch.from_numpy(labels_M), packed_pieces(segments_BT.numpy(), masked_M))
 
 

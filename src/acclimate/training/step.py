@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from acclimate.errors import EnvironmentUnfitError, TrainingError
 from acclimate.training.batches import to_device
-from acclimate.training.distributed import World, gradient_scale, whole, without_sync
+from acclimate.training.distributed import World, gradient_scale, is_split, whole, without_sync
 from acclimate.training.precision import Precision
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class StepRunner:
         total = self._gradients_in_memory(step, window, num_targets)
         self._scaler.unscale_(self._optimizer)
         norm = gradient_norm(self._trained)
-        nn.utils.clip_grads_with_norm_(self._trained, self._clip_norm, norm)
+        self._clip(norm)
         if self._is_fit_to_update(step, total, norm) and before_update(step, lambda: float(self._world.sum(total.clone()))):
             self._scaler.step(self._optimizer)
         self._scaler.update()  # also where there was no update: it refuses to unscale twice without
@@ -134,6 +134,15 @@ class StepRunner:
                 self._scaler.scale(loss * gradient_scale(self._world)).backward()
             total += loss.detach()
         return total
+
+    def _clip(self, norm: Tensor) -> None:
+        """Shorten the gradient to the norm allowed; where the optimizer can divide by a factor as it reads, in no pass of its own."""
+        if self._scaler.is_enabled() or is_split(self._trained[0]):  # the scaler sets the factor itself, and it would have to be split
+            nn.utils.clip_grads_with_norm_(self._trained, self._clip_norm, norm)
+            return
+        factor = (norm / self._clip_norm).clamp_min(1.0)
+        is_long = self._device.type != "cpu" or not float(factor) <= 1.0
+        self._optimizer.grad_scale = factor if is_long else None  # type: ignore[attr-defined]
 
     def _rows_here(self, batch: Any) -> int:
         """Rows of a batch that a process computes, at most."""

@@ -140,3 +140,25 @@ def test_varlen_kernel_gives_what_the_block_mask_gives() -> None:
     torch.testing.assert_close(
         varlen.at_asked(query[on_gpu(torch.from_numpy(ASKED))], key, value, HEADS).float().cpu(), asked, rtol=2e-2, atol=2e-2
     )
+
+
+def test_positions_that_fill_the_count_up_stand_behind_the_asked_ones_and_change_none() -> None:
+    at, filled = positions_at(ASKED, (3, 8)), positions_at(ASKED, (3, 8), fill=True)
+    assert filled.num_asked == len(ASKED) and filled.flat_M[:7].tolist() == ASKED.tolist()
+    assert sorted(filled.flat_M.tolist()) == list(range(24)), "a batch of 24 has no 64: all of it"
+    assert len(positions_at(np.arange(0, 4096, 7), (32, 128), fill=True).flat_M) == 640
+    query, key, value = tensors(24)
+    allowed = block_mask(SEGMENTS, additive=False)
+    theirs = RowAttention((3, 8), allowed, "sdpa", at).at_asked(query[at.flat_M], key, value, HEADS)
+    ours = RowAttention((3, 8), allowed, "sdpa", filled).at_asked(query[filled.flat_M], key, value, HEADS)
+    torch.testing.assert_close(ours[:7], theirs)
+
+
+@pytest.mark.usefixtures("kernel_in_words")
+def test_pieces_pass_over_positions_that_fill_the_count_up() -> None:
+    filled = positions_at(ASKED, (3, 8), fill=True)
+    query, key, value = tensors(24)
+    mixed = VarlenAttention(packed_pieces(SEGMENTS.numpy(), ASKED)).at_asked(query[filled.flat_M], key, value, HEADS)
+    rows, _ = masked_and_pieces()
+    torch.testing.assert_close(mixed[:7], rows.at_asked(query[ASKED], key, value, HEADS))
+    assert mixed.shape == (24, WIDTH) and not mixed[7:].any()

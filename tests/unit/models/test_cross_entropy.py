@@ -61,3 +61,18 @@ def test_a_second_backward_gives_the_same() -> None:
     once = inputs[0].grad.clone()
     loss.backward()
     torch.testing.assert_close(inputs[0].grad, 2 * once)
+
+
+def test_predictions_behind_the_last_label_add_nothing_and_get_no_gradient() -> None:
+    hidden, weight, bias, labels = parts()
+    few = len(labels) - 3
+    loss = linear_cross_entropy(hidden, weight, bias, labels[:few])
+    loss.backward()
+    assert hidden.grad is not None and weight.grad is not None and bias.grad is not None
+    assert not hidden.grad[few:].any()
+    alone = [part.detach().clone().requires_grad_() for part in (hidden[:few], weight, bias)]
+    expected = linear_cross_entropy(*alone, labels[:few])
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    for own, other in zip((hidden.grad[:few], weight.grad, bias.grad), alone, strict=True):
+        torch.testing.assert_close(own, other.grad, rtol=1e-5, atol=1e-6)

@@ -56,7 +56,10 @@ def learned_without(skipped: list[int], average: WeightAverage | None, model: nn
         (batch,) = SPIKY.window(step)
         optimizer.zero_grad()
         (summed_error(model, batch) / batch.num_targets).backward()
-        nn.utils.clip_grads_with_norm_(model.parameters(), 1.0, gradient_norm(list(model.parameters())))
+        norm = gradient_norm(list(model.parameters()))
+        for parameter in model.parameters():
+            assert parameter.grad is not None
+            parameter.grad /= norm.clamp_min(1.0)
         optimizer.step()
         if average:
             average.update(model, step)
