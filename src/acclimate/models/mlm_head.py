@@ -18,6 +18,7 @@ from acclimate.errors import ModelError
 from acclimate.models.attention import Pieces, Positions
 from acclimate.models.cross_entropy import linear_cross_entropy
 from acclimate.models.dropout import replace_dropout
+from acclimate.models.gelu import replace_gelu
 from acclimate.models.packed import encode_packed
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ class MlmModel(nn.Module):
     def __init__(self, encoder: Any, unigram_V: Tensor) -> None:
         super().__init__()
         replace_dropout(encoder)
+        replace_gelu(encoder)
         self.encoder = encoder
         width = encoder.get_input_embeddings().weight.shape[1]
         self.transform: nn.Module = nn.Linear(encoder.config.hidden_size, width)

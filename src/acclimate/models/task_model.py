@@ -14,6 +14,7 @@ from acclimate.errors import ModelError
 from acclimate.models.attention import RealTokens, real_tokens
 from acclimate.models.backbone import POST_NORM, load_encoder, save_encoder, save_weights
 from acclimate.models.dropout import Dropout, replace_dropout
+from acclimate.models.gelu import replace_gelu
 from acclimate.models.packed import encode_unpadded
 
 HEAD_WEIGHTS, TASK = "head.safetensors", "task.json"
@@ -56,6 +57,7 @@ class TaskModel(nn.Module):
     def __init__(self, encoder: Any, spec: TaskSpec, *, per_token: bool, dropout: float = 0.0) -> None:
         super().__init__()
         replace_dropout(encoder)
+        replace_gelu(encoder)
         self.encoder = encoder
         self.spec = spec
         self.per_token = per_token
