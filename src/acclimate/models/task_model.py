@@ -78,20 +78,19 @@ class TaskModel(nn.Module):
         """
         if self.training and self.encoder.config.model_type in POST_NORM:
             real = real or real_tokens(attention_mask.sum(1).cpu().numpy(), attention_mask.shape[1])
-            return self._unpadded(input_ids, attention_mask, token_type_ids, real)
-        extra = {"token_type_ids": token_type_ids} if token_type_ids is not None and self.takes_type_ids else {}
-        hidden_BTD = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **extra).last_hidden_state
-        features = hidden_BTD if self.per_token else pool(hidden_BTD, attention_mask, self.spec.pooling)
+            features = self._training_features(input_ids, attention_mask, token_type_ids, real)
+        else:
+            extra = {"token_type_ids": token_type_ids} if token_type_ids is not None and self.takes_type_ids else {}
+            hidden_BTD = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **extra).last_hidden_state
+            features = hidden_BTD if self.per_token else pool(hidden_BTD, attention_mask, self.spec.pooling)
         logits: Tensor = self.head(self.dropout(features))
         return logits
 
-    def _unpadded(self, ids_BT: Tensor, mask_BT: Tensor, type_ids_BT: Tensor | None, real: RealTokens) -> Tensor:
-        """By the written-out forward, which computes real tokens alone; of the last layer only the first where no other is pooled."""
+    def _training_features(self, ids_BT: Tensor, mask_BT: Tensor, type_ids_BT: Tensor | None, real: RealTokens) -> Tensor:
+        """What the head sees, by the written-out forward over real tokens; of the last layer only the first where no other is pooled."""
         first_only = not self.per_token and self.spec.pooling == "first"
         hidden = encode_unpadded(self.encoder, ids_BT, mask_BT, type_ids_BT, real, first_only=first_only)
-        features = hidden if self.per_token or first_only else pool(hidden, mask_BT, self.spec.pooling)
-        logits: Tensor = self.head(self.dropout(features))
-        return logits
+        return hidden if self.per_token or first_only else pool(hidden, mask_BT, self.spec.pooling)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Logits in the labels' own unit."""

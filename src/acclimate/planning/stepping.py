@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from acclimate import artifacts
+from acclimate.errors import EnvironmentUnfitError
 from acclimate.planning.estimate import Memory, ascending_rows, num_timed_steps, peak_at
 from acclimate.runtime import peak_rss_mb
 from acclimate.training.checkpoints import CheckpointStore
@@ -123,7 +124,7 @@ class Bench:
             self._fit(windows, _Clock(look), replace(self.config, micro_rows=None))
         except _NextDoesNotFitError:
             pass
-        except torch.OutOfMemoryError:  # on a GPU before the line through the peaks told
+        except (torch.OutOfMemoryError, EnvironmentUnfitError):  # on a GPU before the line through the peaks told
             peaks.append((tried[len(peaks)], max(self.limit_mb * 1.01, self.used_mb())))
         fitting = max((count for count, peak in peaks if peak <= self.limit_mb), default=0)
         memory = Memory(peak_at(rows, peaks), self.limit_mb, weights_mb, rows // self.world.size, fitting // self.world.size)
