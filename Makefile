@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run flow plan check test test-kills lint bench-data bench-train bench-gpu stack stack-down snapshot clean setup setup-dev
+.PHONY: help run flow plan check test test-kills test-security lint bench-data bench-train bench-gpu stack stack-down snapshot clean setup setup-dev
 
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -15,7 +15,7 @@ export GX_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.acclimate/prefect
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Settings: PROFILE=gpu|tiny (params.<profile>.yaml laid over params.yaml), ACCELERATOR=cpu|gpu,"
 	@echo "  PYTHON=python3.12, INSTALLER=uv|pip, MLFLOW_TRACKING_URI=..., TORCH_INDEX_URL=... (on Linux PyPI's torch"
@@ -52,6 +52,9 @@ test: setup-dev ## every test; PYTEST_ARGS="-k onnx" for some
 
 test-kills: setup-dev ## pretraining killed 20 times and fine-tuning 10 at random moments: the outs are the same bits; 8 to 20 minutes
 	@ACCLIMATE_PRETRAIN_KILLS=20 ACCLIMATE_FINETUNE_KILLS=10 OMP_NUM_THREADS=1 python -m pytest -s tests/integration/test_kills.py $(PYTEST_ARGS)
+
+test-security: setup-dev ## every demonstrated attack, with 100,000 fuzzed inputs; under five minutes
+	@ACCLIMATE_FUZZ_INPUTS=100000 OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --durations=15 tests/security $(PYTEST_ARGS)
 
 lint: setup-dev ## ruff, mypy --strict, and the direction of imports
 	@ruff check .
