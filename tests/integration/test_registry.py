@@ -96,6 +96,12 @@ def register_export(store, minilm_dir, tmp_path, monkeypatch):
     return make
 
 
+def test_a_checkout_outside_the_temporary_directory_registers_its_model(register_export, tmp_path_factory, monkeypatch):
+    """MLflow refuses a link that leads out of the directory it copies from; TMPDIR is seldom above the checkout."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path_factory.mktemp("tmp")))
+    assert register_export("outside").version == 1
+
+
 def test_champion_answers_raw_text_in_another_directory_without_the_repository(register_export, store, tmp_path):
     registered = register_export("elsewhere")
     assert registered.aliases == ["challenger", "champion"]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -191,8 +192,8 @@ def _log_model(candidate: Candidate, export: Path, run_id: str) -> str:
     signature, example = _signature(candidate.kind, examples)
     with tempfile.TemporaryDirectory() as directory:
         for name in (candidate.file, "tokenizer.json", "task.json"):
-            # A link, so that a large graph is not copied twice.
-            (Path(directory) / name).symlink_to((export / name).absolute())
+            # A copy: MLflow refuses a symbolic link to a place outside of this directory.
+            shutil.copyfile(export / name, Path(directory) / name)
         with mlflow.start_run(run_id=run_id):
             logged = mlflow.pyfunc.log_model(
                 name=candidate.task,
