@@ -78,7 +78,7 @@ stack-down: ## stop what `make stack` started
 	@python -m infra.stack down
 
 snapshot: setup ## build data/debian again from Debian's archive (needs apt); FULL=1: all of it, into data/debian-full
-	@python -m acclimate.data.sources.debian --out data/debian$(if $(FULL),-full --full)
+	@python -m tools.debian.build --out data/debian$(if $(FULL),-full --full)
 
 clean: ## remove what a run made; keeps the environment, the registry and DVC's cache
 	@rm -rf artifacts reports records dvc_plots .acclimate/checkpoints .acclimate/prefect .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from acclimate.data.sources.debian_packages import Package, Split, split_of, stable_order
-from acclimate.data.sources.debian_tasks import cut_text
+from tools.debian.packages import Package, Split, split_of, stable_order
+from tools.debian.tasks import cut_text
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 Quota = dict[Split, int]

@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from acclimate.data.sources.debian_manuals import Manual, pack_paragraphs
-from acclimate.data.sources.debian_packages import Package, Split, normalise, split_of, stable_order
+from tools.debian.manuals import Manual, pack_paragraphs
+from tools.debian.packages import Package, Split, normalise, split_of, stable_order
 
 DESCRIPTIONS = "descriptions"
 Row = dict[str, str]

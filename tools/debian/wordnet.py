@@ -5,7 +5,7 @@ File format: https://wordnet.princeton.edu/documentation/wndb5wn
 
 from pathlib import Path
 
-from acclimate.data.sources.debian_packages import stable_order
+from tools.debian.packages import stable_order
 
 PARTS_OF_SPEECH = ("noun", "verb", "adj", "adv")
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from acclimate.data.sources.debian_archive import DebFile
-from acclimate.data.sources.debian_html import html_paragraphs, strip_tags
-from acclimate.data.sources.debian_mdoc import Span, mdoc_paragraphs, spans_to_text
-from acclimate.data.sources.debian_packages import Split, normalise, parse_deb822, split_of
-from acclimate.data.sources.debian_roff import man_paragraphs
+from tools.debian.archive import DebFile
+from tools.debian.html import html_paragraphs, strip_tags
+from tools.debian.mdoc import Span, mdoc_paragraphs, spans_to_text
+from tools.debian.packages import Split, normalise, parse_deb822, split_of
+from tools.debian.roff import man_paragraphs
 
 # Path of the HTML pages below the unpacked package; what does not match is not read.
 HTML_PAGES = {

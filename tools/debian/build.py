@@ -1,6 +1,6 @@
 """Build the default input: a snapshot of the Debian domain, unlabelled text and labelled tables.
 
-    python -m acclimate.data.sources.debian --out data/debian [--full] [--cache DIR]
+    python -m tools.debian.build --out data/debian [--full] [--cache DIR]
 
 Same downloaded packages, same bytes out: every choice is by hash of a name, never by chance or by clock.
 """
@@ -14,19 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from acclimate.data.sources import (
-    debian_archive,
-    debian_corpus,
-    debian_manuals,
-    debian_packages,
-    debian_pairs,
-    debian_tasks,
-    debian_wordnet,
-)
-from acclimate.data.sources.debian_archive import DebFile, Release, sha256_of
-from acclimate.data.sources.debian_corpus import DESCRIPTIONS, Unit, line_keys, protected_lines
-from acclimate.data.sources.debian_manuals import MarkedPage
-from acclimate.data.sources.debian_packages import Package, Split
+from tools.debian import archive, corpus, manuals, packages, pairs, tasks, wordnet
+from tools.debian.archive import DebFile, Release, sha256_of
+from tools.debian.corpus import DESCRIPTIONS, Unit, line_keys, protected_lines
+from tools.debian.manuals import MarkedPage
+from tools.debian.packages import Package, Split
 
 Tables = dict[str, list[dict[str, Any]]]
 
@@ -94,38 +86,38 @@ class Archive:
 
 def read_archive(cache: Path) -> Archive:
     """Download what the cache lacks, then read it."""
-    debian_archive.update_lists(cache)
-    debs = debian_archive.fetch_packages([*debian_manuals.PACKAGES, GENERAL_PACKAGE], cache)
-    packages = debian_packages.read_packages(
-        debian_archive.find_list(cache, "main_binary-*_Packages"),
-        debian_archive.find_list(cache, "main_i18n_Translation-en"),
+    archive.update_lists(cache)
+    debs = archive.fetch_packages([*manuals.PACKAGES, GENERAL_PACKAGE], cache)
+    known = packages.read_packages(
+        archive.find_list(cache, "main_binary-*_Packages"),
+        archive.find_list(cache, "main_i18n_Translation-en"),
     )
-    packages = debian_packages.drop_duplicates(debian_packages.drop_boilerplate(packages))
-    logger.info("%d packages with distinct texts", len(packages))
-    pages = debian_manuals.read_marked_pages(debs[debian_manuals.MDOC_PAGES])
-    manuals = debian_manuals.read_manuals(debs) + [debian_manuals.manual_of(page) for page in pages]
-    logger.info("%d manual pages", len(manuals))
+    known = packages.drop_duplicates(packages.drop_boilerplate(known))
+    logger.info("%d packages with distinct texts", len(known))
+    pages = manuals.read_marked_pages(debs[manuals.MDOC_PAGES])
+    texts = manuals.read_manuals(debs) + [manuals.manual_of(page) for page in pages]
+    logger.info("%d manual pages", len(texts))
     return Archive(
-        release=debian_archive.read_release(cache),
+        release=archive.read_release(cache),
         debs=debs,
-        packages=packages,
-        units=debian_corpus.description_units(packages) + debian_corpus.manual_units(manuals),
+        packages=known,
+        units=corpus.description_units(known) + corpus.manual_units(texts),
         pages=pages,
-        glosses=debian_wordnet.read_glosses(debs[GENERAL_PACKAGE].root),
+        glosses=wordnet.read_glosses(debs[GENERAL_PACKAGE].root),
     )
 
 
 def make_tables(archive: Archive, sizes: Sizes) -> Tables:
     """All tables as rows, checked for leakage."""
     tables: Tables = {
-        "corpus": debian_corpus.corpus_rows(archive.units, num_bytes=sizes.corpus_bytes),
-        "heldout": debian_corpus.heldout_rows(archive.units, num_bytes=sizes.heldout_bytes),
-        "general": debian_wordnet.choose_general_rows(archive.glosses, num_bytes=sizes.general_bytes),
-        "section": debian_tasks.section_rows(archive.packages, max_chars=sizes.max_text_chars),
-        "works_with": debian_tasks.works_with_rows(archive.packages, max_chars=sizes.max_text_chars),
-        "related": debian_pairs.related_rows(archive.packages, quota=_quota(sizes.num_related), max_chars=sizes.max_pair_chars),
-        "tag_overlap": debian_pairs.tag_overlap_rows(archive.packages, quota=_quota(sizes.num_tag_overlap), max_chars=sizes.max_pair_chars),
-        "entities": debian_tasks.entity_rows(archive.pages, max_rows=sizes.max_entity_rows),
+        "corpus": corpus.corpus_rows(archive.units, num_bytes=sizes.corpus_bytes),
+        "heldout": corpus.heldout_rows(archive.units, num_bytes=sizes.heldout_bytes),
+        "general": wordnet.choose_general_rows(archive.glosses, num_bytes=sizes.general_bytes),
+        "section": tasks.section_rows(archive.packages, max_chars=sizes.max_text_chars),
+        "works_with": tasks.works_with_rows(archive.packages, max_chars=sizes.max_text_chars),
+        "related": pairs.related_rows(archive.packages, quota=_quota(sizes.num_related), max_chars=sizes.max_pair_chars),
+        "tag_overlap": pairs.tag_overlap_rows(archive.packages, quota=_quota(sizes.num_tag_overlap), max_chars=sizes.max_pair_chars),
+        "entities": tasks.entity_rows(archive.pages, max_rows=sizes.max_entity_rows),
     }
     assert_no_leakage(tables["corpus"], protected_lines(archive.units))
     return tables
@@ -143,7 +135,7 @@ def assert_no_leakage(corpus: Iterable[dict[str, Any]], forbidden: frozenset[str
 
 def write_snapshot(archive: Archive, tables: Tables, out: Path) -> dict[str, Any]:
     """Write one Parquet file a table and provenance.json; returns what provenance.json says."""
-    from acclimate.data.sources.debian_tables import write_table  # pyarrow: only when writing
+    from tools.debian.tables import write_table  # pyarrow: only when writing
 
     out.mkdir(parents=True, exist_ok=True)
     files = {}

@@ -7,7 +7,7 @@ Macro reference: https://man.openbsd.org/mdoc.7 and FreeBSD's mdoc(7).
 import re
 from dataclasses import dataclass, replace
 
-from acclimate.data.sources.debian_roff import macro_arguments, skip_displays, unescape
+from tools.debian.roff import macro_arguments, skip_displays, unescape
 
 ENTITY_OF_MACRO = {
     "Fn": "FUNC", "Fo": "FUNC", "Fa": "ARG", "Ar": "ARG", "Xr": "XREF", "Dv": "CONST", "Nm": "NAME",

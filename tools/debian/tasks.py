@@ -3,9 +3,9 @@
 from collections import Counter
 from typing import Any
 
-from acclimate.data.sources.debian_manuals import MarkedPage
-from acclimate.data.sources.debian_mdoc import spans_to_bio
-from acclimate.data.sources.debian_packages import Package, normalise, split_of
+from tools.debian.manuals import MarkedPage
+from tools.debian.mdoc import spans_to_bio
+from tools.debian.packages import Package, normalise, split_of
 
 # Sections that say what a program is for. Left out: libraries, languages, documentation and other
 # sections that say what form a package has, and sections of fewer than 100 packages.

@@ -8,12 +8,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from acclimate.data.sources.debian_archive import find_list
-from acclimate.data.sources.debian_corpus import Unit, corpus_rows, line_keys
-from acclimate.data.sources.debian_html import html_paragraphs
-from acclimate.data.sources.debian_manuals import pack_paragraphs, split_long
-from acclimate.data.sources.debian_mdoc import mdoc_paragraphs, spans_to_bio, spans_to_text
-from acclimate.data.sources.debian_packages import (
+from acclimate.errors import DataError
+from tools.debian.archive import find_list
+from tools.debian.corpus import Unit, corpus_rows, line_keys
+from tools.debian.html import html_paragraphs
+from tools.debian.manuals import pack_paragraphs, split_long
+from tools.debian.mdoc import mdoc_paragraphs, spans_to_bio, spans_to_text
+from tools.debian.packages import (
     drop_boilerplate,
     drop_duplicates,
     parse_deb822,
@@ -21,13 +22,12 @@ from acclimate.data.sources.debian_packages import (
     split_of,
     unfold_paragraphs,
 )
-from acclimate.data.sources.debian_pairs import jaccard, related_rows
-from acclimate.data.sources.debian_roff import man_paragraphs, unescape
-from acclimate.data.sources.debian_tasks import cut_text
-from acclimate.data.sources.debian_wordnet import parse_gloss
-from acclimate.errors import DataError
+from tools.debian.pairs import jaccard, related_rows
+from tools.debian.roff import man_paragraphs, unescape
+from tools.debian.tasks import cut_text
+from tools.debian.wordnet import parse_gloss
 
-SNAPSHOT = Path(__file__).parents[3] / "data/debian"
+SNAPSHOT = Path(__file__).parents[2] / "data/debian"
 TABLES = ("corpus", "general", "heldout", "section", "works_with", "related", "tag_overlap", "entities")
 SPLIT_TABLES = {"section": "source", "works_with": "source", "entities": "page"}
 PAIR_TABLES = ("related", "tag_overlap")

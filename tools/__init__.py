@@ -1,0 +1,1 @@
+"""How files that travel with the project were made."""

@@ -1,0 +1,1 @@
+"""Builder of the default input, a snapshot of Debian. The package does not import it."""
