@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from multiprocessing.connection import wait
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar
 
 from acclimate.errors import EnvironmentUnfitError
@@ -74,19 +77,30 @@ def start_worker() -> None:
 
 
 def _run_on_ray(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
+    address = os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not address:
+        # Ray runs what it is sent, listens on every interface, and reads these when it is imported.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
         import ray
     except ImportError:
         raise EnvironmentUnfitError(
             "ingest.engine is `ray`, which is not installed: pip install 'acclimate[ray]', or use `local`"
         ) from None
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    address = os.environ.get("RAY_ADDRESS")
-    settings: dict[str, Any] = {} if address else {"num_cpus": workers, "include_dashboard": False}
-    started = not ray.is_initialized()
-    if started:
-        ray.init(address=address, log_to_driver=False, configure_logging=False, **settings)
-    try:
+    with ExitStack() as stack:
+        if not ray.is_initialized():
+            # Without an address Ray joins whatever /tmp/ray/ray_current_cluster names, a file that every user may write.
+            settings: dict[str, Any] = (
+                {"address": address} if address else {"address": "local", "num_cpus": workers, "include_dashboard": False}
+            )
+            if not address:
+                # Ray makes its directories writable for everybody; the one around them lets nobody else in. Short, as they hold sockets.
+                private = stack.enter_context(TemporaryDirectory(prefix="acclimate-ray-", ignore_cleanup_errors=True))
+                settings["_temp_dir"] = f"{private}/ray"
+            ray.init(log_to_driver=False, configure_logging=False, **settings)
+            stack.callback(ray.shutdown)
         task = ray.remote(max_retries=3)(function)
         pending = [task.remote(job) for job in jobs]
         for reference in pending:
@@ -94,6 +108,3 @@ def _run_on_ray(function: Callable[[Job], Result], jobs: Sequence[Job], workers:
                 yield ray.get(reference)
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
-    finally:
-        if started:
-            ray.shutdown()
