@@ -37,6 +37,10 @@ SCHEDULE_OPTIONS: dict[Schedule, tuple[str, ...]] = {
 AVERAGE_OPTIONS: dict[Average, tuple[str, ...]] = {"none": (), "ema": ("ema_decay",), "tail": ("tail_share",)}
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 SOURCES = "data.sources"
+REMOVED_SOURCES = {
+    "remote": "run `dvc import-url <url> data/...`",
+    "sql": "run `dvc import-db --conn <name> --sql <query> -o data/...`",
+}
 INGEST_RULES = {
     "cleaning": ("data.cleaning", "CleaningConfig"),
     "quality": ("data.quality", "QualityConfig"),
@@ -96,6 +100,8 @@ class CorpusSource(Section):
 
     @model_validator(mode="after")
     def _source_exists(self) -> CorpusSource:
+        if self.kind in REMOVED_SOURCES:
+            raise ValueError(f"kind `{self.kind}` was removed; {REMOVED_SOURCES[self.kind]}, then `kind: files` (docs/data.md)")
         _check_name(SOURCES, self.kind)
         return self
 

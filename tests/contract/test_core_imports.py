@@ -20,7 +20,7 @@ CORE = [
     "acclimate.training.step",
 ]
 FORBIDDEN = [
-    *("datasets", "duckdb", "dvc", "great_expectations", "mlflow", "onnx", "onnxruntime", "pandas", "prefect", "pydantic", "ruamel"),
+    *("datasets", "dvc", "great_expectations", "mlflow", "onnx", "onnxruntime", "pandas", "prefect", "pydantic", "ruamel"),
     "sklearn",
 ]
 

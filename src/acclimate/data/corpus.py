@@ -140,7 +140,7 @@ def prepare_part(job: PartJob) -> Prepared:
 
 
 def _is_ready(job: PartJob) -> bool:
-    """Whether scratch holds this very part; a remote file may have changed since."""
+    """Whether scratch holds this very part."""
     counts = job.directory / _COUNTS
     return counts.exists() and artifacts.read_json(counts)["part"] == {"key": job.part.key}
 

@@ -1,4 +1,4 @@
-"""Sources of raw material, one module per kind: `files`, `documents`, `huggingface`, `remote`, `sql`, and the builder `debian`.
+"""Sources of raw material, one module per kind: `files`, `documents`, `huggingface`, and the builder `debian`.
 
 A kind holds `class Config(Section)`, `parts(config, data, *, where)` that lists its units of work in a stable order,
 `read_part(config, part, data, *, where)` that reads one of them, and `read(config, data, *, where)` that reads them all.
@@ -16,7 +16,7 @@ from acclimate.config import Section
 from acclimate.data.formats import Batch
 from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, check_encoding
 
-KINDS = ("files", "documents", "huggingface", "remote", "sql")
+KINDS = ("files", "documents", "huggingface")
 
 Encoding = Annotated[str, AfterValidator(check_encoding)]
 RecordBytes = Annotated[int, Field(ge=1, le=1 << 30)]
@@ -27,9 +27,8 @@ class Part:
     """One unit of work: small, comparable, made of JSON values, so that a worker can be sent it and a resumed run knows it again.
 
     Attributes:
-        key: unique among a source's parts; names it in logs and scratch files. Changes when what it stands for does, as far as
-            the source knows (an etag, a query); the bytes of local files are not looked at.
-        name: of the file, directory, table or query, for provenance.
+        key: unique among a source's parts; names it in logs and scratch files. The bytes of local files are not looked at.
+        name: of the file, directory or data set, for provenance.
         files: paths below data/ that it reads.
         start: first row, row group or document; from 0.
         stop: past the last one; None for all.
