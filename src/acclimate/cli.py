@@ -10,6 +10,7 @@ from pathlib import Path
 from acclimate.artifacts import read_json
 from acclimate.config import read_yaml
 from acclimate.errors import AcclimateError, ConfigError, DataError, EnvironmentUnfitError
+from acclimate.redaction import redact
 
 PARAMS = Path("params.yaml")
 
@@ -27,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             summary(arguments.file)
     except AcclimateError as error:
-        print(f"acclimate {arguments.command}: {error}", file=sys.stderr)
+        print(redact(f"acclimate {arguments.command}: {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"acclimate {arguments.command}: stopped", file=sys.stderr)
@@ -115,7 +116,7 @@ def lay_profile(params: Path, name: str) -> None:
 
     changes = apply_profile(params, name)
     for change in changes:
-        print(f"  {change.path}: {change.before} -> {change.after}")
+        print(redact(f"  {change.path}: {change.before} -> {change.after}"))
     print(f"{params}: {len(changes) or 'no'} value{'' if len(changes) == 1 else 's'} changed by profile {name}")
     if changes:
         print(f"{params} now holds them, also for later runs; `git checkout {params}` brings the others back")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from acclimate import plugins
 from acclimate.errors import ConfigError
+from acclimate.redaction import HIDDEN, find_secret, names_secret, redact
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -549,25 +552,103 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
     except YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: not valid YAML: {_yaml_problem(error)}") from None
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # The parser lets them through: `2020-13-45`, `!!int x`, `[[[[...`. Their messages quote the value.
+        problem = "it is nested too deeply" if isinstance(error, RecursionError) else "a date, number or tag in it has no meaning"
+        raise ConfigError(f"{path}: not valid YAML: {problem}") from None
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected sections such as `model:` and `tasks:`, found {type(loaded).__name__}")
     return loaded
+
+
+def _yaml_problem(error: Exception) -> str:
+    """What is wrong and at which line. The line itself is not shown, nor a value that the parser quotes: it may be a secret."""
+    problem = str(getattr(error, "problem", None) or str(error).partition("\n")[0]).partition(" with value ")[0]
+    if not problem.startswith("found duplicate"):
+        problem = re.sub(r"""(["'])(?:(?!\1).){4,}\1""", HIDDEN, problem)
+    mark = getattr(error, "problem_mark", None)
+    return redact((f"line {mark.line + 1}, column {mark.column + 1}: " if mark else "") + " ".join(problem.split()))
 
 
 def load_config(path: Path = Path("params.yaml")) -> Config:
     """Read and validate the whole of params.yaml, with the options of every component.
 
     Raises:
-        ConfigError: every problem at once, one line each, with its dotted path.
+        ConfigError: every problem at once, one line each, with its dotted path; a secret is named by its path alone.
     """
     raw = read_yaml(path)
+    secrets = find_secrets(raw)
+    problems = [f"{secret.path}: {secret.kind}; {_NO_SECRETS}" for secret in secrets]
     try:
-        config = Config(**raw)
+        config = Config.model_validate(raw)
+        _check_component_options(config)
+        if not secrets:
+            return config
     except ValidationError as error:
-        raise ConfigError(describe_errors(error, Config, file=path)) from None
-    _check_component_options(config)
-    return config
+        problems += _hide(_problems(error, Config), secrets)
+    except ConfigError as error:
+        if not secrets:
+            raise
+        problems += _hide(str(error).splitlines(), secrets)
+    raise ConfigError(_listed(problems, path))
+
+
+_NO_SECRETS = "no secrets in params.yaml, which git, DVC and MLflow keep; put it into the environment or .dvc/config.local (docs/data.md)"
+_NAMED_BY_USER = ("label_map", "columns")
+"""Mappings whose keys are the user's labels and columns: a label may be called `password`. So may a task."""
+
+
+@dataclass(frozen=True)
+class FoundSecret:
+    """A setting that looks like a secret: its dotted path, what it looks like, and its value, which is never shown."""
+
+    path: str
+    kind: str
+    value: str
+
+
+def find_secrets(settings: Mapping[Any, Any]) -> list[FoundSecret]:
+    """Look through every key and value, however deep; a value is a secret by its form or by the name of its key."""
+    found: list[FoundSecret] = []
+    seen: set[tuple[int, bool]] = set()  # YAML may refer to a mapping from within itself
+    waiting: list[tuple[str, Any, bool]] = [("", settings, False)]
+    while waiting:
+        path, value, is_named = waiting.pop()
+        if isinstance(value, Mapping | list | tuple | set):
+            if (id(value), is_named) not in seen:
+                seen.add((id(value), is_named))
+                waiting += reversed(_entries(path, value, is_named, found))
+            continue
+        text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+        kind = find_secret(text)
+        if kind or (is_named and text and value is not None and not isinstance(value, bool)):
+            found.append(
+                FoundSecret(path, f"holds what looks like {kind}" if kind else "is called as a secret is, and holds a value", text)
+            )
+    return found
+
+
+def _entries(path: str, value: Any, is_named: bool, found: list[FoundSecret]) -> list[tuple[str, Any, bool]]:
+    """What stands one step further down; a key that is itself a secret goes to `found`."""
+    if not isinstance(value, Mapping):
+        return [(f"{path}.{index}", entry, is_named) for index, entry in enumerate(value)]
+    entries = []
+    for key, entry in value.items():
+        kind, place = find_secret(str(key)), f"{path}.{redact(str(key))}".strip(".")
+        if kind:
+            found.append(FoundSecret(place, f"a key that looks like {kind}", str(key)))
+        named_by_user = path.rpartition(".")[2] in _NAMED_BY_USER or (path == "tasks" and isinstance(entry, Mapping))
+        entries.append((place, entry, is_named or (names_secret(str(key)) and not named_by_user)))
+    return entries
+
+
+def _hide(lines: list[str], secrets: Sequence[FoundSecret]) -> list[str]:
+    """Lines of other problems, which may quote a value, without any of the secrets."""
+    for secret in secrets:
+        for shown in {secret.value, repr(secret.value)[1:-1]}:
+            lines = [re.sub(rf"(?<!\w){re.escape(shown)}(?!\w)", HIDDEN, line) for line in lines]
+    return lines
 
 
 def _check_component_options(config: Config) -> None:
@@ -603,6 +684,15 @@ def _check_component_options(config: Config) -> None:
 
 def describe_errors(error: ValidationError, model: type[BaseModel], *, prefix: str = "", file: Path | None = None) -> str:
     """One line per problem: dotted path, what is wrong, what is allowed or the nearest valid name."""
+    problems = _problems(error, model, prefix)
+    return _listed(problems, file) if file else "\n".join(problems)
+
+
+def _listed(problems: list[str], file: Path) -> str:
+    return "\n  ".join([f"{file}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", *problems])
+
+
+def _problems(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
     lines = []
     for item in error.errors():
         path = ".".join([prefix, *map(str, item["loc"])]).strip(".")
@@ -614,8 +704,7 @@ def describe_errors(error: ValidationError, model: type[BaseModel], *, prefix: s
             message = item["msg"].removeprefix("Value error, ")
             given = "" if isinstance(item["input"], dict | BaseModel) else f" (given: {item['input']!r})"
             lines.append(f"{path}: {message}{given}" if path else message)
-    head = f"{file}: {len(lines)} problem{'s' if len(lines) > 1 else ''}\n  " if file else ""
-    return head + ("\n  " if file else "\n").join(lines)
+    return [redact(line) for line in lines]
 
 
 def _suggest(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:

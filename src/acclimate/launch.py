@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Protocol
 
 from acclimate.errors import ConfigError, LostProcessError
+from acclimate.redaction import redact
 
 CONTINUE_EXIT_CODE = 75
 """EX_TEMPFAIL: a stage was stopped, its state is saved, and the same command goes on from there."""
@@ -79,6 +80,7 @@ def reports_to_launcher() -> bool:
 
 def say_last(line: str) -> None:
     """Tell how this process ends: to our launcher, which tells it once for all processes, else on standard error."""
+    line = redact(line)
     if reports_to_launcher():
         os.write(int(os.environ[_LAST_WORDS]), line.encode()[: _LAST_WORDS_BYTES - 1] + b"\n")
     else:

@@ -15,6 +15,7 @@ from typing import Any
 
 from acclimate.errors import EnvironmentUnfitError
 from acclimate.launch import process_rank
+from acclimate.redaction import redact
 
 STATE_DIRECTORY = Path(".acclimate")
 _IMPORTED_AT = time.monotonic()
@@ -41,11 +42,19 @@ def prepare_environment() -> None:
     os.environ.setdefault("PREFECT_HOME", str((STATE_DIRECTORY / "prefect").absolute()))
 
 
+class RedactingFormatter(logging.Formatter):
+    """Hides secrets in what any library logs, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text."""
+        return redact(super().format(record))
+
+
 def configure_logging(level: int = logging.INFO) -> None:
-    """One line a record on standard error; the dependencies' own chatter from warnings up."""
-    logging.basicConfig(
-        level=max(level, logging.WARNING), format="%(asctime)s %(levelname)-7s %(name)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
-    )
+    """One line a record on standard error, without secrets; the dependencies' own chatter from warnings up."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)-7s %(name)s  %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
     for name in ("acclimate", "stages", "flows"):
         logging.getLogger(name).setLevel(level)
 

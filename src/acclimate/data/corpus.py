@@ -32,6 +32,7 @@ from acclimate.data.quarantine import Entry, Quarantine
 from acclimate.data.sources import Part, SourceBatch
 from acclimate.data.splits import unit_hash
 from acclimate.errors import DataError
+from acclimate.redaction import redact
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "text", "source", "group")])
 _PART_SCHEMA = pa.schema([*SCHEMA, ("line", pa.int64())])
@@ -142,7 +143,7 @@ def prepare_part(job: PartJob) -> Prepared:
 def _is_ready(job: PartJob) -> bool:
     """Whether scratch holds this very part."""
     counts = job.directory / _COUNTS
-    return counts.exists() and artifacts.read_json(counts)["part"] == {"key": job.part.key}
+    return counts.exists() and artifacts.read_json(counts)["part"] == {"key": redact(job.part.key)}
 
 
 def _write_part(job: PartJob, directory: Path) -> None:
@@ -168,7 +169,7 @@ def _write_part(job: PartJob, directory: Path) -> None:
     artifacts.write_json(directory / _MATCHES, [asdict(match) for match in matches])
     counts["rows"]["written"] = written
     found = {name: dict(sorted(values.items())) for name, values in counts.items()}
-    artifacts.write_json(directory / _COUNTS, {**found, "part": {"key": job.part.key}})
+    artifacts.write_json(directory / _COUNTS, {**found, "part": {"key": redact(job.part.key)}})
 
 
 class _Fingerprinter:
@@ -215,13 +216,14 @@ def _prepare_batch(batch: SourceBatch, job: PartJob, counts: dict[str, Counter[s
     counts["personal"].update(screened.found)
     kept: list[Row] = []
     left: list[Entry] = []
+    name = redact(batch.name)  # wget names files after the whole URL, `page?token=...` included
     for row, (number, text) in enumerate(zip(batch.numbers, screened.texts, strict=True)):
-        row_id = _cell(batch.ids, row) or f"{batch.name}:{number}"
+        row_id = _cell(batch.ids, row) or f"{name}:{number}"
         reason = found[row]
         if reason:
-            left.append((job.table, batch.name, number, row_id, reason[0], text, reason[1]))
+            left.append((job.table, name, number, row_id, reason[0], text, reason[1]))
         else:
-            kept.append((row_id, text, batch.name, _cell(batch.groups, row) or key_digest(text), number))
+            kept.append((row_id, text, name, _cell(batch.groups, row) or key_digest(text), number))
     return kept, left
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from acclimate.config import Section
+from acclimate.redaction import PEM_BEGIN, TOKENS
 
 Kind = Literal["key", "email", "iban", "card", "ip", "phone"]
 KINDS: tuple[Kind, ...] = ("key", "email", "iban", "card", "ip", "phone")
@@ -309,19 +310,6 @@ def _named(text: str) -> Iterator[Span]:
 
 # --- keys and tokens ------------------------------------------------------------------------------------------------------------------
 
-_TOKENS = re.compile(
-    r"(?<![A-Za-z0-9_])(?:"
-    r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Za-z])"  # AWS access key id
-    r"|gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{60,255}"  # GitHub
-    r"|glpat-[A-Za-z0-9_-]{20,}"  # GitLab
-    r"|xox[abeoprs]-[A-Za-z0-9-]{10,}"  # Slack
-    r"|AIza[0-9A-Za-z_-]{35}(?![0-9A-Za-z_-])"  # Google
-    r"|[sr]k_live_[0-9A-Za-z]{20,}"  # Stripe
-    r"|hf_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{60,}|npm_[A-Za-z0-9]{36}"
-    r"|eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"  # JSON Web Token, RFC 7519
-    r")"
-)
-_PEM_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_BODY = re.compile(r"[A-Za-z0-9+/=\s]{40,}")
 _MAX_PEM_CHARS = 20_000
@@ -341,7 +329,7 @@ def _find_keys(text: str) -> Iterator[Span]:
     if "PRIVATE KEY" in text:
         yield from _pem_blocks(text)
     if _may_hold_token(text):
-        yield from (match.span() for match in _TOKENS.finditer(text) if not match[0].endswith("EXAMPLE"))
+        yield from (match.span() for match in TOKENS.finditer(text) if not match[0].endswith("EXAMPLE"))
     if "://" in text:
         yield from (match.span(1) for match in _LOGIN.finditer(text) if not _PLACEHOLDER.fullmatch(match[1]))
     yield from (match.span(1) for match in _ASSIGNED.finditer(text) if _is_secret(text, match))
@@ -367,7 +355,7 @@ def _may_hold_token(text: str) -> bool:
 
 def _pem_blocks(text: str) -> Iterator[Span]:
     """From BEGIN to END; where the block was cut short, to the end of what is still base64."""
-    for begin in _PEM_BEGIN.finditer(text):
+    for begin in PEM_BEGIN.finditer(text):
         footer = text.find("-----END ", begin.end(), begin.end() + _MAX_PEM_CHARS)
         end = _PEM_END.match(text, footer) if footer >= begin.end() + 40 else _PEM_BODY.match(text, begin.end())
         if end:

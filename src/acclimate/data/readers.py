@@ -10,6 +10,7 @@ from typing import Any
 from acclimate.data.formats import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Batch, Reading, TextBy
 from acclimate.data.streams import COMPRESSIONS, DEFAULT_ENCODING, MAX_RECORD_BYTES, check_encoding, fault, one_line, split_endings
 from acclimate.errors import DataError
+from acclimate.redaction import redact
 
 __all__ = ["FORMATS", "Batch", "cell", "find_files", "iter_batches", "read_rows", "resolve", "row_prefixes"]
 
@@ -80,7 +81,7 @@ def check_ending(path: Path, *, where: str) -> None:
 def row_prefixes(paths: Sequence[Path], root: Path) -> list[str]:
     """What row ids of each file begin with: its name without ending, or its path where two files share a name."""
     stems = [Path(path.stem).stem if split_endings(path)[1] else path.stem for path in paths]
-    return [stem if stems.count(stem) == 1 else path.relative_to(root).as_posix() for stem, path in zip(stems, paths, strict=True)]
+    return [redact(stem if stems.count(stem) == 1 else path.relative_to(root).as_posix()) for stem, path in zip(stems, paths, strict=True)]
 
 
 def cell(table: dict[str, list[Any]], column: str | None, index: int) -> str:

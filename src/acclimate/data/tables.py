@@ -21,6 +21,7 @@ from acclimate.data.schema import DEFAULT_METRIC, check_tags, collect_labels, la
 from acclimate.data.sources import map_labels, spelled_labels, unused_labels
 from acclimate.data.splits import SPLIT_NAMES, Split, require_split_names, sample_rows, split_of, splits_by_time, stratified_splits
 from acclimate.errors import DataError
+from acclimate.redaction import redact
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _SHOWN = 3
@@ -224,7 +225,7 @@ def _read_file(path: Path, prefix: str, config: TaskConfig, split: str | None, w
     rows = [
         Row(
             id=cell(table, config.id, index) or f"{prefix}:{index + 1}",
-            source=path.name,
+            source=redact(path.name),
             number=index + 1,
             text=text,
             text_pair=pairs[index] if pairs else None,

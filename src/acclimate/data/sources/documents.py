@@ -17,6 +17,7 @@ from acclimate.data.sources._archives import is_archive, members, pattern_regex
 from acclimate.data.sources.files import resolve_part
 from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, decoded_blocks, fault, one_line, text_blocks
 from acclimate.errors import DataError
+from acclimate.redaction import HIDDEN, redact
 
 _PART_DOCUMENTS = 1000
 _PART_BYTES = 128 << 20
@@ -94,7 +95,8 @@ def read_part(config: Config, part: Part, data: Path, *, where: str) -> Iterator
     found = _archived(config, paths[0], where) if part.stop is None else _plain(config, part, paths, where)
     ids, numbers, texts, num_chars = list[str](), list[int](), list[str](), 0
     for name, number, text in found:
-        ids.append(_as_unicode(name))
+        shown = redact(_as_unicode(name))
+        ids.append(shown if HIDDEN not in shown else f"{shown}#{number}")  # two names may differ in what is hidden alone
         numbers.append(number)
         texts.append(text)
         num_chars += len(text)
