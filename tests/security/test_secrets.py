@@ -23,6 +23,7 @@ from ruamel.yaml import YAML
 import acclimate
 from acclimate.config import Section, find_secrets, load_config, read_yaml
 from acclimate.errors import ConfigError
+from acclimate.launch import say_last
 from acclimate.profiles import apply_profile
 from acclimate.redaction import HIDDEN, find_secret, names_secret, redact
 from acclimate.runtime import RedactingFormatter
@@ -280,6 +281,13 @@ def test_a_log_line_and_its_traceback_show_no_secret() -> None:
         logger.exception("retrying %s", f"https://{VALUE}@example.org")
     assert "cdn.example.org" in stream.getvalue()
     assert VALUE not in stream.getvalue()
+
+
+def test_how_a_stage_ends_is_said_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    say_last(f"backbone: model.name: cannot be had: 403 for https://cdn.example.org/w?X-Amz-Signature={VALUE} with hf_{VALUE}")
+    said = capsys.readouterr().err
+    assert "cdn.example.org" in said
+    assert VALUE not in said
 
 
 def test_a_file_named_after_a_signed_url_leaves_no_signature_in_ids_and_provenance(tmp_path: Path) -> None:
