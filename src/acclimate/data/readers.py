@@ -38,6 +38,8 @@ def find_files(root: Path, name: str, *, where: str) -> list[Path]:
     Raises:
         DataError: it leaves data/, also through a link, or matches nothing.
     """
+    if "://" in name:
+        raise DataError(one_line(f"{where}: {name!r} is a URL; bring the file below {root}/ by `dvc import-url` (docs/data.md)"))
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise DataError(one_line(f"{where}: {name!r} leaves the data directory; give a path below {root}/"))
     try:
