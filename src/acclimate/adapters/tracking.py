@@ -255,6 +255,8 @@ def connect(uri: str) -> MlflowClient:
     """A client that gives up within half a minute when its server is away."""
     for name, value in _HTTP_SETTINGS.items():
         os.environ.setdefault(name, value)
+    # MLflow would write MLFLOW_TRACKING_USERNAME, which may be a token, into the tags of a logged model.
+    os.environ.setdefault("MLFLOW_RUN_CONTEXT", json.dumps({"mlflow.user": _user()}))
     import mlflow
 
     mlflow.set_tracking_uri(uri)  # artifact, registry and system-metric code of MLflow looks here
