@@ -165,7 +165,7 @@ class Planted:
     def run(self, *command: str, public: bool = True, fails: bool = False, **environment: str) -> str:
         """Run a command; what it says is searched too, unless it was told the token itself."""
         done = subprocess.run(
-            command, cwd=self.root, env={**self.environment, **environment}, capture_output=True, text=True, timeout=900, check=False
+            command, cwd=self.root, env={**self.environment, **environment}, capture_output=True, text=True, timeout=1800, check=False
         )
         said = done.stdout + done.stderr
         assert (done.returncode != 0) == fails, f"{command}\n{said[-4000:]}"
