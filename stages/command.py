@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 from acclimate import artifacts
 from acclimate.config import Config, Section, TrainConfig, load_config
-from acclimate.errors import AcclimateError, LostProcessError
+from acclimate.errors import AcclimateError, LostProcessError, disk_faults_named
 from acclimate.launch import (
     CONTINUE_EXIT_CODE,
     LOST_EXIT_CODE,
@@ -83,7 +83,8 @@ def main(run: Callable[..., None], params_class: type[Section], *, trains: bool 
     configure_logging(logging.INFO if process_rank() == 0 else logging.ERROR)
     leave_on_sigterm(trains and not is_launched())
     try:
-        sys.exit(_execute_launched(run, sys.argv[1:]) if trains and _launches() else execute(run, params_class, sys.argv[1:]))
+        with disk_faults_named():
+            sys.exit(_execute_launched(run, sys.argv[1:]) if trains and _launches() else execute(run, params_class, sys.argv[1:]))
     except LostProcessError as error:
         if not reports_to_launcher():
             say_last(f"{stage_name(run)}: {error}")

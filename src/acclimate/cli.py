@@ -9,7 +9,7 @@ from pathlib import Path
 
 from acclimate.artifacts import read_json
 from acclimate.config import read_yaml
-from acclimate.errors import AcclimateError, ConfigError, DataError, EnvironmentUnfitError
+from acclimate.errors import AcclimateError, ConfigError, DataError, EnvironmentUnfitError, disk_faults_named
 from acclimate.redaction import redact
 
 PARAMS = Path("params.yaml")
@@ -19,14 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 is success, 1 an error that the user can mend, 2 a wrong command line, 130 stopped by Ctrl-C."""
     arguments = _parser().parse_args(argv)
     try:
-        if arguments.command == "check":
-            check(PARAMS, arguments.profile)
-        elif arguments.command == "profile":
-            lay_profile(PARAMS, arguments.name)
-        elif arguments.command == "plan":
-            plan(PARAMS, arguments.profile, memory_mb=arguments.memory_mb)
-        else:
-            summary(arguments.file)
+        with disk_faults_named():
+            _run(arguments)
     except AcclimateError as error:
         print(redact(f"acclimate {arguments.command}: {error}"), file=sys.stderr)
         return 1
@@ -34,6 +28,17 @@ def main(argv: list[str] | None = None) -> int:
         print(f"acclimate {arguments.command}: stopped", file=sys.stderr)
         return 130
     return 0
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if arguments.command == "check":
+        check(PARAMS, arguments.profile)
+    elif arguments.command == "profile":
+        lay_profile(PARAMS, arguments.name)
+    elif arguments.command == "plan":
+        plan(PARAMS, arguments.profile, memory_mb=arguments.memory_mb)
+    else:
+        summary(arguments.file)
 
 
 def _parser() -> argparse.ArgumentParser:

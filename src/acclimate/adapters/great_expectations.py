@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,7 @@ def run_suites(suites: list[Suite], docs: Path) -> list[Finding]:
 
     for name in ("great_expectations", "great_expectations.data_context.types.base"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("great_expectations.render.renderer.site_builder").addFilter(_raise_handled)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     _replace_site(context, docs)
@@ -121,6 +123,13 @@ def run_suites(suites: list[Suite], docs: Path) -> list[Finding]:
     context.build_data_docs()
     _rewrite_site(docs, suites, findings)
     return findings
+
+
+def _raise_handled(_record: Any) -> bool:
+    """Raise what the site builder logs and passes over: on a full disk it goes on without the pages that it could not write."""
+    if error := sys.exception():
+        raise error
+    return True
 
 
 def _replace_site(context: Any, docs: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from acclimate import artifacts
-from acclimate.errors import EnvironmentUnfitError
+from acclimate.errors import EnvironmentUnfitError, disk_fault
 
 _KEPT = 2
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class CheckpointStore:
         """Write one checkpoint and drop all but the newest two.
 
         Raises:
-            EnvironmentUnfitError: the disk is full; the checkpoints before it are untouched.
+            EnvironmentUnfitError: it cannot be written, as on a full disk; the checkpoints before it are untouched.
         """
         path = self._directory / f"step-{step:09d}.pt"
         partial = path.with_suffix(".partial")
@@ -43,10 +44,15 @@ class CheckpointStore:
             os.replace(partial, path)
             _sync_directory(self._directory)
         except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
+            cause = disk_fault(error) or error
+            if not isinstance(cause, OSError):
+                raise
+            with suppress(OSError):  # a read-only disk keeps it; the next save removes it
+                partial.unlink()
             before = self._paths()
             left_over = f"The one before it, {before[-1].name}, is untouched" if before else "There is none before it"
-            raise EnvironmentUnfitError(f"{path}: checkpoint not written ({_cause(error)}); make room. {left_over}") from None
+            reason = cause.strerror or str(cause)
+            raise EnvironmentUnfitError(f"{path}: checkpoint not written ({reason}); make room. {left_over}") from None
         for old in self._paths()[:-_KEPT]:
             old.unlink()
             old.with_suffix(".sha256").unlink(missing_ok=True)
@@ -66,16 +72,6 @@ class CheckpointStore:
 
     def _paths(self) -> list[Path]:
         return sorted(self._directory.glob("step-*.pt"))
-
-
-def _cause(error: BaseException) -> str:
-    """Why a file could not be written; torch's writer ends with a complaint of its own, that it stands at another byte."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, OSError):
-            return found.strerror or str(found)
-        found = found.__context__
-    return " ".join(str(error).split())
 
 
 def _sync_directory(directory: Path) -> None:
