@@ -1,8 +1,9 @@
-"""Find the pretrained encoder, check its weights' sha256, add domain words where asked for, and keep it as an artifact."""
+"""Find the pretrained encoder, check the sha256 of its files, add domain words where asked for, and keep it as an artifact."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def run(params: Params, *, corpus: Path, heldout: Path, out: Out, context: Stage
         texts = list(sampled_batches(heldout, max_chars=_HELDOUT_CHARS))
         plan = plan_extension(load_tokenizer(original), sampled_batches(corpus, max_chars=_TRAIN_CHARS), texts, config)
         extend_backbone(original, plan, out)
+        shutil.copyfile(original / "source.json", out / "source.json")
     logger.info("%d words added; %.1f %% fewer tokens a word on held-out text", len(plan.words), 100 * plan.fertility_drop)
     context.final_metrics.update(new_words=float(len(plan.words)), fertility_drop=plan.fertility_drop)
 

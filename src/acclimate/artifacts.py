@@ -88,6 +88,16 @@ def file_sha256(path: Path) -> str:
     return _file_digest(path, hashlib.sha256())
 
 
+def copy_hashed(source: Path, target: Path) -> str:
+    """Copy a file; gives the SHA-256 of the bytes copied. A file that is hashed and then read again may have changed in between."""
+    digest = hashlib.sha256()
+    with source.open("rb") as reading, target.open("wb") as writing:
+        while block := reading.read(_BLOCK_BYTES):
+            digest.update(block)
+            writing.write(block)
+    return digest.hexdigest()
+
+
 def _file_digest(path: Path, digest: hashlib._Hash) -> str:
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):

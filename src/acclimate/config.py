@@ -64,6 +64,22 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ModelDigests(Section):
+    """SHA-256 of each file of the encoder that is used. A single digest is that of the weights."""
+
+    weights: Sha256 | None = None
+    config: Sha256 | None = None
+    tokenizer: Sha256 | None = Field(default=None, description="of tokenizer.json, also where it is made from the model's other files")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_weights(cls, given: Any) -> Any:
+        return {"weights": given} if isinstance(given, str) else given
+
+
 class ModelConfig(Section):
     """Which pretrained encoder is adapted, and how it is known to be the right one."""
 
@@ -71,7 +87,7 @@ class ModelConfig(Section):
     name: str = Field(description="importable package, directory, or hub id, by `source`")
     subfolder: str = ""
     revision: str | None = Field(default=None, description="hub only: the 40-digit commit")
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha256: ModelDigests | None = None
     vocabulary: Options = Field(default={}, description="domain words to add; see models/vocabulary_extension.py: VocabularyConfig")
 
     def vocabulary_rules(self) -> Any:

@@ -122,7 +122,7 @@ def run(stage: str) -> tuple[int, str]:
             main(module.run, module.Params, trains=stage.startswith(("pretrain", "finetune")))
         except SystemExit as exit_:
             status = int(exit_.code or 0)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 what Python would print
             sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
             status = 1
         said.seek(0)

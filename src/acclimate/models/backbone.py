@@ -1,4 +1,4 @@
-"""The pretrained encoder: found, checked against its digest, copied as an artifact, loaded.
+"""The pretrained encoder: found, copied as an artifact, the copy checked against its digests, loaded.
 
 Shape suffixes used in models/: B batch, T tokens, D width, V vocabulary, C outputs.
 """
@@ -32,21 +32,15 @@ logger = logging.getLogger(__name__)
 
 
 def find_backbone(config: ModelConfig) -> Path:
-    """Locate the directory of the pretrained encoder and check its weights.
+    """Locate the directory of the pretrained encoder.
 
     Raises:
-        ModelError: missing, not safetensors, or the sha256 of the weights differs from `config.sha256`.
+        ModelError: missing, or not safetensors.
     """
     directory = {"package": _package_directory, "path": _path_directory, "hub": _hub_directory}[config.source](config)
     for name in (WEIGHTS, CONFIG):
         if not (directory / name).is_file():
             raise ModelError(f"model.name: {directory} has no {name}; only safetensors weights are loaded, never pickled ones")
-    if config.sha256:
-        found = artifacts.file_sha256(directory / WEIGHTS)
-        if found != config.sha256:
-            raise ModelError(
-                f"{directory / WEIGHTS}: sha256 is {found}, params.yaml (model.sha256) says {config.sha256}; the weights have changed"
-            )
     return directory
 
 
@@ -79,24 +73,36 @@ def _hub_directory(config: ModelConfig) -> Path:
 
 
 def copy_backbone(config: ModelConfig, out: Path) -> None:
-    """Write the encoder, its config and a fast tokenizer to `out`, with a note of where they are from.
+    """Write the encoder, its config and a fast tokenizer to `out`, with a note of where they are from and their digests.
+
+    What is checked is the copy, which alone is used from here on.
 
     Raises:
-        ModelError: see `find_backbone`; or the architecture is not supported; or there is no fast tokenizer.
+        ModelError: see `find_backbone`; or a digest differs from `config.sha256`; or the architecture is not supported; or there is no
+            fast tokenizer.
     """
     source = find_backbone(config)
-    settings = artifacts.read_json(source / CONFIG)
-    if settings.get("model_type") not in SUPPORTED:
-        raise ModelError(f"{source / CONFIG}: model_type is {settings.get('model_type')!r}; supported: {', '.join(SUPPORTED)}")
-    artifacts.remove(out / WEIGHTS)
-    shutil.copyfile(source / WEIGHTS, out / WEIGHTS)
-    artifacts.write_json(out / CONFIG, settings)
-    if (source / TOKENIZER).is_file():
-        shutil.copyfile(source / TOKENIZER, out / TOKENIZER)
-    else:
-        _convert_tokenizer(source, out)
-    note = {"source": config.source, "name": config.name, "revision": config.revision, "sha256": artifacts.file_sha256(out / WEIGHTS)}
-    artifacts.write_json(out / "source.json", note)
+    pinned: dict[str, str | None] = dict(config.sha256 or {})
+    digests: dict[str, str] = {}
+    for name, file in (("config", CONFIG), ("weights", WEIGHTS), ("tokenizer", TOKENIZER)):
+        artifacts.remove(out / file)
+        if file == TOKENIZER and not (source / file).is_file():
+            _convert_tokenizer(source, out)
+            digests[name] = artifacts.file_sha256(out / file)
+        else:
+            digests[name] = artifacts.copy_hashed(source / file, out / file)
+        if pinned.get(name) not in (None, digests[name]):
+            raise ModelError(
+                f"{source / file}: sha256 is {digests[name]}, params.yaml (model.sha256.{name}) says {pinned[name]}; the file has changed"
+            )
+        if file == CONFIG:
+            settings = artifacts.read_json(out / file)
+            if settings.get("model_type") not in SUPPORTED:
+                raise ModelError(f"{source / file}: model_type is {settings.get('model_type')!r}; supported: {', '.join(SUPPORTED)}")
+            artifacts.write_json(out / file, settings)
+    artifacts.write_json(
+        out / "source.json", {"source": config.source, "name": config.name, "revision": config.revision, "sha256": digests}
+    )
 
 
 def _convert_tokenizer(source: Path, out: Path) -> None:

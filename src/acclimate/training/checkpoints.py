@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from contextlib import suppress
@@ -62,9 +63,11 @@ class CheckpointStore:
         paths = self._paths()
         for path in reversed(paths):
             digest = path.with_suffix(".sha256")
-            if digest.exists() and artifacts.file_sha256(path) == digest.read_text(encoding="utf-8"):
-                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-                return state
+            with path.open("rb") as file:  # once: a file opened again may be another
+                if digest.exists() and hashlib.file_digest(file, "sha256").hexdigest() == digest.read_text(encoding="utf-8"):
+                    file.seek(0)
+                    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+                    return state
             logger.warning("%s is damaged; the checkpoint before it is used", path)
         if paths:
             logger.warning("%s: none of %d checkpoints is whole; training begins anew", self._directory, len(paths))
