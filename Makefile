@@ -31,7 +31,7 @@ setup-dev:
 
 run: setup ## from raw text to a registered model; PROFILE=gpu for another set of values
 	@acclimate check $(if $(PROFILE),--profile $(PROFILE))
-	@dvc repro
+	@umask 077; dvc repro
 	@echo
 	@acclimate summary
 

@@ -39,6 +39,7 @@ from acclimate.runtime import (
     StoppedError,
     Terminated,
     configure_logging,
+    keep_private,
     leave_on_sigterm,
     prepare_environment,
     process_age_s,
@@ -80,6 +81,7 @@ def main(run: Callable[..., None], params_class: type[Section], *, trains: bool 
         trains: the stage may run as several processes, as `train.launch` says.
     """
     prepare_environment()
+    keep_private()
     configure_logging(logging.INFO if process_rank() == 0 else logging.ERROR)
     leave_on_sigterm(trains and not is_launched())
     try:

@@ -11,6 +11,7 @@ from acclimate.artifacts import read_json
 from acclimate.config import read_yaml
 from acclimate.errors import AcclimateError, ConfigError, DataError, EnvironmentUnfitError, disk_faults_named
 from acclimate.redaction import redact
+from acclimate.runtime import keep_private, prepare_environment
 
 PARAMS = Path("params.yaml")
 
@@ -18,6 +19,8 @@ PARAMS = Path("params.yaml")
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 is success, 1 an error that the user can mend, 2 a wrong command line, 130 stopped by Ctrl-C."""
     arguments = _parser().parse_args(argv)
+    prepare_environment()
+    keep_private()
     try:
         with disk_faults_named():
             _run(arguments)

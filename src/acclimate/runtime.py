@@ -7,8 +7,10 @@ import os
 import resource
 import shutil
 import signal
+import stat
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -36,7 +38,11 @@ QUIET_ENVIRONMENT = {
 
 
 def prepare_environment() -> None:
-    """Switch telemetry off. Values the user has set stay."""
+    """Switch telemetry off, where the user has not set it, and keep for this user what this process and its children make.
+
+    Rows with personal data, records and checkpoints are nobody else's to read: files are made with mode 0600, directories with 0700.
+    """
+    os.umask(0o077)
     for name, value in QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str((STATE_DIRECTORY / "prefect").absolute()))
@@ -48,6 +54,20 @@ class RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record as text."""
         return redact(super().format(record))
+
+
+def keep_private() -> None:
+    """Close the directories that only this user needs: `.acclimate`, and DVC's cache, whose files DVC makes readable to all (0444).
+
+    A cache that DVC shares with a group (`cache.shared`) has the setgid bit and stays open, as does one behind a link.
+    """
+    cache = Path(".dvc/cache")
+    with suppress(OSError):  # read-only, or another user's
+        if cache.parent.is_dir():
+            cache.mkdir(mode=0o700, exist_ok=True)
+        for directory in (STATE_DIRECTORY, cache):
+            if directory.is_dir() and not directory.is_symlink() and not directory.stat().st_mode & stat.S_ISGID:
+                directory.chmod(0o700)
 
 
 def configure_logging(level: int = logging.INFO) -> None:
