@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -96,9 +95,9 @@ def _evaluation_index(tables: list[LoadedTable], config: IngestConfig) -> Evalua
 
 def _write_index(index: EvaluationIndex, scratch: Path) -> Path:
     """Where the workers read it."""
-    path = scratch / "evaluation_index.pickle"
+    path = scratch / "evaluation_index.npz"
     scratch.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps(index))
+    index.save(path)
     return path
 
 

@@ -16,9 +16,11 @@ quote each other's standard sentences, and one of those makes no evaluation text
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -163,6 +165,28 @@ class EvaluationIndex:
         whole = _GramTable.build(_whole(_select(words, texts), config), texts) if len(texts) else None
         places, ids = tuple(row.place for row in held), tuple(row.id for row in held)
         return cls(config, len(given), places, ids, keys[first], num_grams, tables, whole)
+
+    def save(self, path: Path) -> None:
+        """Write the index for other processes, as arrays and JSON: reading it runs no code."""
+        tables = {str(length): table for length, table in self.tables.items()} | ({} if self.whole is None else {"whole": self.whole})
+        arrays = {f"{name}.{part.name}": getattr(table, part.name) for name, table in tables.items() for part in fields(table)}
+        about = {"config": self.config.model_dump(), "num_texts": self.num_texts, "places": self.places, "ids": self.ids}
+        arrays |= {"keys": self.keys, "num_grams": self.num_grams, "about": np.frombuffer(json.dumps(about).encode(), np.uint8)}
+        with path.open("wb") as file:
+            np.savez(file, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> EvaluationIndex:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: array[()] for name, array in stored.items()}
+        about = json.loads(arrays["about"].tobytes())
+        names = dict.fromkeys(name.partition(".")[0] for name in arrays if "." in name)
+        tables = {name: _GramTable(*(arrays[f"{name}.{part.name}"] for part in fields(_GramTable))) for name in names}
+        whole = tables.pop("whole", None)
+        by_length = {int(length): table for length, table in tables.items()}
+        config, places, ids = DecontaminationConfig(**about["config"]), tuple(about["places"]), tuple(about["ids"])
+        return cls(config, about["num_texts"], places, ids, arrays["keys"], arrays["num_grams"], by_length, whole)
 
     def check(self, texts: Sequence[str]) -> list[Match]:
         """All matches of a batch at or above the threshold, by document and evaluation row.

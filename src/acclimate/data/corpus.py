@@ -8,7 +8,6 @@ whole (duplicates, groups, ids) is decided from hashes while the parts are joine
 from __future__ import annotations
 
 import os
-import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -66,7 +65,7 @@ class PartJob:
     data: Path
     rules: TextRules
     evaluation_index: Path | None
-    """A pickled `EvaluationIndex`; None where nothing is to be decontaminated."""
+    """A file of `EvaluationIndex.save`; None where nothing is to be decontaminated."""
     directory: Path
 
 
@@ -148,7 +147,7 @@ def _is_ready(job: PartJob) -> bool:
 
 def _write_part(job: PartJob, directory: Path) -> None:
     module = plugins.load(_FAMILY, job.source.kind)
-    index: EvaluationIndex | None = pickle.loads(job.evaluation_index.read_bytes()) if job.evaluation_index else None
+    index = EvaluationIndex.load(job.evaluation_index) if job.evaluation_index else None
     matches: list[Match] = []
     written = 0
     counts: dict[str, Counter[str]] = {"rows": Counter(), "changed": Counter(), "personal": Counter()}

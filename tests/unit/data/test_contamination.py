@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -193,3 +194,24 @@ def test_without_evaluation_texts_nothing_matches() -> None:
 def test_min_words_above_ngram_is_refused() -> None:
     with pytest.raises(ValidationError, match="min_words 8 is above ngram 5; allowed: 1 to 5"):
         DecontaminationConfig(ngram=5)
+
+
+@pytest.mark.parametrize("texts", [(), ("a text editor", words(range(9)), words(range(40)), words(range(20, 80)))])
+def test_an_index_read_from_its_file_finds_the_same(texts: tuple[str, ...], tmp_path: Path) -> None:
+    index = index_of(*texts)
+    index.save(tmp_path / "index.npz")
+    again = EvaluationIndex.load(tmp_path / "index.npz")
+    documents = ["a text editor", words(range(9)), words(range(10, 50)), words(range(25, 75)), ""]
+    assert again.check(documents) == index.check(documents)
+    assert (again.config, again.num_texts, again.places, again.ids) == (index.config, index.num_texts, index.places, index.ids)
+
+
+def test_an_index_that_holds_objects_is_refused_unread(tmp_path: Path) -> None:
+    class Planted:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (tmp_path / "ran",))
+
+    np.savez(tmp_path / "index.npz", keys=np.array([Planted()], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        EvaluationIndex.load(tmp_path / "index.npz")
+    assert not (tmp_path / "ran").exists()
