@@ -35,8 +35,17 @@ def publish(*outs: Path) -> Iterator[list[Path]]:
             remove(temporary)
         raise
     for out, temporary in zip(outs, temporaries, strict=True):
-        remove(out)
-        os.replace(temporary, out)
+        _put_in_place(temporary, out)
+
+
+def _put_in_place(temporary: Path, out: Path) -> None:
+    """Rename, after moving aside what was there: a kill while it is deleted, file by file, would leave half under the out's name."""
+    before = out.with_name(f".{out.name}.before.partial")
+    remove(before)
+    if out.exists() or out.is_symlink():
+        os.replace(out, before)
+    os.replace(temporary, out)
+    remove(before)
 
 
 def remove(path: Path) -> None:
