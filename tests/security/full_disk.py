@@ -179,6 +179,7 @@ def try_stage(stage: str, disk: Disk, shares: list[float]) -> list[dict[str, Any
             again, found["again"] = run(stage)
             after = digests(outs(stage))
             found["same_bytes"] = again == 0 and (after.keys() == before.keys() if stage in TIMED else after == before)
+        print(json.dumps(found), file=sys.stderr)
         tried.append(found)
     return tried
 
@@ -284,7 +285,9 @@ def try_everything(shares: dict[str, list[float]]) -> dict[str, Any]:
                 sys.executable = python
                 Path("params.yaml").write_text(Path("params.yaml").read_text().replace('"workers": 1', '"workers": 2'))
             tried += try_stage(stage, disk, shares[stage])
-    return {"stages": tried, "libraries": try_libraries(disk), "not writable": try_read_only(disk)}
+        if stage == "backbone":  # before MLflow's database is opened, as it stays from `register` on
+            not_writable = try_read_only(disk)
+    return {"stages": tried, "libraries": try_libraries(disk), "not writable": not_writable}
 
 
 if __name__ == "__main__":
