@@ -1,14 +1,18 @@
 """Prefect, MLflow, work pools and workers on this machine, on loopback: `python -m infra.stack up|down|status`.
 
-State lies in .acclimate/stack: for each service its process and its log. Ports: `--prefect-port`, `--mlflow-port`, or the
-variables PREFECT_PORT and MLFLOW_PORT.
+State lies in .acclimate/stack, for its owner only: the key of both servers, `client.env` for terminals, and for each
+service its process and its log. Ports: `--prefect-port`, `--mlflow-port`, or the variables PREFECT_PORT and MLFLOW_PORT.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import fcntl
 import json
 import os
+import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -17,7 +21,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +33,15 @@ from acclimate.artifacts import read_json, write_json
 from acclimate.config import load_config
 from acclimate.errors import AcclimateError, EnvironmentUnfitError
 from acclimate.runtime import STATE_DIRECTORY, prepare_environment
+from infra.gate import ARTIFACTS_VARIABLE, HOST, KEY_VARIABLE, STORE_VARIABLE
 
 ROOT = Path(__file__).parents[1]
-HOST = "127.0.0.1"
 HEALTHY_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
 STACK_DIRECTORY = ROOT / STATE_DIRECTORY / "stack"
+KEY_USER = "acclimate"
+MARK = "ACCLIMATE_STACK"
+"""Set in every service's environment and so in all that it starts, however far down: `down` finds processes by it."""
 
 
 @dataclass(frozen=True)
@@ -66,40 +74,89 @@ class Service:
     port: int | None = None
 
 
+@contextmanager
+def locked() -> Iterator[None]:
+    """Hold the stack's directory, which only its owner may enter: two starts at once make one key and one stack."""
+    STACK_DIRECTORY.mkdir(parents=True, exist_ok=True)
+    STACK_DIRECTORY.chmod(0o700)
+    descriptor = os.open(STACK_DIRECTORY, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def make_key() -> None:
+    """Make the key of both servers at the first start, and take from others the right to read what is there already."""
+    path = STACK_DIRECTORY / "key"
+    if not path.exists():
+        _write_private(path, f"{KEY_USER}:{secrets.token_urlsafe(32)}\n")
+    home = Path(os.environ["PREFECT_HOME"])
+    home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)
+    database = Path(_local_store().removeprefix("sqlite:///"))
+    for file in (*STACK_DIRECTORY.iterdir(), *home.glob("*.db*"), *database.parent.glob(f"{database.name}*")):
+        if file.is_file():
+            file.chmod(0o600)
+
+
+def client_environment(ports: Ports) -> dict[str, str]:
+    """What a client of the two servers needs: their addresses and the key. Empty without a key."""
+    path = STACK_DIRECTORY / "key"
+    if not path.exists():
+        return {}
+    user, _, password = (key := path.read_text(encoding="utf-8").strip()).partition(":")
+    return {
+        "PREFECT_API_URL": ports.prefect_api,
+        "PREFECT_API_AUTH_STRING": key,
+        "MLFLOW_TRACKING_URI": ports.mlflow_uri,
+        "MLFLOW_TRACKING_USERNAME": user,
+        "MLFLOW_TRACKING_PASSWORD": password,
+    }
+
+
 def services(ports: Ports) -> list[Service]:
     """What runs, in the order of starting; stopping goes the other way, so workers end before their server."""
     store = _local_store()
-    server = {
+    client = client_environment(ports)
+    key = client.get("PREFECT_API_AUTH_STRING", "")
+    prefect_origin = f"http://{HOST}:{ports.prefect}"
+    prefect_server = {
         # The page asks this address; without it, it asks port 4200 wherever it was loaded from.
         "PREFECT_SERVER_UI_API_URL": ports.prefect_api,
         "PREFECT_API_URL": ports.prefect_api,
+        "PREFECT_API_AUTH_STRING": key,
+        "PREFECT_SERVER_API_AUTH_STRING": key,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": prefect_origin,
+        KEY_VARIABLE: key,
+    }
+    # No proxy for artifacts: what a run without servers wrote, and what it writes later, is read by both under one address.
+    mlflow_server = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        STORE_VARIABLE: store,
+        ARTIFACTS_VARIABLE: artifact_root(store) or "",
+        KEY_VARIABLE: key,
     }
     worker = {
-        "PREFECT_API_URL": ports.prefect_api,
+        **client,
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "180",  # infra.prefect_objects: a run that misses three is dead
-        "MLFLOW_TRACKING_URI": ports.mlflow_uri,
         "ACCLIMATE_ROOT": str(ROOT),
         "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
     }
-    # No proxy for artifacts: what a run without servers wrote, and what it writes later, is read by both under one address.
-    mlflow_command = [
-        *_module("mlflow", "server"),
-        *("--backend-store-uri", store, "--default-artifact-root", artifact_root(store) or "", "--no-serve-artifacts"),
-        *("--host", HOST, "--port", str(ports.mlflow), "--workers", "1"),
-    ]
     found = [
         Service(
             "prefect-server",
-            [*_module("prefect", "server", "start"), "--host", HOST, "--port", str(ports.prefect)],
-            server,
+            _module("infra.gate", "prefect", str(ports.prefect)),
+            prefect_server,
             lambda: _answers(f"{ports.prefect_api}/health"),
-            f"http://{HOST}:{ports.prefect}",
+            prefect_origin,
             ports.prefect,
         ),
         Service(
             "mlflow-server",
-            mlflow_command,
-            {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            _module("infra.gate", "mlflow", str(ports.mlflow)),
+            mlflow_server,
             lambda: _answers(f"{ports.mlflow_uri}/health"),
             ports.mlflow_uri,
             ports.mlflow,
@@ -117,6 +174,8 @@ def up(ports: Ports) -> None:
     Raises:
         EnvironmentUnfitError: a port is taken, or a service does not get healthy.
     """
+    make_key()
+    _write_private(STACK_DIRECTORY / "client.env", _as_shell(client_environment(ports)))
     wanted = services(ports)
     missing = [service for service in wanted if _process(service.name) is None]
     if not missing:
@@ -136,14 +195,16 @@ def up(ports: Ports) -> None:
 
 
 def down() -> None:
-    """Stop every service, the last one started first."""
+    """Stop every flow run, then every service, the last one started first."""
     names = [path.stem for path in STACK_DIRECTORY.glob("*.json")]
+    _stop_marked(spare={process.pid for name in names if (process := _process(name)) is not None})
     order = ["mlflow-server", "prefect-server"]
     for name in sorted(names, key=lambda each: order.index(each) if each in order else -1):
         process = _process(name)
         if process is not None:
             _stop(name, process)
         (STACK_DIRECTORY / f"{name}.json").unlink(missing_ok=True)
+    _stop_marked(spare=set())
     print("stack: down" if names else "stack: was not up")
 
 
@@ -167,10 +228,22 @@ def _local_store() -> str:
     return f"sqlite:///{ROOT / path}"
 
 
+def _write_private(path: Path, text: str) -> None:
+    """Write by rename a file that its owner alone may read, whatever the umask."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def _as_shell(environment: dict[str, str]) -> str:
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+
+
 def _start(service: Service) -> None:
-    STACK_DIRECTORY.mkdir(parents=True, exist_ok=True)
     paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    environment = {**os.environ, "PATH": paths, **service.environment}
+    environment = {**os.environ, "PATH": paths, **service.environment, MARK: str(STACK_DIRECTORY)}
     with _log(service.name).open("ab") as log:
         process = subprocess.Popen(
             service.command,
@@ -199,13 +272,61 @@ def _wait_until_healthy(service: Service) -> None:
     )
 
 
+def _stop_marked(*, spare: set[int]) -> None:
+    """End all that carries our mark, but those: first let each stage save its state and leave, then kill.
+
+    The mark also finds what lost its parent, such as the training of a flow run that was killed with -9.
+    """
+    asked: set[int] = set()
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while (left := [process for process in _marked() if process.pid not in spare]) and time.monotonic() < deadline:
+        pids = {process.pid for process in left}
+        for process in left:
+            # A parent passes the signal on to its children, and a sender ends by itself once it has sent a stage's record.
+            if process.pid not in asked and not _has_parent_in(process, pids) and not _is_sender(process):
+                print(f"stack: stopping process {process.pid} of a flow run", flush=True)
+                _signal(process, signal.SIGTERM)
+                asked.add(process.pid)
+        time.sleep(0.2)
+    for process in left:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(left, timeout=5)
+
+
+def _marked() -> list[psutil.Process]:
+    """Every process that carries our mark; of systems without /proc, psutil reads environments on macOS and Windows only."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            ours = process.pid != os.getpid() and process.environ().get(MARK) == str(STACK_DIRECTORY)
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):  # another user's, or gone
+            continue
+    return found
+
+
+def _has_parent_in(process: psutil.Process, pids: set[int]) -> bool:
+    try:
+        return process.ppid() in pids
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _is_sender(process: psutil.Process) -> bool:
+    try:
+        return "acclimate.adapters.tracking_worker" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
+
+
 def _stop(name: str, process: psutil.Process) -> None:
     print(f"stack: stopping {name}", flush=True)
-    # A worker leaves its flow runs alone when it is told to go. They come first: each lets its stage save and leave.
-    runs = [child for child in process.children(recursive=True) if "prefect.engine" in " ".join(child.cmdline())]
-    for run in runs:
-        run.terminate()
-    psutil.wait_procs(runs, timeout=STOP_TIMEOUT_S)
     family = [process, *process.children(recursive=True)]
     process.send_signal(signal.SIGTERM)
     _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
@@ -230,7 +351,7 @@ def _process(name: str) -> psutil.Process | None:
 
 def _configure_prefect(ports: Ports) -> None:
     """Work pools, the automation and the deployment; in a process of its own, as Prefect reads its address on import."""
-    environment = {**os.environ, "PREFECT_API_URL": ports.prefect_api, "MLFLOW_TRACKING_URI": ports.mlflow_uri}
+    environment = {**os.environ, **client_environment(ports)}
     for command in ([sys.executable, "-m", "infra.prefect_objects"], [*_module("prefect", "--no-prompt", "deploy"), "--all"]):
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -264,7 +385,9 @@ def _worker_check(ports: Ports, pool: str) -> Callable[[], bool]:
 
     def check() -> bool:
         url = f"{ports.prefect_api}/work_pools/{pool}/workers/filter"
-        request = urllib.request.Request(url, data=b"{}", headers={"Content-Type": "application/json"})
+        key = base64.b64encode(client_environment(ports).get("PREFECT_API_AUTH_STRING", "").encode()).decode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Basic {key}"}
+        request = urllib.request.Request(url, data=b"{}", headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=5) as response:
                 return any(worker["status"] == "ONLINE" for worker in json.load(response))
@@ -294,9 +417,12 @@ def _print_addresses(wanted: list[Service], ports: Ports) -> None:
     for service in wanted:
         print(f"  {service.name:15} {service.address}")
     print(f"  deployment      http://{HOST}:{ports.prefect}/deployments (acclimate/default: Run, Custom run)")
-    print(f"  logs            {STACK_DIRECTORY.relative_to(ROOT)}/")
-    print("To send runs from this terminal there too:")
-    print(f"  export PREFECT_API_URL={ports.prefect_api} MLFLOW_TRACKING_URI={ports.mlflow_uri}")
+    directory = STACK_DIRECTORY.relative_to(ROOT)
+    print(f"  logs            {directory}/")
+    print("Both servers ask for the key. To see it:")
+    print(f"  cat {directory}/key     # Prefect's page takes the whole line; MLflow's takes user and password, around the colon")
+    print("To send runs from a terminal there too:")
+    print(f"  source {directory}/client.env")
 
 
 def main(argv: list[str]) -> int:
@@ -308,14 +434,13 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     ports = Ports(arguments.prefect_port, arguments.mlflow_port)
     os.chdir(ROOT)  # the environment's defaults are made for the directory that a process stands in
+    os.umask(0o077)  # databases and logs hold what is nobody else's business
     prepare_environment()
     try:
-        if arguments.command == "up":
-            up(ports)
-        elif arguments.command == "down":
-            down()
-        else:
+        if arguments.command == "status":
             return 0 if status(ports) else 1
+        with locked():
+            up(ports) if arguments.command == "up" else down()
     except AcclimateError as error:
         print(f"stack: {error}", file=sys.stderr)
         return 1

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from acclimate.artifacts import write_json
-from acclimate.config import read_yaml
 from acclimate.errors import EnvironmentUnfitError
 from infra import stack
 from infra.prefect_objects import ZOMBIE_AFTER
@@ -56,10 +55,20 @@ def test_a_dead_run_is_told_from_a_slow_one_by_three_heartbeats():
     assert ZOMBIE_AFTER.total_seconds() == 3 * int(worker.environment["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
 
 
-def test_containers_offer_the_services_and_ports_of_the_stack():
-    composed = read_yaml(ROOT / "infra" / "compose.yaml")["services"]
-    for service in services(Ports(4200, 5000)):
-        assert service.name in composed
-        if service.port is not None:
-            assert any(f":{service.port}" in port for port in composed[service.name]["ports"]), service.name
-            assert all(port.startswith("127.0.0.1:") for port in composed[service.name]["ports"])
+def test_a_key_is_made_once_and_only_its_owner_reads_it(state, tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setattr(stack, "ROOT", tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "mlflow.db").touch(mode=0o666)
+    previous = os.umask(0)
+    try:
+        with stack.locked():
+            stack.make_key()
+            first = stack.client_environment(Ports(1, 2))
+            stack.make_key()
+    finally:
+        os.umask(previous)
+    assert stack.client_environment(Ports(1, 2)) == first
+    assert first["PREFECT_API_AUTH_STRING"] == f"{first['MLFLOW_TRACKING_USERNAME']}:{first['MLFLOW_TRACKING_PASSWORD']}"
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path, tmp_path / "key", tmp_path / "prefect", tmp_path / "mlflow.db")}
+    assert list(modes.values()) == [0o700, 0o600, 0o700, 0o600]
