@@ -1,6 +1,7 @@
 """When and where the stages run: Prefect only. What runs, and in which order, is read from DVC."""
 
 import os
+import secrets
 from pathlib import Path
 
 from acclimate.runtime import prepare_environment
@@ -9,3 +10,7 @@ from acclimate.runtime import prepare_environment
 # any import of it. Values that are set stay.
 prepare_environment()
 Path(os.environ["PREFECT_HOME"]).parent.mkdir(parents=True, exist_ok=True)
+if "PREFECT_API_URL" not in os.environ:
+    # Then Prefect starts a server of its own for this process, on a port of loopback that each user of the machine can reach.
+    os.environ.setdefault("PREFECT_API_AUTH_STRING", f"acclimate:{secrets.token_urlsafe(32)}")
+    os.environ["PREFECT_SERVER_API_AUTH_STRING"] = os.environ["PREFECT_API_AUTH_STRING"]

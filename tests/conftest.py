@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from acclimate.runtime import prepare_environment
+import flows  # noqa: F401  it sets the environment that Prefect reads when it is imported
 
-prepare_environment()
 # A shell without job control starts what it puts in the background deaf to SIGINT, and children inherit that; a handler ends it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Prefect makes its home but not the directories above it, and only warns where it cannot.

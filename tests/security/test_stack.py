@@ -468,3 +468,26 @@ def test_down_leaves_no_process_of_a_flow_that_was_killed(stack: Stack) -> None:
     done = stack.call("down")
     assert (done.returncode, done.stderr) == (0, "")
     assert [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_flow_without_a_stack_asks_for_a_key_too(stack: Stack) -> None:
+    """`make flow` starts Prefect's embedded server; its key is in the process alone."""
+    (stack.root / "turn").unlink(missing_ok=True)
+    environment = {**stack.environment, "PREFECT_HOME": str(stack.root / ".acclimate" / "alone")}
+    command = [sys.executable, "-m", "flows.pipeline", "first", "--force"]
+    process = subprocess.Popen(command, cwd=stack.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        stack.wait_for_stage()
+        tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        ports = {each.laddr.port for member in tree for each in member.net_connections(kind="inet") if each.status == psutil.CONN_LISTEN}
+        assert ports
+        answers = {
+            ask(port, path, method="POST", body={})[0] for port in ports for path in ("/api/flows/filter", "/api/deployments/filter")
+        }
+        assert answers == {401}
+        assert [greet(port, "/api/events/in", "") for port in ports] == ["closed"] * len(ports)
+    finally:
+        (stack.root / "turn").unlink(missing_ok=True)
+        said = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == 0, said
+    assert re.search(r"acclimate:\S{30}", said) is None
