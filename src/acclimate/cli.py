@@ -149,7 +149,8 @@ def _where_to_look(artifacts_directory: Path) -> list[str]:
     docs = artifacts_directory.parent / "reports" / "data_docs"
     pages = [("Report", artifacts_directory / "report" / "report.html"), ("Data Docs", docs / "index.html")]
     lines = [f"{name:<10} {path}" for name, path in pages if path.is_file()]
-    lines.append(f"{'Runs':<10} .venv/bin/mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite") else f"{'Runs':<10} {uri}")
+    # Not `mlflow ui`: its server has no key, so each user of the machine reads files and moves aliases through it.
+    lines.append(f"{'Runs':<10} make stack" if uri.startswith("sqlite") else f"{'Runs':<10} {uri}")
     exported = read_yaml(PARAMS).get("export", {}).get("tasks", []) if PARAMS.is_file() else []
     for registration in sorted(artifacts_directory.glob("register/*/registration.json")):
         if exported and registration.parent.name not in exported:
