@@ -71,10 +71,10 @@ bench-train: setup-dev ## training beside its peers, a quarter of an hour on one
 bench-gpu: setup-dev ## the same on an NVIDIA GPU, in eight minutes
 	@python -m benchmarks.bench_gpu $(BENCH_ARGS) --json benchmarks/results/gpu.json
 
-stack: setup ## Prefect, MLflow, work pools and a worker on this machine, until `make stack-down`
+stack: setup ## Prefect, MLflow, work pools and a worker on this machine, behind a key, until `make stack-down`
 	@python -m infra.stack up
 
-stack-down: ## stop what `make stack` started
+stack-down: ## stop what `make stack` started, and all that its flow runs started
 	@python -m infra.stack down
 
 snapshot: setup ## build data/debian again from Debian's archive (needs apt); FULL=1: all of it, into data/debian-full

@@ -10,6 +10,7 @@ from acclimate.runtime import prepare_environment
 # any import of it. Values that are set stay.
 prepare_environment()
 Path(os.environ["PREFECT_HOME"]).parent.mkdir(parents=True, exist_ok=True)
+os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "180")  # the stack ends a run that misses three
 if "PREFECT_API_URL" not in os.environ:
     # Then Prefect starts a server of its own for this process, on a port of loopback that each user of the machine can reach.
     os.environ.setdefault("PREFECT_API_AUTH_STRING", f"acclimate:{secrets.token_urlsafe(32)}")

@@ -178,6 +178,10 @@ def up(ports: Ports) -> None:
     _write_private(STACK_DIRECTORY / "client.env", _as_shell(client_environment(ports)))
     wanted = services(ports)
     missing = [service for service in wanted if _process(service.name) is None]
+    marked = {process.pid for process in _marked()}
+    old = [service.name for service in wanted if (process := _process(service.name)) and process.pid not in marked]
+    if old:
+        raise EnvironmentUnfitError(f"{', '.join(old)}: started by an older version, which asks for no key; `make stack-down` first")
     if not missing:
         print("stack: already up")
     for service in missing:

@@ -9,6 +9,7 @@ Needs `make stack`, a first `make run`, chromium with chromedriver, and Selenium
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import shutil
 import sys
@@ -24,6 +25,7 @@ from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.ui import WebDriverWait
 
 ROOT = Path(__file__).parents[2]
+KEY = ROOT / ".acclimate" / "stack" / "key"
 BROWSER_FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -77,11 +79,22 @@ class Browser:
 
 
 def ask(url: str, body: dict[str, Any] | None = None) -> Any:
-    """JSON from a server: POST with a body, GET without."""
+    """JSON from a server, asked with the key: POST with a body, GET without."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    authorization = f"Basic {base64.b64encode(KEY.read_bytes().strip()).decode()}"
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json", "Authorization": authorization})
     with urllib.request.urlopen(request, timeout=30) as response:
         return json.load(response)
+
+
+def log_in(browser: Browser, prefect: str, mlflow: str) -> None:
+    """Give Prefect's page the key as a person does, and MLflow's as the browser's own window for a password does."""
+    key = KEY.read_text(encoding="utf-8").strip()
+    browser.open(f"{prefect}/login", height=600)
+    browser.save("prefect-login")
+    browser.find("//input[@type='password']").send_keys(key)
+    browser.click("//button[normalize-space()='Login']")
+    browser.open(mlflow.replace("://", f"://{key}@"))
 
 
 def start_from_ui(browser: Browser, prefect: str, learning_rate: str) -> str:
@@ -167,6 +180,7 @@ def main() -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     browser = Browser(arguments.out)
     try:
+        log_in(browser, arguments.prefect, arguments.mlflow)
         run_id = start_from_ui(browser, arguments.prefect, arguments.learning_rate)
         wanted = ask(f"{arguments.prefect}/api/flow_runs/{run_id}")["parameters"]["overrides"].get("finetune_lr")
         if wanted != float(arguments.learning_rate):
