@@ -14,13 +14,16 @@ import sys
 from collections.abc import Callable
 
 import uvicorn
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HOST = "127.0.0.1"
 KEY_VARIABLE = "ACCLIMATE_STACK_KEY"
 STORE_VARIABLE, ARTIFACTS_VARIABLE = "MLFLOW_BACKEND_STORE_URI", "MLFLOW_DEFAULT_ARTIFACT_ROOT"
+# The pages talk to their own server alone. Prefect's newer one records the session for a third party (amplitude.com), also with
+# PREFECT_SERVER_ANALYTICS_ENABLED=false.
+_POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; base-uri 'self'; form-action 'self'"
 _API_PAGES = ("/docs", "/redoc", "/openapi.json")
 
 
@@ -41,13 +44,19 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
+
+        async def send_with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Content-Security-Policy"] = _POLICY
+            await send(message)
+
         refusal = None if scope["type"] == "lifespan" else self._refusal(scope)
         if refusal is None:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_with_policy)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": ""})  # before it is accepted: HTTP status 403
         else:
-            await refusal(scope, receive, send)
+            await refusal(scope, receive, send_with_policy)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)

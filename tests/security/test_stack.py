@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -324,6 +325,16 @@ def test_a_page_of_another_origin_gets_nothing_even_with_the_key(stack: Stack) -
             assert [ask(port, target, host=host, key=stack.key)[0] for target in ("/", "/health", "/api/health")] == [403] * 3
         followed_link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
         assert ask(port, "/", key=stack.key, headers=followed_link)[0] in (200, 307)
+
+
+def test_the_pages_talk_to_their_own_server_only(stack: Stack) -> None:
+    """Prefect's newer page would send a recording of the session to a third party."""
+    for url in (f"http://{HOST}:{stack.prefect}/v2/", f"http://{HOST}:{stack.mlflow}/"):
+        request = urllib.request.Request(url, headers={"Authorization": "Basic " + base64.b64encode(stack.key.encode()).decode()})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            policy = dict(each.split(" ", 1) for each in answer.headers["Content-Security-Policy"].split("; "))
+        assert policy["default-src"].split()[0] == policy["frame-ancestors"] == "'self'"
+        assert not policy.keys() & {"connect-src", "script-src"} and "http" not in policy["default-src"]
 
 
 def test_nobody_reads_files_or_moves_the_champion_through_mlflow(stack: Stack) -> None:
