@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,12 +17,35 @@ _PATHS = {
     "pretrain_max_tokens": "pretrain.max_tokens",
     "seeds": "runs.seeds",
 }
+_OPEN = (
+    "seed",
+    "tokenize",
+    "pretrain",
+    "runs",
+    "finetune",
+    "probe",
+    "tasks.*.max_train_rows",
+    "tasks.*.max_dev_rows",
+    "tasks.*.max_test_rows",
+    "tasks.*.max_tokens",
+    "tasks.*.pooling",
+    "train.micro_rows",
+    "train.compile",
+    "train.activation_checkpointing",
+    "train.attention",
+    "evaluate.bootstrap_samples",
+    "evaluate.confidence",
+    "evaluate.calibration_bins",
+)
+"""What the form may change: how a model is trained and measured. Not what is read, from where, what passes a gate, or where it goes."""
 
 
 class Overrides(BaseModel):
     """Values to change for this run only. Empty fields keep what params.yaml says."""
 
     model_config = ConfigDict(extra="forbid")
+
+    everything: ClassVar[bool] = False
 
     finetune_lr: Annotated[float, Field(gt=0)] | None = Field(default=None, title="Fine-tuning: learning rate")
     finetune_epochs: Annotated[float, Field(gt=0)] | None = Field(default=None, title="Fine-tuning: epochs")
@@ -36,9 +59,32 @@ class Overrides(BaseModel):
     )
 
     def by_path(self) -> dict[str, Any]:
-        """The values that are set, by dotted path."""
+        """The values that are set, by dotted path.
+
+        Raises:
+            ConfigError: a path that may not be changed from here.
+        """
         named = {path: getattr(self, field) for field, path in _PATHS.items() if getattr(self, field) is not None}
+        closed = [path for path in self.params if not (self.everything or _is_open(path))]
+        if closed:
+            refused = ", ".join(map(repr, closed))
+            raise ConfigError(f"{refused}: not open to the form, which changes {', '.join(_OPEN)}; edit params.yaml instead")
         return {**named, **self.params}
+
+
+class TerminalOverrides(Overrides):
+    """The same from `--set`: whoever has the terminal may edit params.yaml as well. No form and no API makes one of these."""
+
+    everything: ClassVar[bool] = True
+
+
+def _is_open(path: str) -> bool:
+    """Whether a path is one of those, or below one."""
+    parts = path.split(".")
+    return any(
+        len(parts) >= len(pattern) and all(wanted in ("*", part) for wanted, part in zip(pattern, parts, strict=False))
+        for pattern in (each.split(".") for each in _OPEN)
+    )
 
 
 def write_params(path: Path, values: dict[str, Any]) -> None:

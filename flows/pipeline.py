@@ -25,13 +25,13 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
-from acclimate.adapters.tracking import SESSION_VARIABLE, STATE_VARIABLE, configured_uri, resolve_uri
+from acclimate.adapters.tracking import SESSION_VARIABLE, STATE_VARIABLE, TRIAL_VARIABLE, configured_uri, public_uri, resolve_uri
 from acclimate.config import load_config
 from acclimate.errors import AcclimateError, ConfigError
 from acclimate.runtime import STATE_DIRECTORY
 from flows import worktree
 from flows.graph import StageNode, changed_stages, read_graph, select
-from flows.overrides import Overrides, write_params
+from flows.overrides import Overrides, TerminalOverrides, write_params
 from flows.repro import Outcome, Running, StageError, reproduce
 
 _STATE_NAMES: dict[Outcome, str] = {"ran": "Completed", "restored": "Restored", "unchanged": "Unchanged"}
@@ -170,6 +170,7 @@ def _workspace(values: dict[str, Any]) -> Iterator[Workspace]:
             # The same store and the same spools as the main checkout's, which outlives this one.
             "MLFLOW_TRACKING_URI": resolve_uri(configured_uri(load_config(root / "params.yaml").tracking)),
             STATE_VARIABLE: str(root / STATE_DIRECTORY),
+            TRIAL_VARIABLE: str(flow_run.name),
             "PYTHONPATH": f"{path / 'src'}:{path}",
         },
     )
@@ -199,7 +200,7 @@ def _publish_summary(nodes: Sequence[StageNode], progress: Progress, workspace: 
     docs = workspace.root / "reports" / "data_docs" / "index.html"
     if docs.exists():
         lines += ["", f"Data Docs: `{docs}`"]
-    uri = configured_uri(load_config().tracking)
+    uri = public_uri(configured_uri(load_config().tracking))
     if uri.startswith("http"):
         lines += ["", f"Runs and models: [{uri}]({uri})"]
     create_markdown_artifact("\n".join(lines), key="pipeline-summary", description="What ran, and what came of it")
@@ -213,7 +214,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--force", action="store_true", help="run the stages even where nothing changed")
     arguments = parser.parse_args(argv)
     try:
-        pipeline(Overrides(params=parse_values(arguments.set)), arguments.targets or None, arguments.force)
+        pipeline(TerminalOverrides(params=parse_values(arguments.set)), arguments.targets or None, arguments.force)
     except (AcclimateError, PipelineError) as error:
         print(f"flow: {error}", file=sys.stderr)
         return 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field
 
 from acclimate.adapters.gates import read_candidate
-from acclimate.adapters.tracking import configured_uri
+from acclimate.adapters.tracking import TRIAL_VARIABLE, configured_uri
 from acclimate.artifacts import write_json
 from acclimate.config import RegisterConfig, Section, TrackingConfig
 from acclimate.errors import EnvironmentUnfitError
@@ -42,13 +42,15 @@ def run(params: Params, *, task: str, export: Path, evaluate: Path, out: Out, co
     """
     from acclimate.adapters.registry import register
 
-    config, _uri = params.register_, configured_uri(params.tracking)
+    config = params.register_
     candidate = read_candidate(task, export, evaluate)
     run_id = context.run_id()
     if run_id is None:
         raise EnvironmentUnfitError(
-            "MLflow does not answer, and it holds the registry; start it (`make stack`) or unset MLFLOW_TRACKING_URI"
+            "MLflow holds the registry, and this stage got no run there; see the warning above. "
+            "Start MLflow (`make stack`), or unset MLFLOW_TRACKING_URI"
         )
+    names = {"dvc.experiment": os.environ.get("DVC_EXP_NAME"), "flow.run": os.environ.get(TRIAL_VARIABLE)}
     registration = register(
         candidate,
         config.gates,
@@ -57,18 +59,16 @@ def run(params: Params, *, task: str, export: Path, evaluate: Path, out: Out, co
         model_name=config.model_name,
         uri=configured_uri(params.tracking),
         run_id=run_id,
-        experiment=os.environ.get("DVC_EXP_NAME"),
+        trial={tag: name for tag, name in names.items() if name},
     )
     write_json(out / "registration.json", asdict(registration))
     for gate in registration.gates:
         value = "-" if gate.value is None else f"{gate.value:.4f}"
         logger.info("gate %-22s %s, limit %g: %s %s", gate.gate, value, gate.limit, "holds" if gate.holds else "DOES NOT HOLD", gate.note)
-    logger.info(
-        "%s version %d is %s",
-        registration.name,
-        registration.version,
-        " and ".join(registration.aliases) or "registered; an experiment moves no alias",
-    )
+    given = " and ".join(registration.aliases) or "registered without an alias"
+    logger.info("%s version %d is %s", registration.name, registration.version, given)
+    if registration.note:
+        logger.info("%s version %d is not champion: %s", registration.name, registration.version, registration.note)
     context.artifacts.append(out / "registration.json")
 
 

@@ -145,7 +145,7 @@ def summary(file: Path) -> None:
 
 def _where_to_look(artifacts_directory: Path) -> list[str]:
     """The report, the Data Docs, the runs and each registered model; only what is there."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    uri = redact(os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db"))
     docs = artifacts_directory.parent / "reports" / "data_docs"
     pages = [("Report", artifacts_directory / "report" / "report.html"), ("Data Docs", docs / "index.html")]
     lines = [f"{name:<10} {path}" for name, path in pages if path.is_file()]
@@ -156,8 +156,9 @@ def _where_to_look(artifacts_directory: Path) -> list[str]:
         if exported and registration.parent.name not in exported:
             continue  # left by an earlier params.yaml
         model = read_json(registration)
-        alias = "champion" if "champion" in model["aliases"] else "challenger"
-        lines.append(f"{'Model':<10} models:/{model['name']}@{alias} (version {model['version']})")
+        aliases = " and ".join(model["aliases"])  # of then: an alias moves later, and this file does not
+        said = f"became {aliases}" if aliases else f"no alias; `python -m acclimate.adapters.registry promote {model['name']}` judges it"
+        lines.append(f"{'Model':<10} models:/{model['name']}/{model['version']} ({said})")
     return lines
 
 

@@ -16,7 +16,7 @@ from acclimate.errors import ConfigError
 from flows import pipeline as flow_module
 from flows.graph import changed_stages, read_graph, select
 from flows.overrides import Overrides, write_params
-from flows.pipeline import PipelineError, pipeline
+from flows.pipeline import PipelineError, main, pipeline
 
 # pygtrie's, met by DVC on a graph without nested outs.
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value will soon:DeprecationWarning")
@@ -50,6 +50,7 @@ out = Path(sys.argv[1])
 attempts = Path(os.environ["ATTEMPTS"])
 with attempts.open("a") as file:
     file.write(f"{out}\\n")
+attempts.with_suffix(".trial").write_text(os.environ.get("ACCLIMATE_TRIAL", ""))
 behaviour = os.environ.get("BEHAVIOUR", "")
 if behaviour == "invalid" and out.name == "first":
     sys.exit("first: the data is wrong")
@@ -128,6 +129,7 @@ def test_overrides_run_in_a_checkout_of_their_own(project: Path) -> None:
     state = pipeline(Overrides(finetune_lr=0.5, params={"runs.seeds": [7]}), return_state=True)
     assert state.message == "3 of 4 stages ran or were restored"
     assert attempts(project) == ["artifacts/middle/0", "artifacts/middle/1", "artifacts/report"]
+    assert (project.parent / "attempts.trial").read_text() in [path.name for path in project.glob(".acclimate/runs/*")]
     assert {path: path.read_bytes() for path in before} == before
     assert [path.read_text() for path in project.glob(".acclimate/runs/*/summary.txt")] == ["report 0.5"]
     assert list((project / ".acclimate" / "worktrees").iterdir()) == []
@@ -155,3 +157,13 @@ def test_a_mistyped_override_starts_no_stage_and_leaves_no_checkout(project: Pat
         pipeline(Overrides(params={"finetune.lrr": 1}))
     assert attempts(project) == []
     assert list((project / ".acclimate" / "worktrees").iterdir()) == []
+
+
+def test_the_form_changes_no_gate_and_the_terminal_may(project: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^'register.gates': not open to the form, which changes seed, .*; edit params.yaml instead$"):
+        pipeline(Overrides(params={"register.gates": {}}))
+    assert attempts(project) == []
+    assert not (project / ".acclimate" / "worktrees").exists()
+    assert main(["first", "--set", "register.gates.min_metric=0.5"]) == 0
+    assert attempts(project) == ["artifacts/first"]
+    assert (project.parent / "attempts.trial").read_text() != ""

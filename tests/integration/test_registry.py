@@ -85,13 +85,13 @@ def register_export(store, minilm_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     client = tracking.connect(store)
 
-    def make(name: str, kind: str = "classification", *, gates: GatesConfig | None = None, experiment: str | None = None, **options):
+    def make(name: str, kind: str = "classification", *, gates: GatesConfig | None = None, trial: dict[str, str] | None = None, **options):
         make_export(tmp_path, minilm_dir / "tokenizer.json", kind, **options)
         export, evaluate = Path("export"), Path("evaluate")
         candidate = read_candidate("toy", export, evaluate)
         run_id = client.create_run("1").info.run_id
         places = {"export": export, "evaluate": evaluate, "model_name": name, "uri": store, "run_id": run_id}
-        return register(candidate, gates or GatesConfig(), **places, experiment=experiment)
+        return register(candidate, gates or GatesConfig(min_metric=0.0), **places, trial=trial)
 
     return make
 
@@ -155,7 +155,7 @@ def test_a_table_whose_first_column_is_not_the_text_is_refused(register_export, 
 
 def test_an_experiment_is_registered_and_moves_no_alias(register_export, store):
     register_export("trials", value=0.5)
-    trial = register_export("trials", value=0.9, experiment="lora")
+    trial = register_export("trials", value=0.9, trial={"dvc.experiment": "lora"})
     assert (trial.version, trial.aliases) == (2, [])
     client = tracking.connect(store)
     assert client.get_model_version("trials-toy", "2").tags["dvc.experiment"] == "lora"

@@ -97,23 +97,25 @@ def test_a_stage_killed_at_once_leaves_no_active_run(project):
     assert found["doomed"][0].data.metrics["loss"] == 1.0
 
 
-def test_a_server_that_is_away_is_told_of_once_and_its_stage_is_sent_by_the_next(project, monkeypatch, caplog):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with Tracker(TrackingConfig(), stage="first", params={"seed": 1}, inputs={}) as tracker:
+def test_a_store_that_is_away_is_told_of_once_and_its_stage_is_sent_by_the_next(project, caplog):
+    away = project / "away"
+    away.write_text("a file where the directory of the store was")
+    store = TrackingConfig(uri=f"sqlite:///{away}/mlflow.db")
+    with Tracker(store, stage="first", params={"seed": 1}, inputs={}) as tracker:
         tracker.log(1, {"loss": 1.0})
         assert tracker.run_id() is None
-    assert [record.message.split(";")[0] for record in caplog.records] == ["MLflow at http://127.0.0.1:9: cannot be reached"]
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert [record.message.split(":///")[0] for record in caplog.records] == ["MLflow at sqlite"]
+    away.unlink()
     assert [name.split("-")[0] for name in spools(project) if name.endswith(".jsonl")] == ["first"]
-    with pytest.raises(ValueError, match="broken"), Tracker(TrackingConfig(), stage="second", params={}, inputs={}):
+    with pytest.raises(ValueError, match="broken"), Tracker(store, stage="second", params={}, inputs={}):
         raise ValueError("broken")
-    found = runs(project)
+    found = runs(away)
     assert [name for name in spools(project) if name.endswith(".jsonl")] == []
     assert found["first"][0].data.metrics["loss"] == 1.0
     assert (found["first"][0].info.status, found["second"][0].info.status) == ("FINISHED", "FAILED")
     assert found["second"][0].data.tags["ended"] == "ValueError: broken"
     assert [parent.info.status for parent in found["pipeline"]] == ["FAILED"]
-    with Tracker(TrackingConfig(), stage="second", params={}, inputs={}):
+    with Tracker(store, stage="second", params={}, inputs={}):
         pass  # tried again, and well this time
-    assert [parent.info.status for parent in runs(project)["pipeline"]] == ["FINISHED"]
+    assert [parent.info.status for parent in runs(away)["pipeline"]] == ["FINISHED"]
     assert os.environ.get("MLFLOW_RUN_ID") is None

@@ -140,5 +140,5 @@ def test_summary_prints_the_file_and_where_to_look(project, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith("twelve lines\n")
     assert "artifacts/report/report.html" in printed
-    assert "models:/m-t@challenger (version 3)" in printed
+    assert "models:/m-t/3 (became challenger)" in printed
     assert "data_docs" not in printed

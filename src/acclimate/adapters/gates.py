@@ -113,6 +113,24 @@ def judge(candidate: Candidate, gates: GatesConfig, champion: dict[str, str] | N
     return found
 
 
+def reason_to_stay(gates: list[Gate]) -> str:
+    """Why a version may not become champion; empty when it may. Nothing becomes champion without being measured."""
+    failed = [_refusal(gate) for gate in gates if not gate.holds]
+    if failed:
+        return f"{len(failed)} of {len(gates)} gates do not hold: {', '.join(failed)}"
+    if not gates:
+        return "register.gates sets no gate, and nothing becomes champion without one; set min_metric or min_over_baseline"
+    if all(gate.value is None for gate in gates):
+        passed_over = ", ".join(f"{gate.gate} ({gate.note})" for gate in gates)
+        return f"no gate applies: {passed_over}; set min_metric or min_over_baseline"
+    return ""
+
+
+def _refusal(gate: Gate) -> str:
+    value = "has no value" if gate.value is None else f"is {gate.value:.4f}"
+    return f"{gate.gate} {value}, its limit {gate.limit:g}{f' ({gate.note})' if gate.note else ''}"
+
+
 def _above(name: str, candidate: Candidate, other: float | None, limit: float, sign: float, absent: str) -> Gate:
     """The candidate's lead over another value, against the least that is asked for."""
     if other is None:
@@ -127,7 +145,11 @@ def _over_champion(candidate: Candidate, champion: dict[str, str] | None, limit:
     if champion.get("metric_name") != candidate.metric:
         note = f"the champion was measured by {champion.get('metric_name')}, this version by {candidate.metric}"
         return Gate("min_over_champion", None, limit, holds=False, note=note)
-    return _above("min_over_champion", candidate, float(champion["metric"]), limit, sign, "")
+    try:
+        measured = float(champion["metric"])
+    except (KeyError, ValueError):  # an alias that was set by hand, on a version of another program
+        return Gate("min_over_champion", None, limit, holds=False, note="the champion's tag `metric` is no number")
+    return _above("min_over_champion", candidate, measured, limit, sign, "")
 
 
 def _lower_is_better(metric: str) -> bool:

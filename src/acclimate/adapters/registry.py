@@ -1,6 +1,9 @@
 """The MLflow registry: versions of an exported model, the gates before `champion`, and the way back.
 
-`python -m acclimate.adapters.registry history|rollback NAME` from the command line.
+`python -m acclimate.adapters.registry history|promote|rollback NAME` from the command line.
+
+The alias `champion` moves only under the lock that all processes of a machine share for one store. Each move is first
+written to a ledger, tags of the registered model that are only ever added to.
 """
 
 from __future__ import annotations
@@ -9,8 +12,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
@@ -19,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from acclimate import artifacts
 from acclimate.adapters import tracking
-from acclimate.adapters.gates import Candidate, Gate, judge
+from acclimate.adapters.gates import Candidate, Gate, judge, reason_to_stay
 from acclimate.config import GatesConfig, load_config
-from acclimate.errors import AcclimateError, EnvironmentUnfitError, ModelError
+from acclimate.errors import AcclimateError, GateError, ModelError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,13 +31,18 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _MOVE_TAG = "champion.move."
+_CANDIDATE_TAG = "candidate"
+"""What the gates look at; a version gets it once it has answered as the export did."""
+_AT_ONCE_NS = 60 * 10**9
+_PROMOTED, _ROLLBACK = "every gate holds", "rollback"
+_FOUND = "the alias was found here: a promotion was stopped before it moved the alias, or it was moved by hand"
 _TOLERANCE = 1e-5
 """Of probabilities and scores: the same graph on the same machine, perhaps with other threads."""
 
 
 @dataclass(frozen=True)
 class Registration:
-    """A registered version."""
+    """A registered version; `aliases` are those that it got when it was registered, `note` says why it did not get `champion`."""
 
     name: str
     version: int
@@ -43,6 +50,7 @@ class Registration:
     run_id: str
     aliases: list[str]
     gates: list[Gate]
+    note: str
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Move:
 
     at: str
     before: int | None
-    after: int
+    after: int | None
     reason: str
 
 
@@ -64,45 +72,67 @@ def register(
     model_name: str,
     uri: str,
     run_id: str,
-    experiment: str | None = None,
+    trial: Mapping[str, str] | None = None,
 ) -> Registration:
     """Log the exported model to a run, register it as challenger, and move `champion` when every gate holds.
 
     Args:
         uri: of the tracking store.
         run_id: the run that the model is logged to; it must be active.
-        experiment: the name of a DVC experiment; its version is registered under that name and gets no alias.
+        trial: tags that name a run with other values than params.yaml; its version gets them and no alias.
 
     Raises:
         EnvironmentUnfitError: MLflow does not answer.
         ModelError: the registered model does not predict what the exported one did.
     """
-    name = f"{model_name}-{candidate.task}"
-    with _mlflow_errors(uri):
-        client = tracking.connect(tracking.resolve_uri(uri))
+    name, uri = f"{model_name}-{candidate.task}", tracking.resolve_uri(uri)
+    with tracking.store_errors(uri):
+        client = tracking.connect(uri)
         model_uri = _log_model(candidate, export, run_id)
-        champion = _champion(client, name)
-        judged = judge(candidate, gates, champion.tags if champion else None)
-        version = _create_version(client, name, model_uri, run_id, _version_tags(candidate, judged, export, evaluate))
+        version = _create_version(client, name, model_uri, run_id, {**_version_tags(candidate, export, evaluate), **(trial or {})})
         _verify(f"models:/{name}/{version}", export)
-        aliases: list[str] = []
-        if experiment:
-            client.set_model_version_tag(name, str(version), "dvc.experiment", experiment)
-        else:
-            client.set_registered_model_alias(name, CHALLENGER, str(version))
-            aliases.append(CHALLENGER)
-        if not experiment and all(gate.holds for gate in judged):
-            reason = f"every gate holds ({candidate.metric} {candidate.value:.4f})"
-            _move_champion(client, name, before=int(champion.version) if champion else None, after=version, reason=reason)
-            aliases.append(CHAMPION)
-    return Registration(name=name, version=version, model_uri=f"models:/{name}/{version}", run_id=run_id, aliases=aliases, gates=judged)
+        client.set_model_version_tag(name, str(version), _CANDIDATE_TAG, json.dumps(asdict(candidate)))
+        aliases = [] if trial else [CHALLENGER]
+        with tracking.store_lock(uri):
+            if trial:
+                judged, note = _judge(client, name, version, candidate, gates), "a run with other values moves no alias"
+            else:
+                client.set_registered_model_alias(name, CHALLENGER, str(version))
+                judged, note = _promote(client, name, version, candidate, gates)
+    if not note:
+        aliases.append(CHAMPION)
+    return Registration(name, version, f"models:/{name}/{version}", run_id, aliases, judged, note)
+
+
+def promote(name: str, gates: GatesConfig, *, uri: str, version: int) -> list[Gate]:
+    """Move `champion` to a version that was registered earlier, when every gate holds.
+
+    A version of a trial has no alias. When its values become those of params.yaml, DVC restores its registration instead of
+    making another one; then this gives it the alias.
+
+    Raises:
+        GateError: a gate does not hold, or there is none.
+        ModelError: no such version, or one that was never verified.
+    """
+    uri = tracking.resolve_uri(uri)
+    with tracking.store_errors(uri):
+        client = tracking.connect(uri)
+        tags = _version(client, name, version).tags
+        if _CANDIDATE_TAG not in tags:
+            raise ModelError(f"{name} version {version}: it was not verified, or an earlier release registered it; register it again")
+        with tracking.store_lock(uri):
+            judged, note = _promote(client, name, version, _stored_candidate(tags), gates)
+    if note:
+        raise GateError(f"{name} version {version}: {note}")
+    return judged
 
 
 def history(name: str, *, uri: str) -> list[Move]:
     """Every change of the champion, the first one first. The ledger is only ever added to."""
-    with _mlflow_errors(uri):
-        model = tracking.connect(tracking.resolve_uri(uri)).get_registered_model(name)
-    return [Move(**json.loads(value)) for key, value in sorted(model.tags.items()) if key.startswith(_MOVE_TAG)]
+    uri = tracking.resolve_uri(uri)
+    with tracking.store_errors(uri):
+        client = tracking.connect(uri)
+        return [*_ledger(client, name).values(), *_unwritten(client, name)]
 
 
 def rollback(name: str, *, uri: str, to: int | None = None) -> Move:
@@ -111,33 +141,142 @@ def rollback(name: str, *, uri: str, to: int | None = None) -> Move:
     Raises:
         ModelError: there was no champion before, or no such version.
     """
-    moves = history(name, uri=uri)
-    with _mlflow_errors(uri):
-        client = tracking.connect(tracking.resolve_uri(uri))
-        champion = _champion(client, name)
-        present = int(champion.version) if champion else None
-        target = to if to is not None else _before(moves, present)
-        if target is None:
-            raise ModelError(f"{name}: version {present} is the first champion; there is nothing to go back to")
-        versions = sorted(int(each.version) for each in client.search_model_versions(f"name='{name}'"))
-        if target not in versions:
-            raise ModelError(f"{name}: no version {target}; there are: {', '.join(map(str, versions))}")
-        return _move_champion(client, name, before=present, after=target, reason="rollback")
+    uri = tracking.resolve_uri(uri)
+    with tracking.store_errors(uri):
+        client = tracking.connect(uri)
+        with tracking.store_lock(uri):
+            champion = _settled_champion(client, name)
+            present = int(champion.version) if champion else None
+            target = to if to is not None else _before(list(_ledger(client, name).values()), present)
+            if target is None:
+                raise ModelError(f"{name}: version {present} is the first champion; there is nothing to go back to")
+            _version(client, name, target)
+            return _move_champion(client, name, before=present, after=target, reason=_ROLLBACK)
 
 
 def _before(moves: list[Move], present: int | None) -> int | None:
-    """Who was champion before the present one took over, rollbacks left out."""
-    taken = [move for move in moves if move.after == present and move.reason != "rollback"]
-    return taken[-1].before if taken else None
+    """Who was champion before the present one was promoted."""
+    promoted = [move for move in moves if move.after == present and move.reason.startswith(_PROMOTED)]
+    return promoted[-1].before if promoted else None
+
+
+def _judge(client: MlflowClient, name: str, version: int, candidate: Candidate, gates: GatesConfig) -> list[Gate]:
+    """Hold a version against the gates and the present champion; the result is a tag of it."""
+    champion = _champion(client, name)
+    judged = judge(candidate, gates, champion.tags if champion else None)
+    client.set_model_version_tag(name, str(version), "gates", json.dumps([asdict(gate) for gate in judged]))
+    return judged
+
+
+def _promote(client: MlflowClient, name: str, version: int, candidate: Candidate, gates: GatesConfig) -> tuple[list[Gate], str]:
+    """Move `champion` to a version, or say why not. The caller holds the store's lock."""
+    champion = _settled_champion(client, name)
+    present = int(champion.version) if champion else None
+    if present == version:
+        return [], ""  # again, and nothing to do
+    judged = _judge(client, name, version, candidate, gates)
+    if note := reason_to_stay(judged):
+        return judged, note
+    reason = f"{_PROMOTED} ({candidate.metric} {candidate.value:.4f})"
+    _move_champion(client, name, before=present, after=version, reason=reason)
+    winner = _settle_with_rivals(client, name, version, candidate, gates)
+    return judged, "" if winner == version else f"version {winner} was promoted at the same time and is better"
+
+
+def _settle_with_rivals(client: MlflowClient, name: str, version: int, candidate: Candidate, gates: GatesConfig) -> int:
+    """Leave `champion` with the best of those promoted within a minute. Returns that version.
+
+    Another machine does not share the lock, and MLflow has no compare-and-set. But each promotion writes its line before it
+    moves the alias and looks for others' lines after it, so the last one to move the alias sees all of them.
+    """
+    winner, alias, seen = version, version, {version}
+    while rivals := _promoted_lately(client, name) - seen:
+        seen |= rivals
+        for rival in rivals:
+            tags = _version(client, name, rival).tags
+            if _CANDIDATE_TAG in tags and reason_to_stay(judge(candidate, gates, tags)):
+                winner, candidate = rival, _stored_candidate(tags)
+        if winner != alias:
+            _move_champion(client, name, before=alias, after=winner, reason=f"better than version {alias}, promoted at the same time")
+            alias = winner
+    return winner
+
+
+def _promoted_lately(client: MlflowClient, name: str) -> set[int]:
+    """The versions that were promoted in the last minute, and not before a rollback."""
+    found: set[int] = set()
+    ledger = _ledger(client, name)
+    for key, move in ledger.items():
+        if move.reason == _ROLLBACK:
+            found.clear()
+        elif move.reason.startswith(_PROMOTED) and _nanoseconds(key) > _nanoseconds(max(ledger)) - _AT_ONCE_NS:
+            found.add(int(move.after or 0))
+    return found
+
+
+def _nanoseconds(key: str) -> int:
+    return int(key.removeprefix(_MOVE_TAG))
 
 
 def _move_champion(client: MlflowClient, name: str, *, before: int | None, after: int, reason: str) -> Move:
-    now_ns = time.time_ns()
-    move = Move(at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now_ns // 10**9)), before=before, after=after, reason=reason)
     # The ledger first: an alias without its line would be a champion nobody can explain.
-    client.set_registered_model_tag(name, f"{_MOVE_TAG}{now_ns:020d}", json.dumps(asdict(move)))
+    move = _write_ledger(client, name, before, after, reason)
     client.set_registered_model_alias(name, CHAMPION, str(after))
     return move
+
+
+def _write_ledger(client: MlflowClient, name: str, before: int | None, after: int | None, reason: str) -> Move:
+    last = max(map(_nanoseconds, _ledger(client, name)), default=0)
+    now_ns = max(time.time_ns(), last + 1)  # in order even where a clock goes back
+    move = Move(at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now_ns // 10**9)), before=before, after=after, reason=reason)
+    client.set_registered_model_tag(name, f"{_MOVE_TAG}{now_ns:020d}", json.dumps(asdict(move)))
+    return move
+
+
+def _ledger(client: MlflowClient, name: str) -> dict[str, Move]:
+    """The lines of the ledger in order, by the tags that hold them."""
+    found = {}
+    for key, value in sorted(client.get_registered_model(name).tags.items()):
+        if key.startswith(_MOVE_TAG):
+            try:
+                _nanoseconds(key)
+                found[key] = Move(**json.loads(value))
+            except (TypeError, ValueError):
+                raise ModelError(f"{name}: its tag {key} is no line of the ledger; somebody changed it; delete the tag") from None
+    return found
+
+
+def _settled_champion(client: MlflowClient, name: str) -> Any:
+    """The champion's version, after the ledger says how it came to be."""
+    for move in _unwritten(client, name):
+        _write_ledger(client, name, move.before, move.after, move.reason)
+    return _champion(client, name)
+
+
+def _unwritten(client: MlflowClient, name: str) -> list[Move]:
+    """The line that is missing where the alias is not where the last line says."""
+    champion, moves = _champion(client, name), list(_ledger(client, name).values())
+    present, last = int(champion.version) if champion else None, moves[-1].after if moves else None
+    return [] if present == last else [Move(at="-", before=last, after=present, reason=_FOUND)]
+
+
+def _version(client: MlflowClient, name: str, version: int) -> Any:
+    """A version of a model.
+
+    Raises:
+        ModelError: there is none; the message names those that there are.
+    """
+    found = {int(each.version): each for each in client.search_model_versions(f"name='{name}'")}
+    if version not in found:
+        raise ModelError(f"{name}: no version {version}; there are: {', '.join(map(str, sorted(found))) or 'none'}")
+    return found[version]
+
+
+def _stored_candidate(tags: dict[str, str]) -> Candidate:
+    try:
+        return Candidate(**json.loads(tags[_CANDIDATE_TAG]))
+    except (TypeError, ValueError):
+        raise ModelError(f"a version's tag `{_CANDIDATE_TAG}` is not what was stored; somebody changed it; register it again") from None
 
 
 def _champion(client: MlflowClient, name: str) -> Any:
@@ -165,7 +304,7 @@ def _create_version(client: MlflowClient, name: str, model_uri: str, run_id: str
     return int(created.version)
 
 
-def _version_tags(candidate: Candidate, gates: list[Gate], export: Path, evaluate: Path) -> dict[str, str]:
+def _version_tags(candidate: Candidate, export: Path, evaluate: Path) -> dict[str, str]:
     return {
         "task": candidate.task,
         "metric_name": candidate.metric,
@@ -173,7 +312,6 @@ def _version_tags(candidate: Candidate, gates: list[Gate], export: Path, evaluat
         "encoder": candidate.encoder,
         "seed": str(candidate.seed),
         "variant": candidate.variant,
-        "gates": json.dumps([asdict(gate) for gate in gates]),
         "git_commit": tracking.git("rev-parse", "--verify", "-q", "HEAD") or "none",
         f"dvc.{export.as_posix()}": artifacts.dvc_md5(export),
         f"dvc.{evaluate.as_posix()}": artifacts.dvc_md5(evaluate),
@@ -267,36 +405,42 @@ def _same(expected: Any, found: Any) -> bool:
     return bool(expected == found)
 
 
-@contextmanager
-def _mlflow_errors(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises into an error for the user."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as error:
-        raise EnvironmentUnfitError(f"MLflow at {uri}: {tracking.first_line(error)}") from error
-
-
 def main(argv: list[str]) -> int:
-    """The command line: the ledger of a model, and the way back."""
+    """The command line: the ledger of a model, the way up and the way back."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="python -m acclimate.adapters.registry", description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("command", choices=["history", "rollback"])
+    parser.add_argument("command", choices=["history", "promote", "rollback"])
     parser.add_argument("name", help="the registered model, such as acclimate-section")
+    parser.add_argument("--version", type=int, help="promote: which one; without it, the one that artifacts/register/ holds")
     parser.add_argument("--to", type=int, help="rollback: the version to make champion; without it, the one before")
     arguments = parser.parse_args(argv)
     try:
-        uri = tracking.configured_uri(load_config().tracking)
-        if arguments.command == "rollback":
+        config = load_config()
+        uri = tracking.configured_uri(config.tracking)
+        if arguments.command == "promote":
+            promote(arguments.name, config.register_.gates, uri=uri, version=arguments.version or _registered_here(arguments.name))
+        elif arguments.command == "rollback":
             rollback(arguments.name, uri=uri, to=arguments.to)
         for move in history(arguments.name, uri=uri):
-            print(f"{move.at}  {move.before or '-'} -> {move.after}  {move.reason}")
+            print(f"{move.at}  {move.before or '-'} -> {move.after or '-'}  {move.reason}")
     except AcclimateError as error:
         print(f"registry: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _registered_here(name: str) -> int:
+    """The version that this checkout's outs name.
+
+    Raises:
+        ModelError: there is none.
+    """
+    found = [artifacts.read_json(path) for path in sorted(Path("artifacts/register").glob("*/registration.json"))]
+    versions = [int(each["version"]) for each in found if each["name"] == name]
+    if not versions:
+        raise ModelError(f"{name}: artifacts/register/ names no version of it; give --version")
+    return versions[0]
 
 
 if __name__ == "__main__":

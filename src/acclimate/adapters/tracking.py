@@ -13,18 +13,23 @@ import hashlib
 import json
 import logging
 import os
+import re
 import select
+import sqlite3
 import subprocess
 import sys
 import time
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from acclimate.errors import EnvironmentUnfitError
+from acclimate.redaction import redact
 from acclimate.runtime import STATE_DIRECTORY, StoppedError
 
 if TYPE_CHECKING:
@@ -35,14 +40,26 @@ if TYPE_CHECKING:
 RUN_ID_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 30.0
 CLOSE_TIMEOUT_AWAY_S = 5.0
-_HTTP_SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1"}
-"""MLflow's own are 7 retries that double: four minutes until a server that is away is said to be away."""
+LOCK_TIMEOUT_S = 60.0
+"""How long to wait for a locked database, or for another promotion."""
+_SETTINGS = {
+    # MLflow's own are 7 retries that double: four minutes until it says that a server is away.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it prints the URL with its token
+}
 STATE_VARIABLE = "ACCLIMATE_TRACKING_STATE"
 """Directory of spools and sessions; set where a stage runs in a work tree that goes away."""
 SESSION_VARIABLE = "ACCLIMATE_SESSION"
 """Stages with an equal value are children of one pipeline run."""
+TRIAL_VARIABLE = "ACCLIMATE_TRIAL"
+"""Name of a flow run with other values than params.yaml; its models get no alias."""
 IN_TAG, OUT_TAG = "dvc.in.", "dvc.out."
 _STOPPED_EXIT_CODES = (75, 128 + 2, 128 + 15)
+_USER_INFO = re.compile(r"(?<=://)(?:[^/?#]*@|[^:/@]*:[^@]*@)")
+"""As browsers read it, or as SQLAlchemy does, where a password may hold a slash."""
+_SQLITE = "sqlite:///"
 
 logger = logging.getLogger(__name__)
 
@@ -57,32 +74,48 @@ class Tracker:
     """
 
     def __init__(self, config: TrackingConfig, *, stage: str, params: dict[str, Any], inputs: dict[str, str]) -> None:
-        self.uri = configured_uri(config)
+        self.uri = public_uri(configured_uri(config))
         self.git_commit = git("rev-parse", "--verify", "-q", "HEAD")
         self._config = config
         self._stage = stage
         self._params = params
         self._inputs = inputs
-        self._spool: IO[str] | None = None
+        self._spool: int | None = None
         self._worker: subprocess.Popen[bytes] | None = None
         self._unread = b""
         self._run_id: str | None = None
         self._warning: str | None = None
+        self._lost: str | None = None
 
     def __enter__(self) -> Tracker:
-        path = state_directory() / "spool" / f"{self._stage}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._spool = path.open("a", encoding="utf-8")
-        # The lock tells a spool in use from one left behind; the kernel drops it however this process ends.
-        fcntl.flock(self._spool, fcntl.LOCK_SH)
-        self._write("start", **self._start_event())
-        self._worker = _start_worker(path)
+        try:
+            path = self._open_spool()
+            self._worker = _start_worker(path, resolve_uri(configured_uri(self._config)))
+        except OSError as error:
+            self._lose(error)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        status, message = _ending(error)
-        self._write("finish", status=status, message=message)
+        self._finish(*_ending(error))
         self._close()
+
+    def _open_spool(self) -> Path:
+        """Start the spool. It gets its name only when it is locked and holds a whole event, so no worker takes it for a damaged one."""
+        directory = private_directory(state_directory() / "spool")
+        path = directory / f"{self._stage}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}.jsonl"
+        temporary = path.with_suffix(".new")
+        self._spool = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            # The lock tells a spool in use from one left behind; the kernel drops it however this process ends.
+            fcntl.flock(self._spool, fcntl.LOCK_SH)
+            self._append(_line("start", self._start_event()))
+            temporary.rename(path)
+        except OSError:
+            os.close(self._spool)
+            self._spool = None
+            temporary.unlink(missing_ok=True)
+            raise
+        return path
 
     def log(self, step: int, metrics: Mapping[str, float], *, timing: Mapping[str, float] | None = None) -> None:
         """Record values at a step; timing under `timing/`."""
@@ -105,8 +138,10 @@ class Tracker:
     def run_id(self) -> str | None:
         """Wait for the id of this stage's run; None when MLflow cannot be reached."""
         deadline = time.monotonic() + RUN_ID_TIMEOUT_S
+        if self._worker is None:
+            return None
         self._read_worker(0.0)
-        while self._run_id is None and self._warning is None and self._worker is not None:
+        while self._run_id is None and self._warning is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 self._warn(f"no answer within {RUN_ID_TIMEOUT_S:.0f} s")
@@ -117,7 +152,7 @@ class Tracker:
     def _start_event(self) -> dict[str, Any]:
         return {
             "stage": self._stage,
-            "uri": resolve_uri(self.uri),
+            "uri": public_uri(resolve_uri(configured_uri(self._config))),
             "experiment": self._config.experiment,
             "session": session_id(),
             "params": self._params,
@@ -131,9 +166,44 @@ class Tracker:
         }
 
     def _write(self, event: str, **content: Any) -> None:
-        assert self._spool is not None, "a Tracker is used as a context manager"
-        self._spool.write(json.dumps({"event": event, "time_ms": int(time.time() * 1000), **content}) + "\n")
-        self._spool.flush()
+        """Append an event; where that fails the stage continues."""
+        try:
+            self._append(_line(event, content))
+        except OSError as error:
+            self._lose(error)
+
+    def _finish(self, status: str, message: str) -> None:
+        """Say how the stage ended: in the spool, or to the worker where the disk is full."""
+        for write in (self._append, self._tell_worker):
+            gaps = [f"the record is incomplete: {self._lost}"] if self._lost else []
+            try:
+                write(_line("finish", {"status": status, "message": "; ".join([*filter(None, [message]), *gaps])}))
+                break
+            except OSError as error:
+                self._lose(error)
+
+    def _tell_worker(self, line: bytes) -> None:
+        if self._worker is not None and self._worker.stdin is not None:
+            os.write(self._worker.stdin.fileno(), line)
+
+    def _append(self, line: bytes) -> None:
+        """Write a line whole or not at all."""
+        if self._spool is None:
+            return
+        end, written = os.fstat(self._spool).st_size, 0
+        try:
+            while written < len(line):
+                written += os.write(self._spool, line[written:])
+        except OSError:
+            os.ftruncate(self._spool, end)
+            raise
+
+    def _lose(self, error: OSError) -> None:
+        """Say once that the record has gaps."""
+        problem = error.strerror or type(error).__name__
+        if self._lost is None:
+            logger.warning("%s: %s; the stage continues, its record is incomplete", state_directory() / "spool", problem)
+        self._lost = problem
 
     def _read_worker(self, timeout_s: float) -> bool:
         """Take in what the worker says within the timeout; False once it has ended."""
@@ -149,24 +219,36 @@ class Tracker:
             self._run_id = said.get("run_id", self._run_id)
             if "problem" in said:
                 self._warn(said["problem"])
+            if "rejected" in said:
+                logger.warning("%s", said["rejected"])
         return bool(block)
 
     def _warn(self, problem: str) -> None:
         """Say once that the record is late; the stage goes on."""
         if self._warning is None:
             logger.warning(
-                "MLflow at %s: %s; the record is kept in %s and sent by a later stage", self.uri, problem, state_directory() / "spool"
+                "MLflow at %s: %s; the record is kept in %s and sent by a later stage that uses this store",
+                self.uri,
+                problem,
+                state_directory() / "spool",
             )
         self._warning = problem
 
     def _close(self) -> None:
         """Let the worker send the rest, for a bounded time; it goes on by itself after that."""
-        assert self._spool is not None
-        assert self._worker is not None
-        assert self._worker.stdin is not None
-        assert self._worker.stdout is not None
+        if self._worker is not None:
+            self._close_worker(self._worker)
+        if self._spool is not None:
+            try:
+                os.close(self._spool)
+            except OSError as error:  # a network file system says only now that the disk is full
+                self._lose(error)
+
+    def _close_worker(self, worker: subprocess.Popen[bytes]) -> None:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
         try:
-            self._worker.stdin.close()
+            worker.stdin.close()
         except BrokenPipeError:  # the worker gave up earlier and has said so
             logger.debug("the tracking worker ended before its stage")
         timeout_s = CLOSE_TIMEOUT_AWAY_S if self._warning is not None and self._run_id is None else CLOSE_TIMEOUT_S
@@ -174,25 +256,41 @@ class Tracker:
         while self._read_worker(max(0.0, deadline - time.monotonic())) and time.monotonic() < deadline:
             pass
         try:
-            self._worker.wait(timeout=max(0.1, deadline - time.monotonic()))
+            worker.wait(timeout=max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._warn(f"still sending after {timeout_s:.0f} s")
         else:
-            if self._worker.returncode:
-                self._warn(f"the tracking worker ended with exit code {self._worker.returncode}")
-        self._worker.stdout.close()
-        self._spool.close()
+            if worker.returncode:
+                self._warn(f"the tracking worker ended with exit code {worker.returncode}")
+        worker.stdout.close()
 
 
-def _start_worker(spool: Path) -> subprocess.Popen[bytes]:
-    """Start the sender in a session of its own, so that Ctrl-C leaves it alive to close the run."""
-    with spool.with_suffix(".log").open("ab") as log:
+def _line(event: str, content: Mapping[str, Any]) -> bytes:
+    return (json.dumps({"event": event, "time_ms": int(time.time() * 1000), **redacted(content)}) + "\n").encode()
+
+
+def redacted(value: Any) -> Any:
+    """The same value with the secrets of each URL in it hidden."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {redacted(key): redacted(each) for key, each in value.items()}
+    return [redacted(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _start_worker(spool: Path, uri: str) -> subprocess.Popen[bytes]:
+    """Start the sender in a session of its own, so that Ctrl-C leaves it alive to close the run.
+
+    It takes the store from its environment: the spool names it without its password.
+    """
+    with os.fdopen(os.open(spool.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "acclimate.adapters.tracking_worker", str(spool.absolute())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,
+            env={**os.environ, "MLFLOW_TRACKING_URI": uri},
         )
 
 
@@ -216,7 +314,7 @@ def _ending(error: BaseException | None) -> tuple[str, str]:
         return "FINISHED", ""
     if isinstance(error, KeyboardInterrupt | StoppedError) or (isinstance(error, SystemExit) and error.code in _STOPPED_EXIT_CODES):
         return "KILLED", "stopped; the next run goes on from the last checkpoint"
-    return "FAILED", f"{type(error).__name__}: {error}"[:500]
+    return "FAILED", redact(f"{type(error).__name__}: {error}")[:500]  # a secret that is cut is not recognised
 
 
 def state_directory() -> Path:
@@ -231,15 +329,73 @@ def configured_uri(config: TrackingConfig) -> str:
 
 def resolve_uri(uri: str) -> str:
     """Make a relative sqlite path absolute, so that the store does not depend on where a process stands."""
-    prefix = "sqlite:///"
-    return prefix + str(Path(uri.removeprefix(prefix)).absolute()) if uri.startswith(prefix) else uri
+    return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).absolute()) if uri.startswith(_SQLITE) else uri
+
+
+def public_uri(uri: str) -> str:
+    """A store's URI without user, password and query values: what files, logs and messages may hold."""
+    return redact(_USER_INFO.sub("", uri))
+
+
+def database_of(uri: str) -> Path | None:
+    """The file of a store in a local database; None of a server."""
+    resolved = resolve_uri(uri)
+    return Path(resolved.removeprefix(_SQLITE).partition("?")[0]) if resolved.startswith(_SQLITE) else None
 
 
 def artifact_root(uri: str) -> str | None:
     """Where a store in a local database keeps its artifacts: `mlruns` beside the database; None where a server decides."""
-    prefix = "sqlite:///"
-    resolved = resolve_uri(uri)
-    return (Path(resolved.removeprefix(prefix)).parent / "mlruns").as_uri() if resolved.startswith(prefix) else None
+    database = database_of(uri)
+    return (database.parent / "mlruns").as_uri() if database else None
+
+
+def private_directory(path: Path) -> Path:
+    """Make a directory that only its owner may enter; one that is there already becomes so."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o700)
+    return path
+
+
+@contextmanager
+def store_lock(uri: str) -> Iterator[None]:
+    """Hold the lock that every process on this machine shares for one store. The kernel drops it when its holder ends.
+
+    It lies beside a local database. For a server it lies in the user's own state directory, so two users do not share it.
+
+    Raises:
+        EnvironmentUnfitError: another process holds it too long, or it cannot be made.
+    """
+    path = _lock_path(uri)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise EnvironmentUnfitError(f"{path}: {error.strerror}; it is needed to keep two processes apart") from None
+    try:
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise EnvironmentUnfitError(f"{path}: held by another process for {LOCK_TIMEOUT_S:.0f} s; try again") from None
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock_path(uri: str) -> Path:
+    database = database_of(uri)
+    if database:
+        return database.with_name(f"{database.name}.lock")
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    digest = hashlib.sha256(public_uri(uri).rstrip("/").encode()).hexdigest()[:16]
+    try:
+        return private_directory(state / "acclimate") / f"{digest}.lock"
+    except OSError as error:
+        raise EnvironmentUnfitError(f"{state}: {error.strerror}; set XDG_STATE_HOME to a directory that you may write") from None
 
 
 def git(*arguments: str) -> str | None:
@@ -252,21 +408,108 @@ def git(*arguments: str) -> str | None:
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client that gives up within half a minute when its server is away."""
-    for name, value in _HTTP_SETTINGS.items():
+    """A client that gives up within half a minute when its server is away.
+
+    Raises:
+        EnvironmentUnfitError: a local database stays locked, or is none.
+    """
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     # MLflow would write MLFLOW_TRACKING_USERNAME, which may be a token, into the tags of a logged model.
     os.environ.setdefault("MLFLOW_RUN_CONTEXT", json.dumps({"mlflow.user": _user()}))
     import mlflow
 
+    # They print tracebacks and retries of an error that is raised all the same.
+    for name in ("mlflow.store.db.utils", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    uri = _without_credentials(uri)
     mlflow.set_tracking_uri(uri)  # artifact, registry and system-metric code of MLflow looks here
-    return mlflow.MlflowClient(uri)
+    database = database_of(uri)
+    if database is None:
+        return mlflow.MlflowClient(uri)
+    lock = _lock_path(uri)
+    try:
+        _prepare_database(database, lock)
+        if not _is_created(database, lock):
+            with store_lock(uri):  # MLflow creates a database in steps that two processes must not mix
+                if not _is_created(database, lock):
+                    _open_database(database, uri)
+                    lock.write_text(_creation(database), encoding="utf-8")
+    except PermissionError:  # a store that is only read
+        logger.debug("%s may not be written", lock)
+    return _open_database(database, uri)
+
+
+def _without_credentials(uri: str) -> str:
+    """Hand user and password of a server over to MLflow's variables, so that no URL of a request holds them."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or not (parts.username and parts.password):
+        return uri
+    os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.username), unquote(parts.password)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _prepare_database(database: Path, lock: Path) -> None:
+    """Close a store to other users when it is first used; whoever opens it to a group later keeps it open."""
+    if lock.exists() and database.exists():
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(database, os.O_RDWR | os.O_CREAT, 0o600))
+    with suppress(PermissionError):  # of another owner
+        for file in (database, *database.parent.glob(f"{database.name}-*")):
+            file.chmod(0o600)
+        private_directory(database.parent / "mlruns")
+
+
+def _creation(database: Path) -> str:
+    """Names the file and the MLflow that created its tables."""
+    import mlflow
+
+    return f"{mlflow.__version__} {database.stat().st_ino}"
+
+
+def _is_created(database: Path, lock: Path) -> bool:
+    return lock.exists() and lock.read_text(encoding="utf-8") == _creation(database)
+
+
+def _open_database(database: Path, uri: str) -> MlflowClient:
+    """Wait until nobody locks the database, or is about to create it; MLflow by itself gives up after five seconds."""
+    import mlflow
+    from sqlalchemy.exc import SQLAlchemyError
+
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            with closing(sqlite3.connect(database, timeout=LOCK_TIMEOUT_S)) as connection:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return mlflow.MlflowClient(uri)
+        except sqlite3.Error as error:
+            raise EnvironmentUnfitError(f"{database}: {first_line(error)}") from None
+        except SQLAlchemyError as error:
+            if time.monotonic() > deadline or not re.search("locked|already exists|duplicate column", str(error)):
+                raise EnvironmentUnfitError(f"{database}: {first_line(error)}") from None
+            time.sleep(0.5)
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Turn what MLflow raises into one line for the user."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, RequestException, SQLAlchemyError) as error:
+        raise EnvironmentUnfitError(f"MLflow at {public_uri(uri)}: {first_line(error)}") from None
 
 
 def first_line(error: Exception) -> str:
-    """An error of MLflow in a line; of a refused connection only that."""
-    text = " ".join(str(error).split())
-    return "cannot be reached" if "failed with exception" in text or "Max retries" in text else text[:300]
+    """An error of MLflow in a line without secrets; of a refused connection or a locked database only that."""
+    text = " ".join(redact(str(error)).split())
+    if "failed with exception" in text or "Max retries" in text:
+        return "cannot be reached"
+    return "the database is locked by another process" if "database is locked" in text else text[:300]
 
 
 def session_id() -> str:
@@ -287,8 +530,8 @@ def session_id() -> str:
 
 def session_path(session: str, uri: str, experiment: str) -> Path:
     """The file that holds a session's parent run; one for each store, as the ids of one mean nothing to another."""
-    store = hashlib.sha256(f"{uri} {experiment}".encode()).hexdigest()[:8]
-    return state_directory() / "sessions" / f"{session}-{store}.json"
+    store = hashlib.sha256(f"{public_uri(uri)} {experiment}".encode()).hexdigest()[:8]
+    return private_directory(state_directory() / "sessions") / f"{session}-{store}.json"
 
 
 @dataclass(frozen=True)
@@ -314,20 +557,16 @@ def lineage(out: Path | str, md5: str, *, config: TrackingConfig | None = None) 
     Raises:
         EnvironmentUnfitError: MLflow does not answer.
     """
-    from mlflow.exceptions import MlflowException
-
     from acclimate.config import TrackingConfig
 
     config = config or TrackingConfig()
     uri = resolve_uri(configured_uri(config))
-    client = connect(uri)
     wanted = f"tags.`{OUT_TAG}{Path(out).as_posix()}` = '{md5}' and attributes.status = 'FINISHED'"
-    try:
+    with store_errors(uri):
+        client = connect(uri)
         experiment = client.get_experiment_by_name(config.experiment)
         ids = [experiment.experiment_id] if experiment else []
         found = client.search_runs(ids, filter_string=wanted, order_by=["attributes.start_time ASC"], max_results=1) if ids else []
-    except MlflowException as error:
-        raise EnvironmentUnfitError(f"MLflow at {uri}: {first_line(error)}") from None
     if not found:
         return None
     run = found[0]

@@ -12,15 +12,19 @@ import logging
 import os
 import re
 import select
+import stat
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from acclimate import artifacts
 from acclimate.adapters import tracking
+from acclimate.errors import AcclimateError
 from acclimate.runtime import configure_logging, prepare_environment
 
 if TYPE_CHECKING:
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
 SEND_EVERY_S = 2.0
 MAX_PARAM_CHARS = 500
+MAX_EVENT_BYTES = 1 << 24
+_EVENTS_AT_ONCE = 1000
 _BATCH_METRICS, _BATCH_OTHERS = 1000, 100  # MLflow's limits for one log_batch
 _MAX_DIGEST_CHARS = 36
 _PERMANENT_ERRORS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "INVALID_STATE")
@@ -44,23 +50,115 @@ class DeliveryError(Exception):
         self.permanent = permanent
 
 
+Whole = Annotated[int, Field(ge=0, lt=1 << 53)]
+
+
+class Event(BaseModel):
+    """One line of a spool. Other lines are damage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    time_ms: Whole
+
+
+class Start(Event):
+    """What the stage is; the first line."""
+
+    event: Literal["start"]
+    stage: str
+    uri: str = Field(description="of the store that this spool belongs to, without secrets")
+    experiment: str
+    session: Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")]
+    params: dict[str, Any]
+    inputs: dict[str, str]
+    git_commit: str | None
+    git_dirty: bool
+    user: str
+    source: str
+    command: str
+    system_metrics_every_s: Annotated[float, Field(gt=0)]
+
+
+class Metrics(Event):
+    """Values at a step, or at the last one."""
+
+    event: Literal["metrics"]
+    step: Whole | None
+    values: dict[str, float]
+
+
+class Artifact(Event):
+    """A file or a directory, as it was then."""
+
+    event: Literal["artifact"]
+    path: str
+    bytes: int
+    mtime_ns: int
+
+
+class Outputs(Event):
+    """DVC's md5 of each out."""
+
+    event: Literal["outputs"]
+    md5: dict[str, str]
+
+
+class Finish(Event):
+    """How the stage ended."""
+
+    event: Literal["finish"]
+    status: Literal["FINISHED", "FAILED", "KILLED"]
+    message: str
+
+
+_EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Start | Metrics | Artifact | Outputs | Finish, Field(discriminator="event")])
+
+
+class Progress(BaseModel):
+    """How much of a spool a store has."""
+
+    run_id: str
+    parent_id: str
+    offset: Whole
+    last_step: Whole
+
+
+class Session(BaseModel):
+    """The parent run of a pipeline run, and how its stages stand."""
+
+    parent_id: str
+    stages: dict[str, str] = {}
+    latest_ms: Whole = 0
+
+
+Saved = TypeVar("Saved", bound=BaseModel)
+
+
+def _read(path: Path, kind: type[Saved]) -> Saved | None:
+    """What an earlier worker saved; None where it is missing or damaged."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
 class Delivery:
     """One spool on its way to one store. How far it came is kept beside the spool, so that another process can go on."""
 
-    def __init__(self, spool: Path, *, uri: str, experiment: str) -> None:
+    def __init__(self, spool: Path, *, uri: str) -> None:
         self.spool = spool
         self.uri = uri
-        self.experiment = experiment
         self.run_id = ""  # until connected
-        self.finish: dict[str, Any] | None = None
+        self.finish: Finish | None = None
         self._progress_path = spool.with_suffix(".sent.json")
         self._offset = 0
         self._last_step = 0
         self.start = read_start(spool)
+        self.experiment = self.start.experiment
 
     def connect(self) -> str:
         """Create the parent and the child run, or find those of an earlier attempt. Returns the child's id."""
-        with _mlflow_errors(), _locked(tracking.state_directory() / "tracking.lock"):
+        with _mlflow_errors(), _sessions_locked():
             self._client = tracking.connect(self.uri)
             experiment_id = _experiment_id(self._client, self.uri, self.experiment)
             run_id = self._earlier_run()
@@ -68,57 +166,59 @@ class Delivery:
                 run_id = self._create_run(experiment_id)
             else:
                 self._client.update_run(run_id, status="RUNNING")
-            self._set_parent_status("RUNNING", self.start["time_ms"])
+            self._set_parent_status("RUNNING", self.start.time_ms)
         self.run_id = run_id
         return run_id
 
     def send(self) -> None:
         """Send the events that were written since the last call."""
-        with self.spool.open("rb") as file:
-            file.seek(self._offset)
-            block = file.read()
-        whole = block[: block.rfind(b"\n") + 1]  # the last line of a killed stage may be torn
-        if not whole:
-            return
-        events = [json.loads(line) for line in whole.splitlines()]
         with _mlflow_errors():
-            self._send_metrics([event for event in events if event["event"] == "metrics"])
-            for event in events:
-                self._send_event(event)
-        self._offset += len(whole)
-        self._write_progress()
+            while events := read_events(self.spool, self._offset):
+                self._send_metrics([event for event, _ in events if isinstance(event, Metrics)])
+                for event, _ in events:
+                    self._send_event(event)
+                self._offset = events[-1][1]
+                self._write_progress()
+
+    def close_damaged(self, problem: str) -> None:
+        """Leave no run active whose record cannot be read to its end."""
+        with suppress(DeliveryError), _mlflow_errors():
+            self._client.set_tag(self.run_id, "ended", f"the record is damaged: {problem}")
+            self._client.set_terminated(self.run_id, "KILLED", end_time=int(self.spool.stat().st_mtime * 1000))
+            with _sessions_locked():
+                self._set_parent_status("KILLED", int(self.spool.stat().st_mtime * 1000))
 
     def end(self) -> None:
         """Close the run with the status that the stage wrote; KILLED when it wrote none."""
-        finish = self.finish or {"status": "KILLED", "message": "the process was killed", "time_ms": int(self.spool.stat().st_mtime * 1000)}
         with _mlflow_errors():
-            if finish["message"]:
-                self._client.set_tag(self.run_id, "ended", finish["message"])
-            self._client.set_terminated(self.run_id, finish["status"], end_time=max(finish["time_ms"], self.start["time_ms"]))
-            with _locked(tracking.state_directory() / "tracking.lock"):
-                self._set_parent_status(finish["status"], finish["time_ms"])
-        for path in (self._progress_path, self.spool.with_suffix(".log"), self.spool):
-            path.unlink(missing_ok=True)
+            finish = self.finish or killed("the process was killed", int(self.spool.stat().st_mtime * 1000))
+            if finish.message:
+                self._client.set_tag(self.run_id, "ended", finish.message)
+            self._client.set_terminated(self.run_id, finish.status, end_time=max(finish.time_ms, self.start.time_ms))
+            with _sessions_locked():
+                self._set_parent_status(finish.status, finish.time_ms)
+            for path in (self._progress_path, self.spool.with_suffix(".log"), self.spool):
+                path.unlink(missing_ok=True)
 
     def _earlier_run(self) -> str | None:
         """The run of an earlier attempt, when this store knows it."""
         from mlflow.exceptions import MlflowException
 
-        if not self._progress_path.exists():
+        progress = _read(self._progress_path, Progress)
+        if progress is None:
             return None
-        progress = artifacts.read_json(self._progress_path)
         try:
-            self._client.get_run(progress["run_id"])
+            self._client.get_run(progress.run_id)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             return None
-        self._offset, self._last_step, self._parent_id = progress["offset"], progress["last_step"], progress["parent_id"]
-        return str(progress["run_id"])
+        self._offset, self._last_step, self._parent_id = progress.offset, progress.last_step, progress.parent_id
+        return progress.run_id
 
     def _write_progress(self) -> None:
-        progress = {"run_id": self.run_id, "parent_id": self._parent_id, "offset": self._offset, "last_step": self._last_step}
-        artifacts.write_json(self._progress_path, progress)
+        progress = Progress(run_id=self.run_id, parent_id=self._parent_id, offset=self._offset, last_step=self._last_step)
+        artifacts.write_json(self._progress_path, progress.model_dump())
 
     def _create_run(self, experiment_id: str) -> str:
         start = self.start
@@ -126,27 +226,26 @@ class Delivery:
         tags = {
             **_source_tags(start),
             "mlflow.parentRunId": self._parent_id,
-            "stage": start["stage"],
-            **{tracking.IN_TAG + path: md5 for path, md5 in start["inputs"].items()},
+            "stage": start.stage,
+            **{tracking.IN_TAG + path: md5 for path, md5 in start.inputs.items()},
         }
-        run = self._client.create_run(experiment_id, start_time=start["time_ms"], run_name=start["stage"], tags=tags)
+        run = self._client.create_run(experiment_id, start_time=start.time_ms, run_name=start.stage, tags=tags)
         self.run_id = str(run.info.run_id)
         self._write_progress()
         return self.run_id
 
     def _session_path(self) -> Path:
-        return tracking.session_path(self.start["session"], self.uri, self.experiment)
+        return tracking.session_path(self.start.session, self.uri, self.experiment)
 
     def _find_parent(self) -> str | None:
         """The session's parent run, unless somebody deleted it."""
         from mlflow.exceptions import MlflowException
 
-        path = self._session_path()
-        if not path.exists():
+        session = _read(self._session_path(), Session)
+        if session is None:
             return None
-        parent_id = str(artifacts.read_json(path)["parent_id"])
         try:
-            return parent_id if self._client.get_run(parent_id).info.lifecycle_stage == "active" else None
+            return session.parent_id if self._client.get_run(session.parent_id).info.lifecycle_stage == "active" else None
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
@@ -154,9 +253,9 @@ class Delivery:
 
     def _create_parent(self, experiment_id: str) -> str:
         start = self.start
-        name = f"pipeline-{_utc(start['time_ms'])}-{(start['git_commit'] or 'no-commit')[:7]}"
-        tags = {**_source_tags(start), "mlflow.source.name": "dvc.yaml", "command": "dvc repro", "session": start["session"]}
-        parent = self._client.create_run(experiment_id, start_time=start["time_ms"], run_name=name, tags=tags)
+        name = f"pipeline-{_utc(start.time_ms)}-{(start.git_commit or 'no-commit')[:7]}"
+        tags = {**_source_tags(start), "mlflow.source.name": "dvc.yaml", "command": "dvc repro", "session": start.session}
+        parent = self._client.create_run(experiment_id, start_time=start.time_ms, run_name=name, tags=tags)
         artifacts.write_json(self._session_path(), {"parent_id": parent.info.run_id})
         if Path("params.yaml").exists():
             self._client.log_artifact(parent.info.run_id, "params.yaml")
@@ -165,27 +264,26 @@ class Delivery:
     def _set_parent_status(self, status: str, time_ms: int) -> None:
         """The parent runs while a stage runs; it failed when the last attempt of any stage did."""
         path = self._session_path()
-        session = {"parent_id": self._parent_id, "stages": {}, "latest_ms": 0, **(artifacts.read_json(path) if path.exists() else {})}
-        session["stages"][self.start["stage"]] = status
-        session["latest_ms"] = max(session["latest_ms"], time_ms)
-        artifacts.write_json(path, session)
-        present = set(session["stages"].values())
+        session = _read(path, Session) or Session(parent_id=self._parent_id)
+        session.stages[self.start.stage] = status
+        session.latest_ms = max(session.latest_ms, time_ms)
+        artifacts.write_json(path, session.model_dump())
+        present = set(session.stages.values())
         if "RUNNING" in present:
             self._client.update_run(self._parent_id, status="RUNNING")
         else:
             worst = next((each for each in ("FAILED", "KILLED") if each in present), "FINISHED")
-            self._client.set_terminated(self._parent_id, worst, end_time=session["latest_ms"])
+            self._client.set_terminated(self._parent_id, worst, end_time=session.latest_ms)
 
-    def _send_event(self, event: dict[str, Any]) -> None:
-        kind = event["event"]
-        if kind == "start":
-            self._send_params(event["params"])
-            self._send_inputs(event["inputs"])
-        elif kind == "artifact":
+    def _send_event(self, event: Event) -> None:
+        if isinstance(event, Start):
+            self._send_params(event.params)
+            self._send_inputs(event.inputs)
+        elif isinstance(event, Artifact):
             self._send_artifact(event)
-        elif kind == "outputs":
-            self._send_tags({tracking.OUT_TAG + path: md5 for path, md5 in event["md5"].items()})
-        elif kind == "finish":
+        elif isinstance(event, Outputs):
+            self._send_tags({tracking.OUT_TAG + path: md5 for path, md5 in event.md5.items()})
+        elif isinstance(event, Finish):
             self.finish = event
 
     def _send_params(self, params: dict[str, Any]) -> None:
@@ -209,20 +307,20 @@ class Delivery:
         if sets:
             self._client.log_inputs(self.run_id, sets)
 
-    def _send_metrics(self, events: list[dict[str, Any]]) -> None:
+    def _send_metrics(self, events: list[Metrics]) -> None:
         from mlflow.entities import Metric
 
         entities = []
         for event in events:
-            self._last_step = step = self._last_step if event["step"] is None else event["step"]
-            entities += [Metric(_allowed(name), value, event["time_ms"], step) for name, value in event["values"].items()]
+            self._last_step = step = self._last_step if event.step is None else event.step
+            entities += [Metric(_allowed(name), value, event.time_ms, step) for name, value in event.values.items()]
         for first in range(0, len(entities), _BATCH_METRICS):
             self._client.log_batch(self.run_id, metrics=entities[first : first + _BATCH_METRICS])
 
-    def _send_artifact(self, event: dict[str, Any]) -> None:
+    def _send_artifact(self, event: Artifact) -> None:
         """Copy a file, unless another run has written it anew since."""
-        path = Path(event["path"])
-        if not path.exists() or (path.stat().st_size, path.stat().st_mtime_ns) != (event["bytes"], event["mtime_ns"]):
+        path = Path(event.path)
+        if not path.exists() or (path.stat().st_size, path.stat().st_mtime_ns) != (event.bytes, event.mtime_ns):
             self._client.set_tag(self.run_id, f"artifact.missing.{_allowed(path.name)}", "was written anew before it could be sent")
         elif path.is_dir():
             self._client.log_artifacts(self.run_id, str(path), path.name)
@@ -237,18 +335,51 @@ class Delivery:
             self._client.log_batch(self.run_id, tags=entities[first : first + _BATCH_OTHERS])
 
 
-def read_start(spool: Path) -> dict[str, Any]:
+def read_events(spool: Path, offset: int) -> list[tuple[Event, int]]:
+    """The next whole events, each with the offset of its end; none where the rest is not written yet.
+
+    Raises:
+        DeliveryError: a line is no event of ours.
+    """
+    events: list[tuple[Event, int]] = []
+    with spool.open("rb") as file:
+        file.seek(offset)
+        while len(events) < _EVENTS_AT_ONCE and (line := file.readline(MAX_EVENT_BYTES)).endswith(b"\n"):
+            try:
+                events.append((_EVENT.validate_json(line), file.tell()))
+            except ValidationError as error:
+                raise DeliveryError(f"byte {file.tell() - len(line)}: {_problem(error)}", permanent=True) from None
+        if len(line) == MAX_EVENT_BYTES:
+            raise DeliveryError(f"byte {file.tell() - len(line)}: a line of {MAX_EVENT_BYTES} bytes or more", permanent=True)
+    return events  # the last line of a killed stage may be torn
+
+
+def _problem(error: ValidationError) -> str:
+    """The first one, without what stands in the file."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"][:2])
+    return "".join(character for character in f"{where}: {first['msg']}".removeprefix(": ") if character.isprintable())[:200]
+
+
+def read_start(spool: Path) -> Start:
     """The first event of a spool.
 
     Raises:
-        DeliveryError: the stage was killed before it had written it whole.
+        DeliveryError: there is none.
     """
-    with spool.open(encoding="utf-8") as file:
-        line = file.readline()
-    if not line.endswith("\n"):
-        raise DeliveryError(f"{spool}: no whole event in it", permanent=True)
-    start: dict[str, Any] = json.loads(line)
-    return start
+    with spool.open("rb") as file:
+        line = file.readline(MAX_EVENT_BYTES)
+    if not line.endswith(b"\n"):
+        raise DeliveryError("no whole event in it", permanent=True)
+    try:
+        return Start.model_validate_json(line)
+    except ValidationError as error:
+        raise DeliveryError(f"first line: {_problem(error)}", permanent=True) from None
+
+
+def killed(message: str, time_ms: int) -> Finish:
+    """The ending of a stage that wrote none."""
+    return Finish(event="finish", status="KILLED", message=message, time_ms=time_ms)
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -272,15 +403,15 @@ def _utc(time_ms: int) -> str:
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time_ms / 1000))
 
 
-def _source_tags(start: dict[str, Any]) -> dict[str, str]:
+def _source_tags(start: Start) -> dict[str, str]:
     tags = {
-        "mlflow.user": start["user"],
-        "mlflow.source.name": start["source"],
+        "mlflow.user": start.user,
+        "mlflow.source.name": start.source,
         "mlflow.source.type": "LOCAL",
-        "command": start["command"],
-        "git.dirty": str(start["git_dirty"]).lower(),
+        "command": start.command,
+        "git.dirty": str(start.git_dirty).lower(),
     }
-    return {**tags, "mlflow.source.git.commit": start["git_commit"]} if start["git_commit"] else tags
+    return {**tags, "mlflow.source.git.commit": start.git_commit} if start.git_commit else tags
 
 
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
@@ -302,56 +433,80 @@ def _mlflow_errors() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise DeliveryError(tracking.first_line(error), permanent=error.error_code in _PERMANENT_ERRORS) from error
-    except (RequestException, SQLAlchemyError, OSError) as error:
-        raise DeliveryError(" ".join(f"{type(error).__name__}: {error}".split())[:300], permanent=False) from error
+        raise DeliveryError(tracking.first_line(error), permanent=error.error_code in _PERMANENT_ERRORS) from None
+    except (RequestException, SQLAlchemyError, AcclimateError) as error:
+        raise DeliveryError(tracking.first_line(error), permanent=False) from None
+    except (OSError, ImportError) as error:  # a driver of a database that is not installed
+        raise DeliveryError(f"{type(error).__name__}: {tracking.first_line(error)}", permanent=False) from None
+    except (ValueError, TypeError, ArithmeticError) as error:  # MLflow's client chokes on a value
+        raise DeliveryError(f"{type(error).__name__}: {tracking.first_line(error)}", permanent=True) from None
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+def _sessions_locked() -> Iterator[None]:
+    """Keep other workers from the runs of a session while one of them changes there."""
+    with (tracking.private_directory(tracking.state_directory() / "sessions") / ".lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def deliver_left_over(own: Path, *, uri: str, experiment: str) -> int:
-    """Send the spools that nobody holds any more: of stages whose server was away. Returns how many went out."""
-    sent = 0
-    for spool in sorted(own.parent.glob("*.jsonl")):
-        if spool == own:
+def deliver_left_over(directory: Path, *, uri: str) -> list[str]:
+    """Send the spools of this store that nobody holds any more: of stages whose server was away.
+
+    Returns:
+        What was damaged and is set aside.
+    """
+    rejected = []
+    for spool in sorted(directory.glob("*.jsonl")):
+        try:
+            with _unheld(spool) as free:
+                if free:
+                    _deliver_one(spool, uri)
+        except FileNotFoundError:  # another worker sent it since the listing
             continue
-        with spool.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            sent += _deliver_one(spool, uri=uri, experiment=experiment)
-    return sent
+        except (DeliveryError, OSError) as error:
+            problem = str(error) if isinstance(error, DeliveryError) else f"cannot be read: {error.strerror}"
+            logger.warning("%s: %s", spool, problem)
+            if not isinstance(error, DeliveryError) or error.permanent:
+                rejected.append(f"{spool.name} ({problem})")
+                with suppress(OSError):
+                    spool.rename(spool.with_suffix(".rejected"))
+    return rejected
 
 
-def _deliver_one(spool: Path, *, uri: str, experiment: str) -> bool:
-    if not spool.exists():  # another worker sent it between the listing and the lock
-        return False
+@contextmanager
+def _unheld(spool: Path) -> Iterator[bool]:
+    """Lock a spool; False while its stage lives, or another worker sends it."""
+    if not stat.S_ISREG(spool.lstat().st_mode):  # opening a pipe would wait for ever
+        raise DeliveryError("not a file", permanent=True)
+    with spool.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield spool.exists()
+
+
+def _deliver_one(spool: Path, uri: str) -> None:
+    delivery = Delivery(spool, uri=uri)
+    if tracking.public_uri(delivery.start.uri) != tracking.public_uri(uri):
+        return  # another store's: it waits for a stage that uses that one
+    delivery.connect()
     try:
-        delivery = Delivery(spool, uri=uri, experiment=experiment)
-        delivery.connect()
         delivery.send()
-        delivery.end()
     except DeliveryError as error:
-        logger.warning("%s: %s", spool, error)
         if error.permanent:
-            spool.rename(spool.with_suffix(".rejected"))
-        return False
-    return True
+            delivery.close_damaged(str(error))
+        raise
+    delivery.end()
 
 
 class Follower:
     """Follows the spool of a stage that lives."""
 
     def __init__(self, spool: Path, answer: int) -> None:
-        start = read_start(spool)
-        self._delivery = Delivery(spool, uri=start["uri"], experiment=start["experiment"])
+        self._delivery = Delivery(spool, uri=tracking.resolve_uri(os.environ["MLFLOW_TRACKING_URI"]))
         self._answer = answer
         self._monitor: SystemMetricsMonitor | None = None
 
@@ -363,18 +518,26 @@ class Follower:
                 self._start_monitor()
                 os.nice(5)  # from here on the stage's own work goes first
                 self._delivery.send()
-                deliver_left_over(self._delivery.spool, uri=self._delivery.uri, experiment=self._delivery.experiment)
+                directory = self._delivery.spool.parent
+                if rejected := deliver_left_over(directory, uri=self._delivery.uri):
+                    self._say(rejected=f"{directory}: damaged records are set aside as .rejected: {', '.join(rejected)}")
             self._delivery.send()
         except DeliveryError as error:
             self._say(problem=str(error))
 
-    def close(self) -> None:
-        """Send the rest and close the run; on failure the spool stays."""
+    def close(self, last: bytes) -> None:
+        """Send the rest and close the run; on failure the spool stays.
+
+        Args:
+            last: the final event of a stage that could not write it to its spool.
+        """
         if self._monitor is not None:
             self._monitor.finish()  # type: ignore[no-untyped-call]
         self.step()
         if not self._delivery.run_id:
             return
+        if last.endswith(b"\n"):
+            self._delivery.finish = Finish.model_validate_json(last)
         try:
             self._delivery.end()
         except DeliveryError as error:
@@ -383,7 +546,7 @@ class Follower:
     def _start_monitor(self) -> None:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        interval_s = self._delivery.start["system_metrics_every_s"]
+        interval_s = self._delivery.start.system_metrics_every_s
         self._monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
             self._delivery.run_id, sampling_interval=interval_s, tracking_uri=self._delivery.uri
         )
@@ -396,10 +559,10 @@ class Follower:
             os.write(self._answer, (json.dumps(message) + "\n").encode())
 
 
-def stage_lives(timeout_s: float) -> bool:
-    """Wait a while; False as soon as the stage's end of the pipe is closed."""
+def hear(timeout_s: float) -> bytes | None:
+    """What the stage says within a while; None as soon as its end of the pipe is closed."""
     ready, _, _ = select.select([sys.stdin], [], [], timeout_s)
-    return not ready or bool(os.read(sys.stdin.fileno(), 4096))
+    return (os.read(sys.stdin.fileno(), 1 << 16) or None) if ready else b""
 
 
 def main(spool: Path) -> None:
@@ -413,9 +576,11 @@ def main(spool: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_SH)
         follower = Follower(spool, answer)
         follower.step()
-        while stage_lives(SEND_EVERY_S):
+        last = b""
+        while (said := hear(SEND_EVERY_S)) is not None:
+            last += said
             follower.step()
-        follower.close()
+        follower.close(last)
 
 
 if __name__ == "__main__":

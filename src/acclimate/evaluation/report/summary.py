@@ -93,7 +93,8 @@ def _deployment(facts: Facts) -> list[str]:
         lines += _entry("export", f"{task}{run}: {'; '.join(variants)}")
         if registered := facts.registrations.get(task):
             held = sum(gate["holds"] for gate in registered["gates"])
-            named = f"{registered['name']} version {registered['version']} is {' and '.join(registered['aliases'])}"
+            aliases = " and ".join(registered["aliases"])
+            named = f"{registered['name']} version {registered['version']} {f'became {aliases}' if aliases else 'got no alias'}"
             lines += _entry("register", f"{named}; {held} of {len(registered['gates'])} gates hold")
     return lines
 
