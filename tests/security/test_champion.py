@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from acclimate.adapters.registry import history, main, promote, rollback
 from acclimate.config import GatesConfig
 from acclimate.errors import GateError, ModelError
 from tests.integration.test_registry import make_export
-from tests.security.empty_store import make_store
+from tests.security.empty_store import RAM, make_store
 
 # MLflow's own on importing it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*AnyType:UserWarning")
@@ -31,10 +33,11 @@ def candidate(value: float) -> Candidate:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    uri = make_store(tmp_path_factory.mktemp("store") / "mlflow.db")
-    tracking.connect(uri).create_experiment("toy", artifact_location=f"{tracking.artifact_root(uri)}/toy")
-    return uri
+def store() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(dir=RAM) as directory:
+        uri = make_store(Path(directory) / "mlflow.db")
+        tracking.connect(uri).create_experiment("toy", artifact_location=f"{tracking.artifact_root(uri)}/toy")
+        yield uri
 
 
 def add(store: str, name: str, *values: float) -> None:

@@ -138,7 +138,6 @@ logging.basicConfig(format="%(message)s")
 from pathlib import Path
 from acclimate.adapters.tracking import Tracker
 from acclimate.config import TrackingConfig
-from tests.security.empty_store import make_store
 fill, free = sys.argv[1] == "fill", Path(".acclimate/filler")
 with Tracker(TrackingConfig(), stage="trained", params={}, inputs={}) as tracker:
     tracker.log(1, {"loss": 1.0})
