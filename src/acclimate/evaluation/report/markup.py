@@ -6,6 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from acclimate.evaluation.report.style import STYLE
+
+CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+"""No script runs, nothing is loaded, no form is sent: a text that somebody forgot to escape does nothing."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -14,6 +19,16 @@ class Section:
     anchor: str
     title: str
     body: str
+
+
+def document(title: str, body: str) -> str:
+    """A whole page that stands alone. The body is HTML already."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>{body}</body></html>\n"
+    )
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int = 1) -> str:

@@ -6,8 +6,7 @@ from html import escape
 
 from acclimate.evaluation.report import pipeline, sections, trust
 from acclimate.evaluation.report.facts import Facts
-from acclimate.evaluation.report.markup import Section, badge
-from acclimate.evaluation.report.style import STYLE
+from acclimate.evaluation.report.markup import Section, badge, document
 from acclimate.evaluation.report.wording import mean_and_deviation, metric_name, number, p_value, percent, signed
 
 
@@ -33,12 +32,7 @@ def render(facts: Facts, *, docs_link: str | None) -> str:
     shown = [part for part in parts if part.body]
     links = "".join(f'<a href="#{part.anchor}">{escape(part.title)}</a>' for part in shown)
     body = "".join(_section(part) for part in shown)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(facts.title)}</title>'
-        f"<style>{STYLE}</style></head><body>"
-        f"<header>{_headline(facts)}</header><nav>{links}</nav><main>{body}</main></body></html>\n"
-    )
+    return document(facts.title, f"<header>{_headline(facts)}</header><nav>{links}</nav><main>{body}</main>")
 
 
 def _section(part: Section) -> str:

@@ -10,7 +10,7 @@ from acclimate.evaluation.report.charts import bar_table
 from acclimate.evaluation.report.facts import Facts, Json, Table, outs_of
 from acclimate.evaluation.report.markup import Section, badge, details, figure, grid, note, table
 from acclimate.evaluation.report.plan import plan_against_fact
-from acclimate.evaluation.report.wording import count, duration, metric_name, number, percent
+from acclimate.evaluation.report.wording import count, duration, expectation_words, metric_name, number, percent
 
 _LABELS_SHOWN = 30
 _COMMIT_DIGITS = 10
@@ -59,7 +59,7 @@ def _variants(found: Json) -> str:
         "largest logit difference",
         "decisions changed",
     ]
-    which = f"Run {chosen['encoder']}-{chosen['seed']}, the best on dev. " if chosen else ""
+    which = f"Run {escape(str(chosen['encoder']))}-{chosen['seed']}, the best on dev. " if chosen else ""
     return table(heads, rows) + note(f"{which}Differences are against torch on every test row.")
 
 
@@ -142,7 +142,7 @@ def _splits(facts: Facts) -> str:
         rows.append(
             [
                 f"<b>{escape(task)}</b>",
-                kind,
+                escape(kind),
                 *(count(each.rows.get(split, 0)) for split in ("train", "dev", "test")),
                 percent(cut[0], 1) if cut else "\u2013",
             ]
@@ -185,7 +185,7 @@ def checks(facts: Facts, docs_link: str | None) -> Section:
     listed = [
         [
             escape(each["suite"]),
-            escape(_expectation(each["expectation"])),
+            escape(expectation_words(each["expectation"])),
             escape(each["column"] or ""),
             "holds" if each["success"] else "does not hold",
         ]
@@ -196,12 +196,6 @@ def checks(facts: Facts, docs_link: str | None) -> Section:
         "What was checked",
         body + details("Every expectation", table(["suite", "expectation", "column", ""], listed, text_columns=4)),
     )
-
-
-def _expectation(name: str) -> str:
-    """`ExpectColumnValuesToBeUnique`, or its snake case, as words."""
-    words = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).replace("_", " ").split()
-    return " ".join(words[1:] if words[:1] == ["expect"] else words)
 
 
 def pipeline(facts: Facts) -> Section:

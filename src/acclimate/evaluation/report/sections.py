@@ -185,7 +185,7 @@ def finetuning(facts: Facts) -> Section:
     figures = []
     for task in dict.fromkeys(run.task for run in facts.finetuned):
         series = [
-            Series(run.encoder, *_points(run.history, "step", "train/loss"), run.encoder, "thin")
+            Series(run.encoder, *_points(run.history, "step", "train/loss"), escape(run.encoder), "thin")
             for run in facts.finetuned
             if run.task == task
         ]
@@ -203,7 +203,7 @@ def _gap_table(facts: Facts) -> str:
     for task, encoder in dict.fromkeys((run.task, run.encoder) for run in facts.finetuned if run.fit):
         fits = [run.fit for run in facts.finetuned if (run.task, run.encoder) == (task, encoder) and run.fit]
         train, dev = (sum(fit[name] for fit in fits) / len(fits) for name in ("train_loss", "dev_loss"))
-        rows.append([escape(task), encoder, number(train), number(dev), f"<b>{signed(dev - train)}</b>"])
+        rows.append([escape(task), escape(encoder), number(train), number(dev), f"<b>{signed(dev - train)}</b>"])
     if not rows:
         return ""
     head = table(["task", "encoder", "loss on training rows", "loss on dev rows", "gap"], rows, text_columns=2)

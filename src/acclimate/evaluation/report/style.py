@@ -41,6 +41,7 @@ table { border-collapse: collapse; min-width: min(100%, 620px); font-size: 14px;
 th, td { padding: 7px 16px 7px 0; text-align: left; vertical-align: baseline; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { color: var(--soft); font-weight: 500; font-size: 13px; }
 th:last-child, td:last-child { padding-right: 2px; }
+.wrap { display: block; width: max-content; max-width: 20em; white-space: pre-wrap; overflow-wrap: anywhere; }
 .num { text-align: right; padding-left: 18px; }
 .note { color: var(--soft); font-size: 13px; margin: 6px 0 12px; }
 .figures {

@@ -68,3 +68,9 @@ def p_value(p: float) -> str:
 def mean_and_deviation(summary: Mapping[str, Any]) -> str:
     """`0.412 ± 0.008`; without deviation where there is one seed."""
     return number(summary["mean"]) + (f" \u00b1 {number(summary['std'])}" if "std" in summary else "")
+
+
+def expectation_words(name: str) -> str:
+    """`ExpectColumnValuesToBeUnique`, or its snake case, as words."""
+    words = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).replace("_", " ").split()
+    return " ".join(words[1:] if words[:1] == ["expect"] else words)
