@@ -21,7 +21,8 @@ TOKENS = re.compile(
     r"|AIza[0-9A-Za-z_-]{35}(?![0-9A-Za-z_-])"  # Google
     r"|[sr]k_live_[0-9A-Za-z]{20,}"  # Stripe
     r"|hf_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{60,}|npm_[A-Za-z0-9]{36}"
-    r"|(?<!-)eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"  # JSON Web Token, RFC 7519
+    # No second start in the first part: else each of many would be read to the end.
+    r"|eyJ(?:[A-Za-z0-9_]|-(?!eyJ)){10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"  # JSON Web Token, RFC 7519
     r")"
 )
 """Tokens by the form that their issuer gives them, whole: what counts as personal data in a text."""

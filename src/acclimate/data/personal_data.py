@@ -25,6 +25,7 @@ KINDS: tuple[Kind, ...] = ("key", "email", "iban", "card", "ip", "phone")
 """In the order in which they claim text: a token that holds what looks like a phone number is a token."""
 
 Span = tuple[int, int]
+_MAX_LOOKS = 20
 
 
 class PersonalDataConfig(Section):
@@ -91,9 +92,12 @@ def _claim(taken: list[Finding], finding: Finding) -> None:
 def redact(text: str, kinds: Sequence[Kind] = KINDS) -> str:
     """Replace each finding by its kind in angle brackets; redacting twice is redacting once.
 
-    A replacement may lay bare a neighbour that the piece before it had hidden, so this looks again until nothing is left.
+    A replacement may lay bare a neighbour that the piece before it had hidden (+4930123456+4930123457), so this looks again until
+    nothing is left, or `_MAX_LOOKS` times: a million such numbers in a row would take a million looks.
     """
-    while found := find_personal_data(text, kinds):
+    for _ in range(_MAX_LOOKS):
+        if not (found := find_personal_data(text, kinds)):
+            break
         parts, position = [], 0
         for finding in found:
             parts += [text[position : finding.start], f"<{finding.kind.upper()}>"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ def check_ending(path: Path, *, where: str) -> None:
 def row_prefixes(paths: Sequence[Path], root: Path) -> list[str]:
     """What row ids of each file begin with: its name without ending, or its path where two files share a name."""
     stems = [Path(path.stem).stem if split_endings(path)[1] else path.stem for path in paths]
-    return [redact(stem if stems.count(stem) == 1 else path.relative_to(root).as_posix()) for stem, path in zip(stems, paths, strict=True)]
+    count = Counter(stems)
+    return [redact(stem if count[stem] == 1 else path.relative_to(root).as_posix()) for stem, path in zip(stems, paths, strict=True)]
 
 
 def cell(table: dict[str, list[Any]], column: str | None, index: int) -> str:

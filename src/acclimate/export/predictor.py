@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -317,26 +318,29 @@ def split_words(text: str) -> list[Word]:
 
 def _detach(text: str, start: int, end: int) -> list[Word]:
     before, after = [], []
-    while end - start > 1 and _opens(text[start:end]):
+    count = Counter(text[start:end])  # of what is left of the word
+    last = text[start:end].rstrip(_STOPS + _QUOTES)[-1:]
+    while end - start > 1 and _opens(text[start], count, last):
         before.append(Word(text[start], start, start + 1))
+        count[text[start]] -= 1
         start += 1
-    while end - start > 1 and _closes(text[start:end]):
+    while end - start > 1 and _closes(text[end - 1], count):
         after.append(Word(text[end - 1], end - 1, end))
+        count[text[end - 1]] -= 1
         end -= 1
     return [*before, Word(text[start:end], start, end), *reversed(after)]
 
 
-def _opens(word: str) -> bool:
-    first = word[0]
+def _opens(first: str, count: Mapping[str, int], last: str) -> bool:
+    """Whether a word's first sign is detached. `last` is its last sign that is neither stop nor quote."""
     if first in _OPENING:
-        return word.count(first) > word.count(_OPENING[first]) or word.rstrip(_STOPS + _QUOTES).endswith(_OPENING[first])
+        return count[first] > count[_OPENING[first]] or last == _OPENING[first]
     return first in _QUOTES
 
 
-def _closes(word: str) -> bool:
-    last = word[-1]
+def _closes(last: str, count: Mapping[str, int]) -> bool:
     if last in _CLOSING:
-        return word.count(last) > word.count(_CLOSING[last])
+        return count[last] > count[_CLOSING[last]]
     return last in _QUOTES or last in _STOPS
 
 
