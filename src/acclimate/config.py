@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from acclimate import plugins
-from acclimate.errors import ConfigError
+from acclimate.errors import ConfigError, one_line
 from acclimate.redaction import HIDDEN, find_secret, names_secret, redact
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -39,6 +40,9 @@ SCHEDULE_OPTIONS: dict[Schedule, tuple[str, ...]] = {
 }
 AVERAGE_OPTIONS: dict[Average, tuple[str, ...]] = {"none": (), "ema": ("ema_decay",), "tail": ("tail_share",)}
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
+_MAX_BYTES, _MAX_DEPTH, _MAX_MERGED = 1_000_000, 50, 10_000
+_MAX_SHOWN = 50
+"""Problems that an error names."""
 SOURCES = "data.sources"
 REMOVED_SOURCES = {
     "remote": "run `dvc import-url <url> data/...`",
@@ -561,12 +565,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    yaml = YAML(typ="safe", pure=True)
+    yaml.max_depth = _MAX_DEPTH
+    yaml.Constructor = _bounded_constructor()
     try:
-        loaded = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes; at most {_MAX_BYTES:,} are read")
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; run from the project's root, where params.yaml is") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    try:
+        loaded = yaml.load(text)
     except YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {_yaml_problem(error)}") from None
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
@@ -587,13 +600,41 @@ def _yaml_problem(error: Exception) -> str:
     return redact((f"line {mark.line + 1}, column {mark.column + 1}: " if mark else "") + " ".join(problem.split()))
 
 
+def _bounded_constructor() -> type:
+    from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+    from ruamel.yaml.nodes import MappingNode, SequenceNode
+
+    class Bounded(SafeConstructor):
+        """Refuses merge keys (`<<`) that multiply: nine lines of ten each would make a thousand million entries."""
+
+        def flatten_mapping(self, node: MappingNode) -> None:
+            merged = [value for key, value in node.value if key.tag == "tag:yaml.org,2002:merge"]
+            merged = [each for value in merged for each in (value.value if isinstance(value, SequenceNode) else [value])]
+            for each in {id(each): each for each in merged}.values():
+                if isinstance(each, MappingNode):
+                    self.flatten_mapping(each)
+            if sum(len(each.value) for each in merged) > _MAX_MERGED:
+                raise ConstructorError(None, None, f"merge keys give more than {_MAX_MERGED:,} entries", node.start_mark)
+            super().flatten_mapping(node)
+
+    return Bounded
+
+
 def load_config(path: Path = Path("params.yaml")) -> Config:
     """Read and validate the whole of params.yaml, with the options of every component.
 
     Raises:
         ConfigError: every problem at once, one line each, with its dotted path; a secret is named by its path alone.
     """
-    raw = read_yaml(path)
+    return parse_config(read_yaml(path), file=path)
+
+
+def parse_config(raw: Mapping[Any, Any], *, file: Path) -> Config:
+    """Validate what YAML holds, with the options of every component.
+
+    Raises:
+        ConfigError: see `load_config`.
+    """
     secrets = find_secrets(raw)
     problems = [f"{secret.path}: {secret.kind}; {_NO_SECRETS}" for secret in secrets]
     try:
@@ -607,7 +648,7 @@ def load_config(path: Path = Path("params.yaml")) -> Config:
         if not secrets:
             raise
         problems += _hide(str(error).splitlines(), secrets)
-    raise ConfigError(_listed(problems, path))
+    raise ConfigError(_listed(problems, file))
 
 
 _NO_SECRETS = "no secrets in params.yaml, which git, DVC and MLflow keep; put it into the environment or .dvc/config.local (docs/data.md)"
@@ -636,6 +677,8 @@ def find_secrets(settings: Mapping[Any, Any]) -> list[FoundSecret]:
                 seen.add((id(value), is_named))
                 waiting += reversed(_entries(path, value, is_named, found))
             continue
+        if isinstance(value, int) and abs(value) >= 1 << 64:  # Python writes none of more than 4,300 digits
+            value = hex(value)
         text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
         kind = find_secret(text)
         if kind or (is_named and text and value is not None and not isinstance(value, bool)):
@@ -663,7 +706,7 @@ def _hide(lines: list[str], secrets: Sequence[FoundSecret]) -> list[str]:
     """Lines of other problems, which may quote a value, without any of the secrets."""
     for secret in secrets:
         for shown in {secret.value, repr(secret.value)[1:-1]}:
-            lines = [re.sub(rf"(?<!\w){re.escape(shown)}(?!\w)", HIDDEN, line) for line in lines]
+            lines = [re.sub(rf"(?<!\w){re.escape(shown)}(?!\w)", HIDDEN, line) if shown in line else line for line in lines]
     return lines
 
 
@@ -701,16 +744,19 @@ def _check_component_options(config: Config) -> None:
 def describe_errors(error: ValidationError, model: type[BaseModel], *, prefix: str = "", file: Path | None = None) -> str:
     """One line per problem: dotted path, what is wrong, what is allowed or the nearest valid name."""
     problems = _problems(error, model, prefix)
-    return _listed(problems, file) if file else "\n".join(problems)
+    return _listed(problems, file) if file else "\n".join(map(one_line, problems[:_MAX_SHOWN]))
 
 
 def _listed(problems: list[str], file: Path) -> str:
-    return "\n  ".join([f"{file}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", *problems])
+    more = [f"and {len(problems) - _MAX_SHOWN} more"] if len(problems) > _MAX_SHOWN else []
+    return "\n  ".join([f"{file}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", *map(one_line, problems[:_MAX_SHOWN]), *more])
 
 
 def _problems(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
+    """One line a problem; those beyond the ones that are shown are empty."""
     lines = []
-    for item in error.errors():
+    problems = error.errors(include_url=False)
+    for item in problems[:_MAX_SHOWN]:
         path = ".".join([prefix, *map(str, item["loc"])]).strip(".")
         if item["type"] == "extra_forbidden":
             lines.append(f"{path}: unknown key; {_suggest(model, item['loc'])}")
@@ -718,9 +764,21 @@ def _problems(error: ValidationError, model: type[BaseModel], prefix: str = "") 
             lines.append(f"{path}: missing; it must be given")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            given = "" if isinstance(item["input"], dict | BaseModel) else f" (given: {item['input']!r})"
+            given = "" if isinstance(item["input"], dict | BaseModel) else f" (given: {_shown(item['input'])})"
             lines.append(f"{path}: {message}{given}" if path else message)
-    return [redact(line) for line in lines]
+    lines = [redact(line) for line in lines]
+    return lines + [""] * (len(problems) - len(lines))
+
+
+def _shown(value: Any) -> str:
+    """A value as an error shows it: aliases of aliases of aliases can make a short file a value of a thousand million parts."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother = 2, 200, 200
+    short.maxlist = short.maxdict = short.maxset = short.maxtuple = 20
+    try:
+        return short.repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return f"a {type(value).__name__}"
 
 
 def _suggest(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:

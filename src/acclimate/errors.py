@@ -41,6 +41,13 @@ class LostProcessError(AcclimateError):
     """Another process of this run ended; it or its launcher says why."""
 
 
+def one_line(message: object, *, max_chars: int = 2000) -> str:
+    """A message whose parts come from a file: control characters and line ends escaped, overlong text cut."""
+    text = str(message)
+    text = text if len(text) <= max_chars else text[:max_chars] + "…"
+    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 _AGAIN = "and run the same command again"
 _CURES = {
     errno.ENOSPC: f"make room {_AGAIN}",

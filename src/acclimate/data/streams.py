@@ -15,19 +15,13 @@ from typing import IO, cast
 import pyarrow as pa
 
 from acclimate.errors import DataError
+from acclimate.errors import one_line as one_line
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
 DEFAULT_ENCODING = "utf-8-sig"
 BLOCK_BYTES = 1 << 20
 MAX_RECORD_BYTES = 16 << 20
 _UTF8_BOM = codecs.BOM_UTF8
-
-
-def one_line(message: object, *, max_chars: int = 2000) -> str:
-    """A message whose parts come from a file: control characters and line ends escaped, overlong text cut."""
-    text = str(message)
-    text = text if len(text) <= max_chars else text[:max_chars] + "…"
-    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def fault(where: str, path: Path | str, problem: object) -> DataError:

@@ -28,6 +28,11 @@ logger = logging.getLogger(__name__)
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 Inputs = dict[str, NDArray[np.int64]]
 """The graph's inputs, each (B, T)."""
+MAX_TAGGED_CHARS = 1_000_000
+"""A longer text is refused: tagging holds a word and its tokens for all of it, about 0.5 kB a character."""
+_CHARS_PER_TOKEN, _CHARS_PER_TOKEN_OF_PAIR = 1000, 50
+"""What stands beyond so many characters for each token that the model reads is not even tokenized: the tokenizer keeps what it cuts
+off, of a pair every part of one text with every part of the other. Two texts of 16,000 characters, read by 16 tokens, took 16 GB."""
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 
@@ -115,22 +120,29 @@ class Predictor:
             tagging `{"spans": [{"type", "start", "end", "text"}]}` with character offsets into the text.
 
         Raises:
-            PredictorError: not a list of texts, an empty text, a missing or needless `pairs`.
+            PredictorError: not a list of texts, an empty text, a missing or needless `pairs`, half of a surrogate pair, a text to tag
+                that is longer than `MAX_TAGGED_CHARS`, or a batch size below 1.
         """
         _check_texts(texts, "texts")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise PredictorError(f"batch_size is {str(batch_size)[:40]!r}; it must be a whole number from 1 on")
         self._check_pairs(texts, pairs)
         if self.kind == "tagging":
+            if (longest := max(map(len, texts))) > MAX_TAGGED_CHARS:
+                raise PredictorError(f"a text has {longest:,} characters; at most {MAX_TAGGED_CHARS:,} are tagged at once; split it")
             return [{"spans": spans} for spans in self._tag(texts, batch_size)]
         logits_RC = np.stack(self.logits(self.encode(texts, pairs), batch_size=batch_size))
         return [self._describe(row) for row in logits_RC.astype(np.float64)]
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoding]:
         """Tokenize texts or pairs of texts, cut at `max_tokens`."""
-        inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
+        limit = self.task["max_tokens"]
+        chars = limit * (_CHARS_PER_TOKEN if pairs is None else _CHARS_PER_TOKEN_OF_PAIR)
+        columns = [[text[:chars] for text in column] for column in (texts, pairs) if column is not None]
+        inputs = columns[0] if pairs is None else list(zip(*columns, strict=True))
         encodings: list[Encoding] = self._tokenizer.encode_batch(inputs)
         num_cut = sum(bool(encoding.overflowing) for encoding in encodings)
         if num_cut:
-            limit = self.task["max_tokens"]
             logger.warning("%d of %d texts are longer than %d tokens; the rest of each is not read", num_cut, len(inputs), limit)
         return encodings
 
@@ -369,6 +381,10 @@ def _check_texts(texts: object, name: str) -> None:
             raise PredictorError(f"{name}[{index}] is {type(text).__name__}; each must be a string")
         if not text.strip():
             raise PredictorError(f"{name}[{index}] is empty; each must hold text")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise PredictorError(f"{name}[{index}] holds half of a surrogate pair, which is no character") from None
 
 
 def _softmax(logits_C: NDArray[np.float64]) -> NDArray[np.float64]:
