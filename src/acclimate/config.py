@@ -644,6 +644,8 @@ def parse_config(raw: Mapping[Any, Any], *, file: Path) -> Config:
             return config
     except ValidationError as error:
         problems += _hide(_problems(error, Config), secrets)
+    except UnicodeEncodeError:  # pydantic stumbles over it
+        problems.append("half of a surrogate pair, such as \\ud83d alone, is no character; write the character itself")
     except ConfigError as error:
         if not secrets:
             raise
