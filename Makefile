@@ -13,6 +13,13 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GX_ANALYTICS_ENABLED := false
 export PREFECT_HOME ?= $(CURDIR)/.acclimate/prefect
+# DVC unpickles what it finds in its site directory; its own choice, /var/tmp/dvc, is writable for everyone.
+export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.acclimate/dvc
+# The last line is for `dvc` typed by hand. A relative path would be one below wherever that is done, so .dvc/config cannot name it.
+define PREPARE
+mkdir -p $(PREFECT_HOME) $(DVC_SITE_CACHE_DIR) && chmod 700 $(DVC_SITE_CACHE_DIR) && \
+{ grep -qsF "site_cache_dir = $(DVC_SITE_CACHE_DIR)" .dvc/config.local || dvc config --local core.site_cache_dir "$(DVC_SITE_CACHE_DIR)"; }
+endef
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,15 +30,15 @@ help: ## this list
 
 setup:
 	@infra/setup.sh run
-	@mkdir -p $(PREFECT_HOME)
+	@$(PREPARE)
 
 setup-dev:
 	@infra/setup.sh dev
-	@mkdir -p $(PREFECT_HOME)
+	@$(PREPARE)
 
 run: setup ## from raw text to a registered model; PROFILE=gpu for another set of values
 	@acclimate check $(if $(PROFILE),--profile $(PROFILE))
-	@umask 077; dvc repro
+	@umask 077; exec python -m flows.dvc --alone repro
 	@echo
 	@acclimate summary
 

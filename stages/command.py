@@ -9,20 +9,22 @@ import inspect
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import sys
 import tempfile
 import time
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from acclimate import artifacts
+from acclimate import artifacts, lifeline, locks
 from acclimate.config import Config, Section, TrainConfig, load_config
-from acclimate.errors import AcclimateError, LostProcessError, disk_faults_named
+from acclimate.errors import AcclimateError, ConfigError, LostProcessError, disk_faults_named
 from acclimate.launch import (
     CONTINUE_EXIT_CODE,
     LOST_EXIT_CODE,
@@ -35,7 +37,6 @@ from acclimate.launch import (
 )
 from acclimate.planning.predictions import predicted
 from acclimate.runtime import (
-    STATE_DIRECTORY,
     StoppedError,
     Terminated,
     configure_logging,
@@ -84,6 +85,7 @@ def main(run: Callable[..., None], params_class: type[Section], *, trains: bool 
     keep_private()
     configure_logging(logging.INFO if process_rank() == 0 else logging.ERROR)
     leave_on_sigterm(trains and not is_launched())
+    lifeline.end_with_starters()
     try:
         with disk_faults_named():
             sys.exit(_execute_launched(run, sys.argv[1:]) if trains and _launches() else execute(run, params_class, sys.argv[1:]))
@@ -122,24 +124,66 @@ def _execute_launched(run: Callable[..., None], argv: list[str]) -> int:
 
 def execute(run: Callable[..., None], params_class: type[Section], argv: list[str]) -> int:
     """Parse flags, run the stage, publish its outs and its record."""
-    from acclimate.adapters.tracking import Tracker
-
     arguments = parse_arguments(run, argv)
     record_path = arguments.pop("record")
     config = load_config()
     params = select_params(config, params_class, task=arguments.get("task"))
     outs = {name: arguments[name] for name in out_names(run)}
-    inputs = {name: artifacts.dvc_md5(path) for name, path in arguments.items() if isinstance(path, Path) and name not in outs}
     name = instance_name(run, arguments)
-    if process_rank():
-        return _follow(run, params, arguments, outs, config, inputs)
+    with ExitStack() as held:
+        if process_rank() == 0:  # the other processes of this run write nothing that stays
+            _own([*outs.values(), record_path], held)
+        inputs = {flag: artifacts.dvc_md5(path) for flag, path in arguments.items() if isinstance(path, Path) and flag not in outs}
+        if process_rank():
+            return _follow(run, params, arguments, outs, config, inputs)
+        checkpoints = checkpoint_directory(run, name, params.model_dump(mode="json", by_alias=True), inputs)
+        held.enter_context(locks.held(locks.lock_of(checkpoints, checkpoints.parents[1]), str(checkpoints)))
+        _execute_alone(run, params, arguments, outs, config, inputs, name=name, checkpoints=checkpoints, record_path=record_path)
+    return 0
+
+
+def _own(outs: Iterable[Path], held: ExitStack) -> None:
+    """Lock what this process will write, always in the same order, and remove what a killed process left there.
+
+    Raises:
+        EnvironmentUnfitError: another process writes it.
+        ConfigError: a directory stands there that no stage wrote.
+    """
+    for out in sorted(outs):
+        held.enter_context(locks.held(locks.lock_of(out), str(out)))
+        artifacts.remove_partials(out)
+        if out.is_dir() and not (out / artifacts.MANIFEST).exists() and any(out.iterdir()):
+            raise ConfigError(f"{out}: would be replaced, and no stage wrote it (it holds no {artifacts.MANIFEST}); move it away")
+
+
+def checkpoint_directory(run: Callable[..., None], stage: str, params: dict[str, Any], inputs: dict[str, str]) -> Path:
+    """Where a stage keeps what it goes on from. Outside a work tree, which goes away: a retry finds it again."""
+    from acclimate.adapters.tracking import state_directory
+
+    return state_directory() / "checkpoints" / fingerprint(run, stage, params, inputs)
+
+
+def _execute_alone(
+    run: Callable[..., None],
+    params: Section,
+    arguments: dict[str, Any],
+    outs: dict[str, Path],
+    config: Config,
+    inputs: dict[str, str],
+    *,
+    name: str,
+    checkpoints: Path,
+    record_path: Path,
+) -> None:
+    from acclimate.adapters.tracking import Tracker
+
     started_at = time.time()
     values = params.model_dump(mode="json", by_alias=True)
     with Tracker(config.tracking, stage=name, params=values, inputs={str(arguments[k]): v for k, v in inputs.items()}) as tracker:
         context = StageContext(
             stage=name,
             sink=tracker,
-            checkpoint_directory=STATE_DIRECTORY / "checkpoints" / fingerprint(run, name, values, inputs),
+            checkpoint_directory=checkpoints,
             identity={str(arguments[flag]): md5 for flag, md5 in inputs.items()},
             train=config.train,
             run_id=tracker.run_id,
@@ -171,7 +215,6 @@ def execute(run: Callable[..., None], params_class: type[Section], argv: list[st
         **predicted(config, name, context.record, task=arguments.get("task")),
     }
     artifacts.write_json(record_path, record)
-    return 0
 
 
 def _follow(
@@ -186,7 +229,7 @@ def _follow(
         context = StageContext(
             stage=name,
             sink=MemorySink(),
-            checkpoint_directory=STATE_DIRECTORY / "checkpoints" / fingerprint(run, name, values, inputs),
+            checkpoint_directory=checkpoint_directory(run, name, values, inputs),
             identity={str(arguments[flag]): md5 for flag, md5 in inputs.items()},
             train=config.train,
             run_id=lambda: None,
@@ -210,9 +253,9 @@ def stage_name(run: Callable[..., None]) -> str:
 
 
 def instance_name(run: Callable[..., None], arguments: dict[str, Any]) -> str:
-    """The stage's name with its matrix values, as DVC spells it: `finetune@section-base-0`."""
-    given = os.environ.get("DVC_STAGE")
-    if given and given.startswith(stage_name(run)):
+    """The stage's name with its matrix values, as DVC spells it: `finetune@section-base-0`. It becomes part of file names."""
+    given = os.environ.get("DVC_STAGE", "")
+    if re.fullmatch(rf"{re.escape(stage_name(run))}[\w.@-]*", given):
         return given
     values = [str(value) for value in arguments.values() if not isinstance(value, Path)]
     return "@".join([stage_name(run), "-".join(values)]) if values else stage_name(run)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from acclimate.errors import DataError
 
 MANIFEST = "manifest.json"
 _BLOCK_BYTES = 1 << 20
+_TOKEN_CHARS = 8
 
 
 @contextmanager
@@ -24,9 +27,8 @@ def publish(*outs: Path) -> Iterator[list[Path]]:
 
     A name that holds a suffix (`report.html`) is a file that the caller writes; any other is a directory that is made.
     """
-    temporaries = [out.with_name(f".{out.name}.partial") for out in outs]
+    temporaries = [partial(out) for out in outs]
     for out, temporary in zip(outs, temporaries, strict=True):
-        remove(temporary)
         (temporary.parent if out.suffix else temporary).mkdir(parents=True, exist_ok=True)
     try:
         yield temporaries
@@ -48,6 +50,17 @@ def _put_in_place(temporary: Path, out: Path) -> None:
     remove(before)
 
 
+def partial(path: Path) -> Path:
+    """A hidden name beside a path, for what is not whole yet; no two processes get the same, also where two have the same number."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN_CHARS // 2)}.partial")
+
+
+def remove_partials(path: Path) -> None:
+    """Delete what killed processes left half-written. Only the owner of the path's lock may call this."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'?' * _TOKEN_CHARS}.partial"):
+        remove(left)
+
+
 def remove(path: Path) -> None:
     """Delete a file or a directory, if it is there."""
     if path.is_dir() and not path.is_symlink():
@@ -60,7 +73,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON by rename: sorted keys, floats as they are, a final newline. NaN is refused."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = partial(path)
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
@@ -115,21 +128,35 @@ def _file_digest(path: Path, digest: hashlib._Hash) -> str:
 
 
 def dvc_md5(path: Path) -> str:
-    """The md5 that DVC 3 writes to dvc.lock for a file or a directory.
+    """The md5 that DVC 3 writes to dvc.lock for a file or a directory. A contract test compares it with dvc.lock."""
+    return digest_of(files_md5(path))
 
-    A directory's is the md5 of the JSON list of its files' md5 and relative path, followed by `.dir`;
-    byte code is left out, as .dvcignore says. A contract test compares it with dvc.lock.
+
+def files_md5(path: Path) -> dict[str, str]:
+    """The md5 of each file of a directory by its relative path, byte code left out, as .dvcignore says; of a file its own, as `""`.
+
+    Raises:
+        DataError: there is neither.
     """
     if path.is_file():
-        return file_md5(path)
+        return {"": file_md5(path)}
     if not path.is_dir():
         raise DataError(f"{path}: no such file or directory")
-    entries = [
-        {"md5": file_md5(file), "relpath": file.relative_to(path).as_posix()}
+    return {
+        file.relative_to(path).as_posix(): file_md5(file)
         for file in path.rglob("*")
         if file.is_file() and file.suffix != ".pyc" and "__pycache__" not in file.parts
-    ]
-    entries.sort(key=lambda entry: entry["relpath"])
+    }
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """DVC's md5 of a file or a directory from what `files_md5` gives.
+
+    A directory's is the md5 of the JSON list of its files' md5 and relative path, followed by `.dir`.
+    """
+    if "" in files:
+        return files[""]
+    entries = [{"md5": files[name], "relpath": name} for name in sorted(files)]
     return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 

@@ -119,10 +119,13 @@ def lay_profile(params: Path, name: str) -> None:
 
     Raises:
         ConfigError: there is no such profile, or the result is not valid.
+        EnvironmentUnfitError: a run is going on.
     """
+    from acclimate.locks import RUN_LOCK, held
     from acclimate.profiles import apply_profile
 
-    changes = apply_profile(params, name)
+    with held(params.parent / RUN_LOCK, str(params)):  # the stages of a run that is going on would read the other values
+        changes = apply_profile(params, name)
     for change in changes:
         print(redact(f"  {change.path}: {change.before} -> {change.after}"))
     print(f"{params}: {len(changes) or 'no'} value{'' if len(changes) == 1 else 's'} changed by profile {name}")

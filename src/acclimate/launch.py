@@ -6,20 +6,20 @@ that differ.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
 from acclimate.errors import ConfigError, LostProcessError
+from acclimate.lifeline import child_environment
 from acclimate.redaction import redact
 
 CONTINUE_EXIT_CODE = 75
@@ -148,22 +148,8 @@ def run_processes(command: Sequence[str], launch: Launch) -> Ending:
 def _start(command: Sequence[str], environment: dict[str, str], descriptor: int) -> subprocess.Popen[bytes]:
     """One process, in a session of its own: Ctrl-C reaches it through the launcher alone."""
     return subprocess.Popen(
-        [sys.executable, *command], env=environment, pass_fds=(descriptor,), start_new_session=True, preexec_fn=_end_with(os.getpid())
+        [sys.executable, *command], env={**environment, **child_environment()}, pass_fds=(descriptor,), start_new_session=True
     )
-
-
-def _end_with(parent: int) -> Callable[[], None] | None:
-    """Have the kernel kill a process when its parent dies, also by kill -9 (Linux; elsewhere nothing)."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is None:
-        return None
-
-    def end_with_parent() -> None:
-        prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # it died before the call
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return end_with_parent
 
 
 def _environments(launch: Launch) -> list[dict[str, str]]:

@@ -20,6 +20,7 @@ from acclimate.launch import process_rank
 from acclimate.redaction import redact
 
 STATE_DIRECTORY = Path(".acclimate")
+SITE_VARIABLE = "DVC_SITE_CACHE_DIR"
 _IMPORTED_AT = time.monotonic()
 
 QUIET_ENVIRONMENT = {
@@ -46,6 +47,20 @@ def prepare_environment() -> None:
     for name, value in QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str((STATE_DIRECTORY / "prefect").absolute()))
+    os.environ.setdefault(SITE_VARIABLE, str((STATE_DIRECTORY / "dvc").absolute()))
+
+
+def make_site_directory() -> None:
+    """Make DVC's site directory, where it unpickles what it finds, before DVC makes it writable for everyone.
+
+    Raises:
+        EnvironmentUnfitError: it belongs to another user, who could plant code in it.
+    """
+    directory = Path(os.environ[SITE_VARIABLE])
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.stat().st_uid != os.getuid():
+        raise EnvironmentUnfitError(f"{directory}: belongs to another user; set {SITE_VARIABLE} to a directory of your own")
+    directory.chmod(0o700)
 
 
 class RedactingFormatter(logging.Formatter):

@@ -126,9 +126,8 @@ def prepare_part(job: PartJob) -> Prepared:
     """
     if not _is_ready(job):
         job.directory.parent.mkdir(parents=True, exist_ok=True)
-        for left in job.directory.parent.glob(f".{job.directory.name}.*.partial"):
-            artifacts.remove(left)  # of a worker that was killed
-        partial = job.directory.with_name(f".{job.directory.name}.{os.getpid()}.partial")
+        artifacts.remove_partials(job.directory)
+        partial = artifacts.partial(job.directory)
         partial.mkdir()
         try:
             _write_part(job, partial)

@@ -312,7 +312,7 @@ def tokenize_shard(shard: Shard, encoder: DocumentEncoder, min_document_tokens: 
         lengths.append(length[enough])
     kept = _concatenate(lengths, np.int64)
     shard.kept.parent.mkdir(parents=True, exist_ok=True)
-    temporary = shard.kept.with_suffix(f".{os.getpid()}.partial")
+    temporary = artifacts.partial(shard.kept)
     with temporary.open("wb") as file:
         bits = np.packbits(_concatenate(word_starts, np.bool_))
         for part in (_concatenate(ids, np.uint16), kept, bits, np.array([num_documents - len(kept)])):

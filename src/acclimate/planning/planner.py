@@ -18,6 +18,7 @@ from acclimate import artifacts
 from acclimate.config import Config
 from acclimate.errors import ConfigError, EnvironmentUnfitError
 from acclimate.launch import run_processes
+from acclimate.lifeline import child_environment
 from acclimate.planning.estimate import Memory, StageEstimate
 from acclimate.planning.inputs import Inputs, find_inputs, make_tokens
 from acclimate.planning.limits import host_limit_mb
@@ -170,7 +171,9 @@ class _Trials:
             ending = run_processes(command, launch)
             status, said = ending.status, (ending.lines or ["it said nothing"])[-1]
         else:
-            done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [sys.executable, *command], env={**os.environ, **child_environment()}, capture_output=True, text=True, check=False
+            )
             status, said = done.returncode, (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         if status in (-9, 137):
             raise EnvironmentUnfitError(f"{where}: the trial was killed, most likely for want of memory; {self.limit_mb:,.0f} MB were free")

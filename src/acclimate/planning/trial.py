@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from acclimate import artifacts
+from acclimate import artifacts, lifeline
 from acclimate.config import Config, read_yaml
 from acclimate.errors import AcclimateError
 from acclimate.runtime import configure_logging, prepare_environment, seed_everything, set_threads
@@ -54,6 +54,7 @@ def main(argv: list[str]) -> int:
     """Try the requested stage and write its StageEstimate as JSON."""
     prepare_environment()
     configure_logging(logging.ERROR)
+    lifeline.end_with_starters()
     try:
         _try(TrialRequest(**json.loads(argv[0])))
     except AcclimateError as error:
