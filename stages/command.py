@@ -24,7 +24,8 @@ from typing import Annotated, Any
 
 from acclimate import artifacts, lifeline, locks
 from acclimate.config import Config, Section, TrainConfig, load_config
-from acclimate.errors import AcclimateError, ConfigError, LostProcessError, disk_faults_named
+from acclimate.dvc_records import problems
+from acclimate.errors import AcclimateError, ConfigError, DataError, LostProcessError, disk_faults_named
 from acclimate.launch import (
     CONTINUE_EXIT_CODE,
     LOST_EXIT_CODE,
@@ -133,9 +134,12 @@ def execute(run: Callable[..., None], params_class: type[Section], argv: list[st
     with ExitStack() as held:
         if process_rank() == 0:  # the other processes of this run write nothing that stays
             _own([*outs.values(), record_path], held)
-        inputs = {flag: artifacts.dvc_md5(path) for flag, path in arguments.items() if isinstance(path, Path) and flag not in outs}
+        deps = {flag: path for flag, path in arguments.items() if isinstance(path, Path) and flag not in outs}
+        files = {path: artifacts.files_md5(path) for path in deps.values()}
+        inputs = {flag: artifacts.digest_of(files[path]) for flag, path in deps.items()}
         if process_rank():
             return _follow(run, params, arguments, outs, config, inputs)
+        _check_deps(files)
         checkpoints = checkpoint_directory(run, name, params.model_dump(mode="json", by_alias=True), inputs)
         held.enter_context(locks.held(locks.lock_of(checkpoints, checkpoints.parents[1]), str(checkpoints)))
         _execute_alone(run, params, arguments, outs, config, inputs, name=name, checkpoints=checkpoints, record_path=record_path)
@@ -154,6 +158,19 @@ def _own(outs: Iterable[Path], held: ExitStack) -> None:
         artifacts.remove_partials(out)
         if out.is_dir() and not (out / artifacts.MANIFEST).exists() and any(out.iterdir()):
             raise ConfigError(f"{out}: would be replaced, and no stage wrote it (it holds no {artifacts.MANIFEST}); move it away")
+
+
+def _check_deps(files_by_dep: dict[Path, dict[str, str]]) -> None:
+    """Compare what this stage is given with what DVC recorded; by hand a stage may be given what one has made by hand.
+
+    Raises:
+        DataError: under DVC, files that are not those recorded.
+    """
+    found = problems(files_by_dep)
+    if found and "DVC_STAGE" in os.environ:
+        raise DataError("; ".join(found))
+    for line in found:
+        logger.warning("%s", line)
 
 
 def checkpoint_directory(run: Callable[..., None], stage: str, params: dict[str, Any], inputs: dict[str, str]) -> Path:

@@ -38,6 +38,8 @@ def _run(arguments: argparse.Namespace) -> None:
         check(PARAMS, arguments.profile)
     elif arguments.command == "profile":
         lay_profile(PARAMS, arguments.name)
+    elif arguments.command == "verify":
+        verify()
     elif arguments.command == "plan":
         plan(PARAMS, arguments.profile, memory_mb=arguments.memory_mb)
     else:
@@ -52,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     planning = commands.add_parser("plan", help="try a few steps of each training stage; tell its time, memory and cost")
     planning.add_argument("--profile", help="lay this profile over params.yaml first")
     planning.add_argument("--memory-mb", type=_positive, help="plan for so much memory, of the GPU where there is one")
+    commands.add_parser("verify", help="compare every out with the digest that dvc.lock records")
     profile = commands.add_parser("profile", help="lay params.<name>.yaml over params.yaml")
     profile.add_argument("name")
     summarizing = commands.add_parser("summary", help="print what the last run made")
@@ -112,6 +115,24 @@ def plan(params: Path, profile: str | None = None, *, memory_mb: float | None = 
         raise EnvironmentUnfitError("\n  ".join([f"{len(refused)} of {len(made.stages)} training stages do not fit", *refused]))
     write_plan(made, config)
     print(f"planned in {made.took_s:.0f} s; {PLAN} is compared with what the stages take, in the report")
+
+
+def verify() -> None:
+    """Read every out that dvc.lock records, and every file below data/ that a .dvc file does, and compare.
+
+    Raises:
+        DataError: files that are not those recorded, each with the command that brings it back.
+    """
+    from acclimate.artifacts import files_md5
+    from acclimate.dvc_records import problems, recorded_outs
+
+    outs = {Path(out.path) for out in recorded_outs([Path("data")])}
+    missing = sorted(str(out) for out in outs if not out.exists())
+    if found := problems({out: files_md5(out) for out in outs if out.exists()}):
+        raise DataError("\n  ".join([f"{len(found)} of {len(outs)} outs are not what was recorded", *found]))
+    print(f"{len(outs) - len(missing)} of {len(outs)} outs are those that were recorded")
+    if missing:
+        print(f"not here, `dvc checkout` or `make run` brings them: {', '.join(missing)}")
 
 
 def lay_profile(params: Path, name: str) -> None:
