@@ -6,6 +6,7 @@ Each stage instance of dvc.yaml is a task of its own. DVC decides what has to ru
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import time
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -25,6 +27,7 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
+from acclimate import lifeline, locks
 from acclimate.adapters.tracking import SESSION_VARIABLE, STATE_VARIABLE, TRIAL_VARIABLE, configured_uri, public_uri, resolve_uri
 from acclimate.config import load_config
 from acclimate.errors import AcclimateError, ConfigError
@@ -49,6 +52,8 @@ class Workspace:
 
     root: Path
     environment: dict[str, str]
+    lock: int
+    """A descriptor that DVC inherits: the checkout stays locked until DVC has ended, also where the flow is killed."""
 
 
 @dataclass
@@ -76,6 +81,8 @@ def pipeline(overrides: Overrides = Overrides(), targets: list[str] | None = Non
         force: Run the stages even where nothing changed.
     """
     logger = get_run_logger()
+    if "PREFECT__FLOW_RUN_ID" in os.environ:  # a worker started this process for one run
+        lifeline.end_with([os.getppid()])
     with _workspace(overrides.by_path()) as workspace:
         nodes = select(read_graph(workspace.root), targets) if targets else read_graph(workspace.root)
         changed = changed_stages(workspace.root)
@@ -131,7 +138,13 @@ def _stage_task(workspace: Workspace, progress: Progress, *, force: bool) -> Tas
             return Completed(name=_STATE_NAMES["unchanged"], message="did not change", data="unchanged")
         started = time.monotonic()
         outcome = reproduce(
-            stage, root=workspace.root, environment=workspace.environment, force=force, log=logger.info, running=progress.running
+            stage,
+            root=workspace.root,
+            environment=workspace.environment,
+            lock=workspace.lock,
+            force=force,
+            log=logger.info,
+            running=progress.running,
         )
         progress.outcomes[stage], progress.wall_s[stage] = outcome, time.monotonic() - started
         return Completed(name=_STATE_NAMES[outcome], message=f"{outcome} in {progress.wall_s[stage]:.1f} s", data=outcome)
@@ -153,35 +166,41 @@ def _workspace(values: dict[str, Any]) -> Iterator[Workspace]:
         raise ConfigError(f"{root}: no dvc.yaml; start the flow in the project's root")
     environment = {SESSION_VARIABLE: f"flow-{flow_run.id}"}
     if not values:
-        yield Workspace(root, environment)
+        with locks.held(locks.RUN_LOCK, str(root)) as descriptor:
+            yield Workspace(root, environment, descriptor)
         return
     logger = get_run_logger()
-    path = worktree.add(root, str(flow_run.name))
-    try:
-        write_params(path / "params.yaml", values)
-    except ConfigError:
-        worktree.remove(root, path)
-        raise
-    logger.info("params.yaml with %s, in %s", ", ".join(f"{name} = {value}" for name, value in values.items()), path)
-    yield Workspace(
-        path,
-        {
-            **environment,
-            # The same store and the same spools as the main checkout's, which outlives this one.
-            "MLFLOW_TRACKING_URI": resolve_uri(configured_uri(load_config(root / "params.yaml").tracking)),
-            STATE_VARIABLE: str(root / STATE_DIRECTORY),
-            TRIAL_VARIABLE: str(flow_run.name),
-            "PYTHONPATH": f"{path / 'src'}:{path}",
-        },
-    )
-    worktree.remove(root, path)
+    run = UUID(str(flow_run.id))
+    path = worktree.place(root, worktree.FOLDER, run)
+    with locks.held(locks.lock_of(path), str(path)) as descriptor:
+        worktree.add(root, run)
+        try:
+            write_params(path / "params.yaml", values)
+        except ConfigError:
+            worktree.remove(root, run)
+            raise
+        changes = ", ".join(f"{name} = {value}" for name, value in values.items())
+        logger.info("%s: params.yaml with %s, in %s", flow_run.name, changes, path)
+        yield Workspace(
+            path,
+            {
+                **environment,
+                # The same store, spools and checkpoints as the main checkout's, which outlives this one.
+                "MLFLOW_TRACKING_URI": resolve_uri(configured_uri(load_config(root / "params.yaml").tracking)),
+                STATE_VARIABLE: str(root / STATE_DIRECTORY),
+                TRIAL_VARIABLE: str(run),
+                "PYTHONPATH": f"{path / 'src'}:{path}",
+            },
+            descriptor,
+        )
+        worktree.remove(root, run)
 
 
 def _publish_summary(nodes: Sequence[StageNode], progress: Progress, workspace: Workspace, values: dict[str, Any]) -> None:
     """Show what ran, the report's summary and where the report is, as an artifact of the flow run."""
     report = workspace.root / _REPORT
     if values and report.is_dir():
-        kept = Path.cwd() / STATE_DIRECTORY / "runs" / str(flow_run.name)
+        kept = worktree.place(Path.cwd(), "runs", UUID(str(flow_run.id)))
         shutil.copytree(report, kept, dirs_exist_ok=True)
         report = kept
     lines = ["| stage | outcome | seconds |", "|---|---|---|"]

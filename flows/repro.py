@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import IO, Literal
 
 from acclimate.launch import CONTINUE_EXIT_CODE
+from acclimate.lifeline import child_environment
+from acclimate.locks import REFUSED
+from flows import dvc
 
 Outcome = Literal["ran", "restored", "unchanged"]
 
 _NEVER_AGAIN = {-signal.SIGINT, 128 + signal.SIGINT}
-_LOCK_MESSAGES = ("is busy, it is being blocked by", "Unable to acquire lock", "failed to lock")
+_LOCK_MESSAGES = ("is busy, it is being blocked by", "Unable to acquire lock", "failed to lock", REFUSED)
 _TAIL_LINES = 15
 _HINTS = ("To track the changes with git", "git add ", "To enable auto staging", "dvc config core.autostage", "Use `dvc push`")
 """What DVC says after each stage to someone at a terminal; noise in a task's log."""
@@ -45,12 +48,20 @@ class Running:
 
 
 def reproduce(
-    stage: str, *, root: Path, environment: dict[str, str], force: bool, log: Callable[[str], None], running: Running | None = None
+    stage: str,
+    *,
+    root: Path,
+    environment: dict[str, str],
+    lock: int,
+    force: bool,
+    log: Callable[[str], None],
+    running: Running | None = None,
 ) -> Outcome:
     """Run a stage unless DVC finds that it need not run.
 
     Args:
         environment: laid over this process's own.
+        lock: the descriptor of the checkout's lock, kept until DVC has ended.
         log: receives each line of output.
 
     Returns:
@@ -59,13 +70,14 @@ def reproduce(
     Raises:
         StageError: it failed.
     """
-    command = [sys.executable, "-m", "dvc", "repro", "--single-item", *(["--force"] if force else []), stage]
+    command = dvc.command("repro", "--single-item", *(["--force"] if force else []), stage)
     paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     # A session of its own: Ctrl-C must reach the stage once, from `Running.stop`, not at random from the terminal too.
     process = subprocess.Popen(
         command,
         cwd=root,
-        env={**os.environ, "PATH": paths, "PYTHONUNBUFFERED": "1", **environment},
+        env={**os.environ, "PATH": paths, "PYTHONUNBUFFERED": "1", **environment, **child_environment()},
+        pass_fds=(lock,),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,

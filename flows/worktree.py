@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
+from uuid import UUID
 
 from acclimate.errors import EnvironmentUnfitError
-from acclimate.runtime import STATE_DIRECTORY
+from acclimate.runtime import SITE_VARIABLE, STATE_DIRECTORY
+from flows import dvc
+
+FOLDER = "worktrees"
 
 
-def add(root: Path, name: str) -> Path:
-    """Make `.acclimate/worktrees/<name>`: the last commit with the changes and new files of the checkout laid over it.
+def place(root: Path, folder: str, run: UUID) -> Path:
+    """`.acclimate/<folder>/<run>`, which may be deleted or written to.
+
+    By the run's id: its name is anyone's to choose, and `/home` or `../..` as a name would lead elsewhere.
+
+    Raises:
+        EnvironmentUnfitError: a link leads elsewhere.
+    """
+    path = root / STATE_DIRECTORY / folder / str(UUID(str(run)))
+    expected = root.resolve() / path.relative_to(root)
+    if path.resolve() != expected:
+        raise EnvironmentUnfitError(f"{path}: a link leads to {path.resolve()}, where nothing may be deleted; remove the link")
+    return path
+
+
+def add(root: Path, run: UUID) -> Path:
+    """Make the work tree of a flow run: the last commit with the changes and new files of the checkout laid over it.
 
     The outs that dvc.lock names are linked from DVC's cache.
 
     Raises:
         EnvironmentUnfitError: not a git repository, or one without a commit.
     """
-    path = root / STATE_DIRECTORY / "worktrees" / name
-    if path.exists():
-        remove(root, path)
-    _git(root, "worktree", "prune")
+    path = place(root, FOLDER, run)
+    remove(root, run)  # what a try of this run before left; its checkpoints lie in the main checkout
     _git(root, "worktree", "add", "--detach", "--quiet", str(path), "HEAD")
     _copy_changes(root, path)
-    cache = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], cwd=root, capture_output=True, text=True, check=True)
-    _dvc(path, "cache", "dir", "--local", cache.stdout.strip())
+    cache = subprocess.run(dvc.command("cache", "dir"), cwd=root, capture_output=True, text=True, check=True)
+    # The second line is for `dvc` typed by hand in a work tree that is kept.
+    settings = f'[cache]\n    dir = "{cache.stdout.strip()}"\n[core]\n    site_cache_dir = "{os.environ[SITE_VARIABLE]}"\n'
+    (path / ".dvc" / "config.local").write_text(settings, encoding="utf-8")
     if (path / "dvc.lock").exists():
         _dvc(path, "checkout", "--allow-missing", "--quiet")
     return path
 
 
-def remove(root: Path, path: Path) -> None:
-    """Take a work tree away, with all that is in it."""
+def remove(root: Path, run: UUID) -> None:
+    """Take the work tree of a flow run away, with all that is in it."""
+    path = place(root, FOLDER, run)
     if path.exists():
         shutil.rmtree(path)
     _git(root, "worktree", "prune")
@@ -60,6 +80,6 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def _dvc(path: Path, *arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=path, capture_output=True, text=True, check=False)
+    done = subprocess.run(dvc.command(*arguments), cwd=path, capture_output=True, text=True, check=False)
     if done.returncode:
         raise EnvironmentUnfitError(f"dvc {arguments[0]} in {path}: {done.stderr.strip()[-300:]}")

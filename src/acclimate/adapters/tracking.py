@@ -54,7 +54,7 @@ STATE_VARIABLE = "ACCLIMATE_TRACKING_STATE"
 SESSION_VARIABLE = "ACCLIMATE_SESSION"
 """Stages with an equal value are children of one pipeline run."""
 TRIAL_VARIABLE = "ACCLIMATE_TRIAL"
-"""Name of a flow run with other values than params.yaml; its models get no alias."""
+"""Id of a flow run with other values than params.yaml; its models get no alias."""
 IN_TAG, OUT_TAG = "dvc.in.", "dvc.out."
 _STOPPED_EXIT_CODES = (75, 128 + 2, 128 + 15)
 _USER_INFO = re.compile(r"(?<=://)(?:[^/?#]*@|[^:/@]*:[^@]*@)")
