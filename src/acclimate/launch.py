@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
@@ -29,6 +30,8 @@ LOST_EXIT_CODE = 76
 _STOPPED_EXIT_CODES = (CONTINUE_EXIT_CODE, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 _LAST_WORDS = "ACCLIMATE_LAST_WORDS"
 """The file descriptor of the pipe to our launcher."""
+MEETING_FILE = "ACCLIMATE_MEETING_FILE"
+"""Where the processes of one node meet: a file that only this user can reach, in place of a port that asks for no key."""
 _LAST_WORDS_BYTES = 4096
 """A pipe takes that much at once or not at all (PIPE_BUF)."""
 _TERM_AFTER_S, _KILL_AFTER_S = 3.0, 13.0
@@ -114,7 +117,11 @@ def run_processes(command: Sequence[str], launch: Launch) -> Ending:
     Raises:
         ConfigError: which node this is, is not told.
     """
-    environments = _environments(launch)
+    with tempfile.TemporaryDirectory(prefix="acclimate-") as private:
+        return _run(command, _environments(launch, Path(private) / "meeting"))
+
+
+def _run(command: Sequence[str], environments: Sequence[dict[str, str]]) -> Ending:
     words, descriptor = os.pipe()
     children: list[subprocess.Popen[bytes]] = []
     received: list[int] = []
@@ -152,10 +159,13 @@ def _start(command: Sequence[str], environment: dict[str, str], descriptor: int)
     )
 
 
-def _environments(launch: Launch) -> list[dict[str, str]]:
+def _environments(launch: Launch, meeting: Path) -> list[dict[str, str]]:
     """Variables of each process of this node."""
     node = _node(launch.nodes)
-    host, _, port = (launch.rendezvous or f"127.0.0.1:{_free_port()}").rpartition(":")
+    meets = {MEETING_FILE: str(meeting), "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0"}
+    if launch.rendezvous:
+        host, _, port = launch.rendezvous.rpartition(":")
+        meets = {"MASTER_ADDR": host, "MASTER_PORT": port}
     threads = max(1, len(os.sched_getaffinity(0)) // launch.processes)
     shared = {
         "OMP_NUM_THREADS": str(threads),
@@ -163,8 +173,7 @@ def _environments(launch: Launch) -> list[dict[str, str]]:
         **os.environ,
         "WORLD_SIZE": str(launch.processes * launch.nodes),
         "LOCAL_WORLD_SIZE": str(launch.processes),
-        "MASTER_ADDR": host,
-        "MASTER_PORT": port,
+        **meets,
     }
     return [{**shared, "RANK": str(node * launch.processes + local), "LOCAL_RANK": str(local)} for local in range(launch.processes)]
 
@@ -179,13 +188,6 @@ def _node(nodes: int) -> int:
     if os.environ[name] not in map(str, range(nodes)):
         raise ConfigError(f"{name} is {os.environ[name]!r}; with train.launch.nodes {nodes} it is 0 to {nodes - 1}")
     return int(os.environ[name])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int | None:

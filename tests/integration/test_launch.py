@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from acclimate.config import read_yaml
@@ -137,6 +138,19 @@ def test_a_killed_launcher_leaves_no_process(project: Project) -> None:
     pids = project.pids()
     running.kill()
     wait_for(lambda: not any(is_alive(pid) for pid in pids))
+
+
+def test_processes_of_one_node_listen_on_loopback_only(project: Project) -> None:
+    """Who reaches the store that they meet through can send them pickles."""
+    running = project.small(steps=100_000, launch={"processes": 2})
+    listening = [
+        (connection.laddr.ip, pid)
+        for pid in project.pids()
+        for connection in psutil.Process(pid).net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    running.kill()
+    assert {ip for ip, _ in listening} == {"127.0.0.1"}
 
 
 def test_two_nodes_train_as_one_process_does(project: Project, curve: list[float]) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
 from acclimate.errors import EnvironmentUnfitError
-from acclimate.launch import is_launched
+from acclimate.launch import MEETING_FILE, is_launched
 
 Sharding = Literal["ddp", "fsdp"]
 
@@ -94,16 +94,29 @@ def join_world(device: torch.device, *, sharding: Sharding = "ddp", timeout_s: f
         return World()
     if not dist.is_initialized():
         try:
-            store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=timeout_s)))
+            store, rank, size = _meet(timeout_s)
             backend = "nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(backend, store=store, rank=rank, world_size=size)
         except (RuntimeError, ValueError, KeyError) as error:
-            address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            address = os.environ.get(MEETING_FILE) or f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise EnvironmentUnfitError(
                 f"train.launch: the {os.environ['WORLD_SIZE']} processes did not meet at {address} within {timeout_s:g} s: {reason}"
             ) from None
     return World(dist.get_rank(), dist.get_world_size(), sharding)
+
+
+def _meet(timeout_s: float) -> tuple[Any, int, int]:
+    """The store that the processes share, this one's rank, and their number; through a file where our launcher names one."""
+    meeting = os.environ.get(MEETING_FILE)
+    if not meeting:
+        store, rank, size = next(rendezvous("env://", timeout=timedelta(seconds=timeout_s)))
+        return store, rank, size
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    shared = dist.FileStore(meeting, size)  # type: ignore[attr-defined]
+    shared.set(f"here/{rank}", "")
+    shared.wait([f"here/{each}" for each in range(size)], timedelta(seconds=timeout_s))
+    return shared, rank, size
 
 
 def leave_world() -> None:
