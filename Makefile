@@ -38,7 +38,7 @@ setup-dev:
 
 run: setup ## from raw text to a registered model; PROFILE=gpu for another set of values
 	@acclimate check $(if $(PROFILE),--profile $(PROFILE))
-	@umask 077; exec python -m flows.dvc --alone repro
+	@python -m flows.dvc --alone repro
 	@echo
 	@acclimate summary
 

@@ -42,8 +42,10 @@ def prepare_environment() -> None:
     """Switch telemetry off, where the user has not set it, and keep for this user what this process and its children make.
 
     Rows with personal data, records and checkpoints are nobody else's to read: files are made with mode 0600, directories with 0700.
+    A umask that lets the group write, such as 002, says that a group shares the checkout; then the group keeps its access.
     """
-    os.umask(0o077)
+    if not os.umask(0o077) & stat.S_IWGRP:
+        os.umask(0o007)
     for name, value in QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str((STATE_DIRECTORY / "prefect").absolute()))

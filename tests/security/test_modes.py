@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from acclimate.runtime import prepare_environment
 from tests.security.full_disk import ROOT, write_project
 
-pytestmark = pytest.mark.skipif(
+as_another_user = pytest.mark.skipif(
     bool(os.geteuid()) or not shutil.which("setpriv"), reason="becomes another user, which takes root and setpriv (Linux)"
 )
 _FINDS = """
@@ -63,6 +64,7 @@ def read_by_nobody(directory: Path) -> list[str]:
     return found.stdout.splitlines()
 
 
+@as_another_user
 def test_another_user_reads_none_of_the_rows_records_and_copies(project: Path) -> None:
     seen = read_by_nobody(project)
     assert "./params.yaml" in seen, "the other user sees nothing at all, so this test shows nothing"
@@ -70,13 +72,27 @@ def test_another_user_reads_none_of_the_rows_records_and_copies(project: Path) -
     assert [path for path in seen if path.removeprefix("./").startswith(private)] == []
 
 
+@as_another_user
 def test_rejected_rows_have_mode_0600(project: Path) -> None:
     files = [project / "artifacts/ingest/quarantine.parquet", *(project / ".acclimate").rglob("*.parquet")]
     assert {oct(stat.S_IMODE(file.stat().st_mode)) for file in files} == {"0o600"}
 
 
+@as_another_user
 def test_what_dvc_restores_stays_below_closed_directories(project: Path) -> None:
     shutil.rmtree(project / "artifacts/ingest")
     run(project, "dvc checkout -q artifacts/ingest")
     assert (project / "artifacts/ingest/quarantine.parquet").is_file()
     assert not [path for path in read_by_nobody(project) if path.startswith("./artifacts/")]
+
+
+@pytest.mark.parametrize(("given", "kept"), [(0o022, 0o077), (0o077, 0o077), (0o002, 0o007), (0o000, 0o007)])
+def test_a_umask_that_lets_the_group_write_keeps_the_group(given: int, kept: int) -> None:
+    """More than once, as each process of a run narrows what it has inherited."""
+    before = os.umask(given)
+    try:
+        prepare_environment()
+        prepare_environment()
+        assert os.umask(given) == kept
+    finally:
+        os.umask(before)
