@@ -206,16 +206,9 @@ def _publish_summary(nodes: Sequence[StageNode], progress: Progress, workspace: 
     lines = ["| stage | outcome | seconds |", "|---|---|---|"]
     lines += [f"| {node.name} | {progress.outcomes[node.name]} | {progress.wall_s.get(node.name, 0):.1f} |" for node in nodes]
     if values:
-        lines += ["", "Overrides: " + ", ".join(f"`{name} = {value}`" for name, value in values.items())]
+        lines += ["", "Overrides:", "", *as_code("\n".join(f"{name} = {value!r}" for name, value in values.items()))]
     if (report / "summary.txt").exists():
-        lines += [
-            "",
-            "```",
-            (report / "summary.txt").read_text(encoding="utf-8").rstrip(),
-            "```",
-            "",
-            f"Report: `{report / 'report.html'}`",
-        ]
+        lines += ["", *as_code((report / "summary.txt").read_text(encoding="utf-8")), "", f"Report: `{report / 'report.html'}`"]
     docs = workspace.root / "reports" / "data_docs" / "index.html"
     if docs.exists():
         lines += ["", f"Data Docs: `{docs}`"]
@@ -223,6 +216,11 @@ def _publish_summary(nodes: Sequence[StageNode], progress: Progress, workspace: 
     if uri.startswith("http"):
         lines += ["", f"Runs and models: [{uri}]({uri})"]
     create_markdown_artifact("\n".join(lines), key="pipeline-summary", description="What ran, and what came of it")
+
+
+def as_code(text: str) -> list[str]:
+    """Text that Markdown shows as it is. No text can end an indented block, as three backticks end a fenced one."""
+    return [f"    {line}" for line in text.splitlines()]
 
 
 def main(argv: list[str]) -> int:

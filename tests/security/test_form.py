@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from acclimate.config import Config, read_yaml
 from acclimate.errors import ConfigError
 from flows.overrides import Overrides
+from flows.pipeline import as_code
 
 ROOT = Path(__file__).parents[2]
 CLOSED = ["model", "tracking", "ingest", "validate", "export", "register", "report"]
@@ -67,3 +69,12 @@ def test_every_section_is_either_open_or_closed():
         except ConfigError:
             closed.append(section)
     assert sorted(closed) == sorted([*CLOSED, "tasks", "train", "evaluate"])
+
+
+@pytest.mark.parametrize(
+    "text", ["```\n<svg onload=alert(1)>", "`<img src=x onerror=alert(1)>`", "a\r\n\r\n[x](javascript:alert(1))", "a\v\n\n<b>"]
+)
+def test_what_a_run_was_given_is_shown_as_code_in_prefects_summary(text: str) -> None:
+    html = MarkdownIt("commonmark").render("\n".join(["Overrides:", "", *as_code(text)]))
+    assert html.startswith("<p>Overrides:</p>\n<pre><code>")
+    assert html.count("<") == 6, html
