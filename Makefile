@@ -38,7 +38,7 @@ setup-dev:
 
 run: setup ## from raw text to a registered model; PROFILE=gpu for another set of values
 	@acclimate check $(if $(PROFILE),--profile $(PROFILE))
-	@python -m flows.dvc --alone repro
+	@exec python -m flows.dvc_process --alone repro
 	@echo
 	@acclimate summary
 

@@ -15,7 +15,7 @@ from typing import IO, Literal
 from acclimate.launch import CONTINUE_EXIT_CODE
 from acclimate.lifeline import child_environment
 from acclimate.locks import REFUSED
-from flows import dvc
+from flows import dvc_process
 
 Outcome = Literal["ran", "restored", "unchanged"]
 
@@ -70,7 +70,7 @@ def reproduce(
     Raises:
         StageError: it failed.
     """
-    command = dvc.command("repro", "--single-item", *(["--force"] if force else []), stage)
+    command = dvc_process.command("repro", "--single-item", *(["--force"] if force else []), stage)
     paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     # A session of its own: Ctrl-C must reach the stage once, from `Running.stop`, not at random from the terminal too.
     process = subprocess.Popen(

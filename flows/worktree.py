@@ -10,7 +10,7 @@ from uuid import UUID
 
 from acclimate.errors import EnvironmentUnfitError
 from acclimate.runtime import SITE_VARIABLE, STATE_DIRECTORY
-from flows import dvc
+from flows import dvc_process
 
 FOLDER = "worktrees"
 
@@ -42,7 +42,7 @@ def add(root: Path, run: UUID) -> Path:
     remove(root, run)  # what a try of this run before left; its checkpoints lie in the main checkout
     _git(root, "worktree", "add", "--detach", "--quiet", str(path), "HEAD")
     _copy_changes(root, path)
-    cache = subprocess.run(dvc.command("cache", "dir"), cwd=root, capture_output=True, text=True, check=True)
+    cache = subprocess.run(dvc_process.command("cache", "dir"), cwd=root, capture_output=True, text=True, check=True)
     # The second line is for `dvc` typed by hand in a work tree that is kept.
     settings = f'[cache]\n    dir = "{cache.stdout.strip()}"\n[core]\n    site_cache_dir = "{os.environ[SITE_VARIABLE]}"\n'
     (path / ".dvc" / "config.local").write_text(settings, encoding="utf-8")
@@ -80,6 +80,6 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def _dvc(path: Path, *arguments: str) -> None:
-    done = subprocess.run(dvc.command(*arguments), cwd=path, capture_output=True, text=True, check=False)
+    done = subprocess.run(dvc_process.command(*arguments), cwd=path, capture_output=True, text=True, check=False)
     if done.returncode:
         raise EnvironmentUnfitError(f"dvc {arguments[0]} in {path}: {done.stderr.strip()[-300:]}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import fnmatch
 import functools
-import importlib
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -173,3 +173,9 @@ def test_every_stage_module_stands_in_the_dag():
 
 def test_exempt_modules_exist():
     assert [module for module in EXEMPT if not file_of(module).is_file()] == []
+
+
+def test_no_module_of_the_flows_hides_a_package() -> None:
+    """Prefect puts the folder of the flow that a worker runs first on the path of imports; a flows/dvc.py hid DVC there."""
+    names = {path.stem for path in (ROOT / "flows").glob("*.py")} - {"__init__"}
+    assert [name for name in sorted(names) if importlib.util.find_spec(name)] == []

@@ -108,7 +108,7 @@ def repository(directory: Path) -> Path:
 
 
 def dvc(project: Path, *arguments: str, fails: bool = False) -> str:
-    command = [sys.executable, "-m", "flows.dvc", *arguments]
+    command = [sys.executable, "-m", "flows.dvc_process", *arguments]
     done = subprocess.run(command, cwd=project, env=environment(project), capture_output=True, text=True, check=False)
     assert (done.returncode != 0) is fails, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -135,7 +135,7 @@ def test_a_killed_flow_leaves_no_process_and_the_next_run_resumes(project: Path)
     wait_for(lambda: not any(is_alive(process.pid) for process in family))
     with locks.held(locks.RUN_LOCK, "it"):
         pass
-    again = [sys.executable, "-m", "flows.dvc", "--alone", "repro"]
+    again = [sys.executable, "-m", "flows.dvc_process", "--alone", "repro"]
     done = subprocess.run(again, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((project / "out.json").read_text())["resumed_from"] > 0

@@ -88,7 +88,7 @@ def test_a_killed_run_leaves_no_process_and_no_lock(killed: str, tmp_path: Path)
     stage = " ".join(["python", *COMMAND[1:]])
     (directory / "dvc.yaml").write_text(json.dumps({"stages": {"own": {"cmd": f"{stage} && true", "outs": ["artifacts/own"]}}}))
     (directory / "hold").touch()
-    make = ("sh", "-c", f"{sys.executable} -m flows.dvc --alone repro; true")
+    make = ("sh", "-c", f"{sys.executable} -m flows.dvc_process --alone repro; true")
     run = start(directory, *(make if killed == "make" else ("dvc", "repro")))
     wait_for(lambda: (directory / ".acclimate/locks").exists() and any((directory / ".acclimate/locks").iterdir()))
     family = psutil.Process(run.pid).children(recursive=True)
@@ -99,7 +99,7 @@ def test_a_killed_run_leaves_no_process_and_no_lock(killed: str, tmp_path: Path)
     assert time.monotonic() - began < 30
     run.communicate()
     (directory / "hold").unlink()
-    again = start(directory, sys.executable, "-m", "flows.dvc", "--alone", "repro")
+    again = start(directory, sys.executable, "-m", "flows.dvc_process", "--alone", "repro")
     output, errors = again.communicate(timeout=60)
     assert again.returncode == 0, output + errors
     assert list((directory / ".acclimate/locks").iterdir()) == []

@@ -87,7 +87,7 @@ def test_no_way_in_which_we_start_dvc_runs_what_another_user_planted(project: Pa
     assert mark.exists(), "the attack itself"
     mark.unlink()
 
-    run(project, sys.executable, "-m", "flows.dvc", "checkout", "-q")
+    run(project, sys.executable, "-m", "flows.dvc_process", "checkout", "-q")
     run(project, *PYTHON, "import flows; from dvc.repo import Repo; Repo('.').checkout()")  # as flows/graph.py starts it
     add = "from pathlib import Path; from uuid import uuid4; from flows import worktree; print(worktree.add(Path.cwd(), uuid4()))"
     kept = Path(run(project, *PYTHON, add).strip())

@@ -131,7 +131,7 @@ def test_a_directory_that_no_stage_wrote_is_not_replaced(tmp_path: Path) -> None
 def test_a_second_run_of_a_checkout_is_refused_before_dvc_deletes_an_out(tmp_path: Path) -> None:
     """The first run is in a container: DVC's own lock, which goes by process number, takes it for dead."""
     skip_without_namespaces()
-    assert "exec python -m flows.dvc --alone repro\n" in (ROOT / "Makefile").read_text()
+    assert "exec python -m flows.dvc_process --alone repro\n" in (ROOT / "Makefile").read_text()
     directory = checkout(tmp_path)
     subprocess.run(["git", "init", "-q"], cwd=directory, check=True)
     (directory / ".dvc").mkdir()
@@ -140,7 +140,7 @@ def test_a_second_run_of_a_checkout_is_refused_before_dvc_deletes_an_out(tmp_pat
     waits = "touch published; while [ ! -e go ]; do sleep 0.1; done"  # DVC is yet to take the outs in
     outs = ["artifacts/own", "records/own.json"]
     (directory / "dvc.yaml").write_text(json.dumps({"stages": {"own": {"cmd": f"{stage} && {waits}", "outs": outs}}}))
-    run = (sys.executable, "-m", "flows.dvc", "--alone", "repro")
+    run = (sys.executable, "-m", "flows.dvc_process", "--alone", "repro")
     winner = start(directory, *IN_CONTAINER, *run)
     while not (directory / "published").exists():
         assert winner.poll() is None

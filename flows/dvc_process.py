@@ -1,4 +1,4 @@
-"""DVC as this project starts it: `python -m flows.dvc [--alone] repro ...`.
+"""DVC as this project starts it: `python -m flows.dvc_process [--alone] repro ...`.
 
 Its site directory is private, it ends with the process that started it, and so do its stages. With `--alone` it owns the checkout:
 a second run is refused before DVC deletes an out of the first.
@@ -20,7 +20,7 @@ from acclimate.errors import EnvironmentUnfitError
 
 def command(*arguments: str) -> list[str]:
     """A command line for DVC, for any directory: this very code starts it, also in a work tree that holds another state of it."""
-    program = "import sys; sys.path[:0] = sys.argv[1:3]; from flows.dvc import main; main(sys.argv[3:])"
+    program = "import sys; sys.path[:0] = sys.argv[1:3]; from flows.dvc_process import main; main(sys.argv[3:])"
     root = Path(__file__).parents[1]
     return [sys.executable, "-c", program, str(root), str(root / "src"), *arguments]
 
