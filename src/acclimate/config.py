@@ -593,11 +593,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _yaml_problem(error: Exception) -> str:
     """What is wrong and at which line. The line itself is not shown, nor a value that the parser quotes: it may be a secret."""
-    problem = str(getattr(error, "problem", None) or str(error).partition("\n")[0]).partition(" with value ")[0]
+    problem = re.split(r" with value | from [\"']", str(getattr(error, "problem", None) or str(error).partition("\n")[0]))[0]
     if not problem.startswith("found duplicate"):
         problem = re.sub(r"""(["'])(?:(?!\1).){4,}\1""", HIDDEN, problem)
     mark = getattr(error, "problem_mark", None)
-    return redact((f"line {mark.line + 1}, column {mark.column + 1}: " if mark else "") + " ".join(problem.split()))
+    return redact((f"line {mark.line + 1}, column {mark.column + 1}: " if mark else "") + one_line(" ".join(problem.split())))
 
 
 def _bounded_constructor() -> type:

@@ -1,6 +1,6 @@
 """A secret planted in every place where one can be written, then searched for in every file, database and line of output.
 
-By default the first stages run; with ACCLIMATE_FUZZ_INPUTS of 100000 or more, as in `make test-security`, the whole tiny pipeline does.
+By default the first stages run; with ACCLIMATE_WHOLE, as in `make test-security WHOLE=1`, the whole tiny pipeline does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from acclimate.errors import ConfigError
 from acclimate.profiles import apply_profile
 
 ROOT = Path(__file__).parents[2]
-WHOLE = int(os.environ.get("ACCLIMATE_FUZZ_INPUTS", "0")) >= 100_000
+WHOLE = "ACCLIMATE_WHOLE" in os.environ
 TARGETS = [] if WHOLE else ["backbone"]
 TOKEN = "plAnted+7Xw2/Lm9Rt4Vb6Nk1Pc8Hd3"
 """Of no form that redaction knows: what hides it must be that nobody writes it. It changes when it is percent-encoded."""

@@ -211,6 +211,7 @@ def test_every_secret_is_told_at_once_with_the_other_problems(tmp_path: Path) ->
         "password: {0}\x07",
         "password: !!int {0}",
         "password: !!bool {0}",
+        "password: !!timestamp \"y'{0}'\"",
         "password: 2020-13-45 # {0}",
     ],
 )
