@@ -1,6 +1,6 @@
 """`kill -9` of a stage, and of `dvc repro`, while outs are put in place: each out is whole, and `dvc repro` ends in the right bytes.
 
-By default three kills; ACCLIMATE_FUZZ_INPUTS of 100,000 (`make test-security`) makes twelve.
+By default three kills; ACCLIMATE_WHOLE (`make test-security WHOLE=1`) makes twelve.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from acclimate.artifacts import file_sha256, read_json
 from tests.security.commit_stage import FILES
 
 ROOT = Path(__file__).parents[2]
-KILLS = 12 if int(os.environ.get("ACCLIMATE_FUZZ_INPUTS", "0")) >= 100_000 else 3
+KILLS = 12 if "ACCLIMATE_WHOLE" in os.environ else 3
 SEED = int(os.environ.get("ACCLIMATE_KILL_SEED", "11"))
 OUTS = ("artifacts/out", "artifacts/second")
 COMMAND = (
