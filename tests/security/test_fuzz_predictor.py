@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from acclimate.export.predictor import Predictor, PredictorError
-from tests.security.fuzz import bounded, inputs, peak_mb
+from tests.security.fuzz import INPUTS, SHARE_OF_PARAMS, bounded, inputs, peak_mb
 
 KINDS = {"classification": ["a", "b", "c"], "multi_label": ["x", "y"], "regression": None, "tagging": ["O", "B-CMD", "I-CMD"]}
 PIECES = (
@@ -161,7 +161,7 @@ def _answered(predictor: Predictor, texts: Any, pairs: Any, **options: Any) -> b
 
 def test_every_odd_input_is_answered_or_named(predictors: list[Predictor]) -> None:
     answered, before = 0, peak_mb()
-    for number, draw in enumerate(inputs()):
+    for number, draw in enumerate(inputs(round(INPUTS * (2 - SHARE_OF_PARAMS)))):
         predictor = draw.choice(predictors)
         texts = _texts(draw)
         needs_pairs = predictor.task["pair"] and isinstance(texts, list)
