@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from acclimate.artifacts import partial
 from acclimate.config import load_config, read_yaml
 from acclimate.errors import ConfigError
 
@@ -56,7 +57,7 @@ def apply_profile(params: Path, name: str) -> list[Change]:
     _leave_out_unknown_tasks(values, merged)
     changes = merge(merged, values)
     if changes:
-        temporary = params.with_name(f".{params.name}.partial")
+        temporary = partial(params)
         try:
             with temporary.open("w", encoding="utf-8") as file:
                 yaml.dump(merged, file)

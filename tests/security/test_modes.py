@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from acclimate.adapters.tracking import private_directory
 from acclimate.runtime import prepare_environment
 from tests.security.full_disk import ROOT, write_project
 
@@ -96,3 +97,11 @@ def test_a_umask_that_lets_the_group_write_keeps_the_group(given: int, kept: int
         assert os.umask(given) == kept
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(0o2770, 0o2770), (0o2777, 0o2770), (0o755, 0o700), (0o777, 0o700)])
+def test_a_directory_that_a_group_shares_stays_open_to_the_group(given: int, kept: int, tmp_path: Path) -> None:
+    directory = tmp_path / "spool"
+    directory.mkdir()
+    directory.chmod(given)
+    assert stat.S_IMODE(private_directory(directory).stat().st_mode) == kept

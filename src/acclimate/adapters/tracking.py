@@ -16,6 +16,7 @@ import os
 import re
 import select
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -350,10 +351,15 @@ def artifact_root(uri: str) -> str | None:
 
 
 def private_directory(path: Path) -> Path:
-    """Make a directory that only its owner may enter; one that is there already becomes so."""
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o700)
+    """Make a directory that only its owner may enter; one that is there already becomes so.
+
+    The setgid bit says that a group shares it (docs/operate.md); then the group keeps its access, as in `runtime.keep_private`.
+    """
+    path.mkdir(parents=True, exist_ok=True, mode=0o770)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    others = 0o007 if mode & stat.S_ISGID else 0o077
+    if mode & others:
+        path.chmod(mode & ~others)
     return path
 
 
