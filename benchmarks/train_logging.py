@@ -30,8 +30,8 @@ def peer_log(run: Run, turns: Turns) -> Timing:
 
 def ours_log(run: Run, turns: Turns) -> Timing:
     """The tracker of a stage, one value a call."""
+    from acclimate.adapters.options import TrackingConfig
     from acclimate.adapters.tracking import STATE_VARIABLE, Tracker
-    from acclimate.config import TrackingConfig
 
     with tempfile.TemporaryDirectory(prefix="bench-log-", ignore_cleanup_errors=True) as directory:
         os.environ[STATE_VARIABLE] = str(Path(directory) / "state")

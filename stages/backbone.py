@@ -7,11 +7,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from acclimate.config import ModelConfig, Section
 from acclimate.data.encoding import load_tokenizer
 from acclimate.data.fertility import sampled_batches
 from acclimate.models.backbone import copy_backbone
+from acclimate.models.options import ModelConfig
 from acclimate.models.vocabulary_extension import extend_backbone, plan_extension
+from acclimate.settings import Section
 from stages.command import Out, StageContext, main
 
 _TRAIN_CHARS, _HELDOUT_CHARS = 20_000_000, 2_000_000
@@ -34,7 +35,7 @@ def run(params: Params, *, corpus: Path, heldout: Path, out: Out, context: Stage
     Raises:
         ModelError: weights that are missing or not those of params.yaml, or new words that are not worth having.
     """
-    config = params.model.vocabulary_rules()
+    config = params.model.vocabulary
     if not config.new_words:
         copy_backbone(params.model, out)
         return

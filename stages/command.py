@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from acclimate import artifacts, lifeline, locks
-from acclimate.config import Config, Section, TrainConfig, load_config
+from acclimate.config import Config, load_config
 from acclimate.dvc_records import problems
 from acclimate.errors import AcclimateError, ConfigError, DataError, LostProcessError, disk_faults_named
 from acclimate.launch import (
@@ -46,7 +46,9 @@ from acclimate.runtime import (
     prepare_environment,
     process_age_s,
 )
+from acclimate.settings import Section
 from acclimate.sinks import MemorySink, Sink
+from acclimate.training.options import TrainConfig
 
 _OUT = "out"
 Out = Annotated[Path, _OUT]

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from acclimate import artifacts
-from acclimate.config import EvaluateConfig, RunsConfig, Section
 from acclimate.data.labelled import read_schema
 from acclimate.errors import DataError
 from acclimate.evaluation import judgement
 from acclimate.evaluation.baselines import fit_baseline
 from acclimate.evaluation.judgement import Run, TaskJudgement, judge_task
+from acclimate.evaluation.options import EvaluateConfig
 from acclimate.evaluation.predictions import read_predictions
+from acclimate.settings import Section
+from acclimate.training.options import RunsConfig
 from stages.command import Out, StageContext, main
 
 logger = logging.getLogger("stages.evaluate")

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acclimate.artifacts import read_json, write_json
-from acclimate.config import ExportConfig, RunsConfig, Section
 from acclimate.export import choice, graph, latency, parity, quantize, reference
+from acclimate.export.options import ExportConfig
 from acclimate.export.predictor import Predictor
+from acclimate.settings import Section
+from acclimate.training.options import RunsConfig
 from stages.command import Out, StageContext, main
 
 if TYPE_CHECKING:

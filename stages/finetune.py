@@ -13,19 +13,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acclimate import artifacts, plugins
-from acclimate.config import FinetuneConfig, Section, TaskConfig
 from acclimate.data.encoding import load_tokenizer
 from acclimate.data.labelled import LabelledSplit, TableSchema, read_schema, read_split
+from acclimate.data.options import TaskConfig
 from acclimate.evaluation.metrics import score
 from acclimate.models.backbone import load_encoder
 from acclimate.models.task_model import TaskModel, save_task_model
 from acclimate.runtime import require_disk, seed_everything, set_threads
+from acclimate.settings import Section
 from acclimate.sinks import MemorySink, TeeSink
 from acclimate.training.checkpoints import CheckpointStore
 from acclimate.training.distributed import World, collect, join_world, leave_world, sharded_copy
 from acclimate.training.finetuning import build_task_model, evaluate_every, summed_loss, task_batches, task_optimizer
 from acclimate.training.inference import mean_loss, predict_logits
 from acclimate.training.loop import fit
+from acclimate.training.options import FinetuneConfig
 from acclimate.training.precision import Precision, choose_matmul_precision, resolve_device, resolve_precision
 from acclimate.training.settings import loop_config, prepare_model
 from stages.command import Out, StageContext, main

@@ -11,16 +11,17 @@ from typing import Any
 from tqdm import tqdm
 
 from acclimate import artifacts
-from acclimate.config import IngestConfig, Section, TaskConfig
 from acclimate.data.contamination import Contamination, EvaluationIndex, decide, verdict
 from acclimate.data.corpus import DocumentWriter, Joining, Prepared, TextCounts, TextRules, join_parts, part_jobs, prepare_part
 from acclimate.data.engines import run_parts
 from acclimate.data.hashing import hash_texts
 from acclimate.data.near_duplicates import Dropped, find_clusters, fingerprints, rows_to_drop, write_shard
+from acclimate.data.options import IngestConfig, TaskConfig
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.readers import find_files
 from acclimate.data.tables import SPLITS, LoadedTable, drop_rows, finish_table, load_table
 from acclimate.errors import DataError
+from acclimate.settings import Section
 from stages.command import Out, StageContext, main
 
 TABLES = ("heldout", "corpus", "general")
@@ -44,8 +45,10 @@ def run(params: Params, *, data: Path, out: Out, context: StageContext) -> None:
     """
     config, scratch = params.ingest, context.checkpoint_directory
     with Quarantine(out / "quarantine.parquet") as quarantine:
-        rules = {"cleaning": config.rules("cleaning"), "personal_data": config.rules("personal_data")}
-        tables = [load_table(name, task, data, quarantine, seed=params.seed, **rules) for name, task in params.tasks.items()]
+        tables = [
+            load_table(name, task, data, quarantine, seed=params.seed, cleaning=config.cleaning, personal_data=config.personal_data)
+            for name, task in params.tasks.items()
+        ]
         index = _evaluation_index(tables, config)
         parts = _prepare(config, data, scratch, index)
         clusters = _near_duplicates(tables, parts, config, scratch)
@@ -63,9 +66,9 @@ def run(params: Params, *, data: Path, out: Out, context: StageContext) -> None:
     report = {
         "tables": metrics,
         "changed": {name: dict(sorted(found.changed.items())) for name, found in counts.items()},
-        "personal_data": {"mode": rules["personal_data"].mode, "found": {n: dict(sorted(f.personal.items())) for n, f in counts.items()}},
+        "personal_data": {"mode": config.personal_data.mode, "found": {n: dict(sorted(f.personal.items())) for n, f in counts.items()}},
         "decontamination": verdict(index, contamination, documents=sum(part.rows for part in parts["corpus"])),
-        "language": config.rules("language").model_dump(),
+        "language": config.language.model_dump(),
         "reference": _read_reference(config, data),
     }
     artifacts.write_json(out / "metrics.json", metrics)
@@ -87,7 +90,7 @@ def _read_reference(config: IngestConfig, data: Path) -> dict[str, Any]:
 
 def _evaluation_index(tables: list[LoadedTable], config: IngestConfig) -> EvaluationIndex | None:
     """N-grams of every dev and test text, with which each part of the corpus is compared."""
-    rules = config.rules("decontamination")
+    rules = config.decontamination
     if not rules.enabled:
         return None
     return EvaluationIndex.build((text for table in tables for text in table.evaluation_texts()), rules)
@@ -106,7 +109,11 @@ def _prepare(config: IngestConfig, data: Path, scratch: Path, index: EvaluationI
     index_file = None if index is None else _write_index(index, scratch)
     rules = TextRules(
         config.min_chars,
-        *(config.rules(name) for name in ("cleaning", "quality", "language", "personal_data", "duplicates")),
+        config.cleaning,
+        config.quality,
+        config.language,
+        config.personal_data,
+        config.duplicates,
     )
     jobs = [
         job
@@ -126,14 +133,14 @@ def _contamination(parts: list[Prepared], config: IngestConfig) -> Contamination
     for part in parts:
         matches += [replace(match, document=start + match.document) for match in part.matches()]
         start += part.rows
-    return decide(matches, config.rules("decontamination"))
+    return decide(matches, config.decontamination)
 
 
 def _near_duplicates(tables: list[LoadedTable], parts: dict[str, list[Prepared]], config: IngestConfig, scratch: Path) -> Dropped:
     """Clusters of similar rows over all tables and the corpus, written to scratch."""
     import pyarrow.parquet as pq
 
-    rules = config.rules("duplicates")
+    rules = config.duplicates
     shards = []
     for table in tables:
         for split in SPLITS:

@@ -15,16 +15,18 @@ from typing import Any
 from torch import Tensor
 
 from acclimate import artifacts, plugins
-from acclimate.config import PretrainConfig, Section, TaskConfig
+from acclimate.data.options import TaskConfig
 from acclimate.models.backbone import save_encoder
 from acclimate.models.mlm_head import MlmModel
 from acclimate.runtime import require_disk, seed_everything, set_threads
+from acclimate.settings import Section
 from acclimate.sinks import MemorySink, TeeSink
 from acclimate.training.checkpoints import CheckpointStore
 from acclimate.training.distributed import collect, join_world, leave_world, sharded_copy
 from acclimate.training.health import HealthConfig
 from acclimate.training.loop import FitResult, LoopConfig, fit
 from acclimate.training.meter import shape_of, squared_lengths
+from acclimate.training.options import PretrainConfig
 from acclimate.training.precision import choose_matmul_precision, resolve_device, resolve_precision
 from acclimate.training.pretraining import Pretraining, read_mlm_model, read_pretraining
 from acclimate.training.settings import loop_config, prepare_model

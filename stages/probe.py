@@ -9,12 +9,15 @@ from typing import Any
 import torch
 
 from acclimate import artifacts
-from acclimate.config import ProbeConfig, RunsConfig, Section, TaskConfig
 from acclimate.data.labelled import TableSchema, read_schema, read_split
+from acclimate.data.options import TaskConfig
 from acclimate.evaluation.metrics import LOWER_IS_BETTER
+from acclimate.evaluation.options import ProbeConfig
 from acclimate.evaluation.probes import probe_layers
 from acclimate.models.backbone import load_encoder
 from acclimate.runtime import seed_everything, set_threads
+from acclimate.settings import Section
+from acclimate.training.options import RunsConfig
 from acclimate.training.precision import Precision, resolve_device, resolve_precision
 from stages.command import Out, StageContext, main
 

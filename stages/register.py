@@ -10,10 +10,11 @@ from pathlib import Path
 from pydantic import Field
 
 from acclimate.adapters.gates import read_candidate
+from acclimate.adapters.options import RegisterConfig, TrackingConfig
 from acclimate.adapters.tracking import TRIAL_VARIABLE, configured_uri
 from acclimate.artifacts import write_json
-from acclimate.config import RegisterConfig, Section, TrackingConfig
 from acclimate.errors import EnvironmentUnfitError
+from acclimate.settings import Section
 from stages.command import Out, StageContext, main
 
 logger = logging.getLogger("stages.register")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from acclimate.config import FinetuneConfig, ModelConfig, ReportConfig, RunsConfig, Section
+from acclimate.config import ReportConfig
 from acclimate.evaluation.report import page, summary
 from acclimate.evaluation.report.facts import Sources, read_facts
 from acclimate.evaluation.report.pipeline import docs_out
+from acclimate.models.options import ModelConfig
+from acclimate.settings import Section
+from acclimate.training.options import FinetuneConfig, RunsConfig
 from stages.command import Out, StageContext, main
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from acclimate import artifacts
-from acclimate.config import Section, TokenizeConfig
 from acclimate.data.encoding import load_tokenizer
 from acclimate.data.fertility import measure_fertility, sampled_batches
+from acclimate.data.options import TokenizeConfig
 from acclimate.data.packing import INDEX
 from acclimate.data.token_shards import SplitTokens, text_bytes, tokenize_splits, unknown_id
 from acclimate.errors import DataError
 from acclimate.runtime import require_disk
+from acclimate.settings import Section
 from stages.command import Out, StageContext, main
 
 SPLITS = ("corpus", "heldout", "general")

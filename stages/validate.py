@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from acclimate import artifacts
 from acclimate.adapters.great_expectations import Check, Suite, run_suites, write_findings
-from acclimate.config import Section, ValidateConfig
 from acclimate.data.contamination import DecontaminationConfig, EvaluationIndex, EvaluationText, decide
 from acclimate.data.drift import TextStatistics, drift
 from acclimate.data.encoding import count_tokens, load_tokenizer
 from acclimate.data.hashing import hash_texts
 from acclimate.data.language import LanguageConfig, judge_languages
+from acclimate.data.options import ValidateConfig
 from acclimate.data.schema import label_names
 from acclimate.errors import DataError
 from acclimate.evaluation.label_ranking import rank_label_problems
 from acclimate.runtime import STATE_DIRECTORY
+from acclimate.settings import Section
 from stages.command import Out, StageContext, main
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _has_rows(path: Path) -> bool:
 
 
 def _label_problems(tables: list[Path], clusters: Path, params: Params) -> dict[str, Any]:
-    rules = params.validate_.label_rules()
+    rules = params.validate_.label_problems
     return {table.name: rank_label_problems(table, clusters, rules, seed=params.seed) for table in tables}
 
 

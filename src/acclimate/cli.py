@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from acclimate.artifacts import read_json
-from acclimate.config import read_yaml
 from acclimate.errors import AcclimateError, ConfigError, DataError, EnvironmentUnfitError, disk_faults_named
+from acclimate.params_file import read_yaml
 from acclimate.redaction import redact
 from acclimate.runtime import keep_private, prepare_environment
 
@@ -82,7 +82,7 @@ def check(params: Path, profile: str | None = None) -> None:
         lay_profile(params, profile)
     config = load_config(params)
     data = params.parent / "data"
-    problems = data_problems(config, data) if data.is_dir() else []
+    problems = data_problems(config.ingest, config.tasks, data) if data.is_dir() else []
     if problems:
         raise ConfigError("\n  ".join([f"{data}/: {len(problems)} problem{'s' if len(problems) > 1 else ''}", *problems]))
     runs = sum(len(config.runs.encoders) * len(config.runs.seeds_of(task)) for task in config.runs.all_tasks)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
 
 from acclimate.errors import ConfigError
+from acclimate.settings import describe_errors
 
 FAMILIES = ("objectives", "retention", "strategies", "tasks")
 
@@ -25,21 +27,33 @@ def names(family: str) -> list[str]:
     return sorted(valid or (module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")))
 
 
+def check_name(family: str, name: str) -> None:
+    """Refuse a component that has no file.
+
+    Raises:
+        ValueError: the message names the nearest and all valid ones.
+    """
+    valid = names(family)
+    if name not in valid:
+        nearest = difflib.get_close_matches(name, valid, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise ValueError(f"{name!r} is not one of the {family}{hint} (allowed: {', '.join(valid)})")
+
+
 def load(family: str, name: str) -> ModuleType:
     """Import one component.
 
     Raises:
         ConfigError: there is no such component; the message names the nearest and all valid ones.
     """
-    valid = names(family)
-    if name not in valid:
-        nearest = difflib.get_close_matches(name, valid, n=1)
-        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise ConfigError(f"{family}: no component called {name!r}; {hint}allowed: {', '.join(valid)}")
+    try:
+        check_name(family, name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     return importlib.import_module(f"acclimate.{family}.{name}")
 
 
-def configure(family: str, name: str, options: dict[str, Any], *, where: str) -> Any:
+def configure(family: str, name: str, options: Mapping[str, Any], *, where: str) -> Any:
     """Validate a component's options with its own `Config`.
 
     Args:
@@ -47,22 +61,8 @@ def configure(family: str, name: str, options: dict[str, Any], *, where: str) ->
     Raises:
         ConfigError: unknown or invalid options, all at once.
     """
-    return _validated(load(family, name).Config, options, where)
-
-
-def configure_class(module: str, name: str, options: dict[str, Any], *, where: str) -> Any:
-    """Validate options with a class that their module owns, such as `data.cleaning`'s `CleaningConfig`.
-
-    Raises:
-        ConfigError: unknown or invalid options, all at once.
-    """
-    return _validated(getattr(importlib.import_module(f"acclimate.{module}"), name), options, where)
-
-
-def _validated(config_class: Any, options: dict[str, Any], where: str) -> Any:
+    config_class = load(family, name).Config
     try:
-        return config_class(**options)
+        return config_class.model_validate(options)
     except ValidationError as error:
-        from acclimate.config import describe_errors
-
         raise ConfigError(describe_errors(error, config_class, prefix=where)) from None

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from acclimate.artifacts import partial
-from acclimate.config import load_config, read_yaml
+from acclimate.config import load_config
 from acclimate.errors import ConfigError
+from acclimate.params_file import read_yaml
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import fnmatch
 import functools
+import graphlib
 import importlib.util
 import re
 import shlex
@@ -15,7 +16,7 @@ import grimp
 import pytest
 
 from acclimate import plugins
-from acclimate.config import read_yaml
+from acclimate.params_file import read_yaml
 from stages.command import flag_types, out_names
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,15 @@ EXEMPT = {
     "acclimate.adapters.tracking": "the record of a run, not its result",
     "acclimate.adapters.tracking_worker": "as tracking",
     "acclimate.cli": "no stage calls it",
-    "acclimate.config": "checks values; DVC compares the values themselves, as `params`",
+    **dict.fromkeys(
+        [
+            "acclimate.config",
+            "acclimate.settings",
+            "acclimate.params_file",
+            *(f"acclimate.{room}.options" for room in ("adapters", "data", "evaluation", "export", "models", "training")),
+        ],
+        "checks values; DVC compares the values themselves, as `params`",
+    ),
     "acclimate.launch": "how many processes compute, not what; sums may be taken in another order",
     "acclimate.lifeline": "when a process ends",
     "acclimate.locks": "which of two processes may write",
@@ -179,3 +188,9 @@ def test_no_module_of_the_flows_hides_a_package() -> None:
     """Prefect puts the folder of the flow that a worker runs first on the path of imports; a flows/dvc.py hid DVC there."""
     names = {path.stem for path in (ROOT / "flows").glob("*.py")} - {"__init__"}
     assert [name for name in sorted(names) if importlib.util.find_spec(name)] == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = grimp.build_graph("acclimate", "stages", "flows", cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    graphlib.TopologicalSorter(imports).prepare()  # raises CycleError, which names the modules

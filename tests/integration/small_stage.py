@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from acclimate.config import Section
+from acclimate.settings import Section
 from stages.command import Out, StageContext, main
 
 

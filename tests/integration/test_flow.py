@@ -45,7 +45,7 @@ stages:
 STAGE = """\
 import os, signal, sys
 from pathlib import Path
-from acclimate.config import read_yaml
+from acclimate.params_file import read_yaml
 out = Path(sys.argv[1])
 attempts = Path(os.environ["ATTEMPTS"])
 with attempts.open("a") as file:

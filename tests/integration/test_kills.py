@@ -27,9 +27,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from acclimate.artifacts import dvc_md5, file_md5
-from acclimate.config import load_config, read_yaml
+from acclimate.config import load_config
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.tables import build_table
+from acclimate.params_file import read_yaml
 from acclimate.sinks import MemorySink
 from stages import tokenize
 from stages.command import CONTINUE_EXIT_CODE, StageContext, select_params

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from acclimate.config import read_yaml
+from acclimate.params_file import read_yaml
 
 ROOT = Path(__file__).parents[2]
 STEPS = 200

@@ -46,7 +46,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lock(project: Path) -> dict[str, dict[str, list[dict[str, str]]]]:
-    from acclimate.config import read_yaml
+    from acclimate.params_file import read_yaml
 
     stages: dict[str, dict[str, list[dict[str, str]]]] = read_yaml(project / "dvc.lock")["stages"]
     return stages

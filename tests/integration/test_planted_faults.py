@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from acclimate.artifacts import dvc_md5, read_json
-from acclimate.config import IngestConfig, TaskConfig
+from acclimate.data.options import IngestConfig, TaskConfig
 from acclimate.sinks import MemorySink
 from stages import ingest
 from stages.command import StageContext

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from acclimate.adapters import tracking
 from acclimate.adapters.gates import read_candidate
+from acclimate.adapters.options import GatesConfig
 from acclimate.adapters.registry import history, register, rollback
-from acclimate.config import GatesConfig
 from acclimate.errors import ModelError
 from acclimate.export.predictor import Predictor
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGE = """
 import sys, time
 from pathlib import Path
-from acclimate.config import Section
+from acclimate.settings import Section
 from stages.command import Out, StageContext, main
 
 class Params(Section):

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from acclimate.config import read_yaml
+from acclimate.params_file import read_yaml
 from tests.integration.test_launch import ROOT, WAIT_S, Project
 
 PRETRAIN = (

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import optimization
 
-from acclimate.config import Schedule
+from acclimate.training.options import Schedule
 from acclimate.training.schedules import learning_rate_factor
 
 STEPS, WARMUP = 90, 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from acclimate.config import Section
+from acclimate.settings import Section
 from stages.command import Out, StageContext, main
 
 FILES = 200

@@ -61,7 +61,7 @@ def write_project(directory: Path) -> None:
     """A small part of the default input, and an encoder of two layers."""
     import pyarrow.parquet as pq
 
-    from acclimate.config import read_yaml
+    from acclimate.params_file import read_yaml
     from tests.integration.test_kills import write_encoder
 
     (directory / "data").mkdir(parents=True)

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from acclimate.adapters import registry, tracking
 from acclimate.adapters.gates import read_candidate
-from acclimate.config import GatesConfig
+from acclimate.adapters.options import GatesConfig
 
 GATES = GatesConfig(min_metric=0.0, min_over_champion=0.0)
 FORK = multiprocessing.get_context("fork")

@@ -13,7 +13,7 @@ NUM_FILES = 13
 STAGE = f"""\
 import time
 from pathlib import Path
-from acclimate.config import Section
+from acclimate.settings import Section
 from stages.command import Out, StageContext, main
 
 class Params(Section):

@@ -13,7 +13,7 @@ from tests.security.stages import ROOT, environment, without_mlflow
 
 READER = """\
 from pathlib import Path
-from acclimate.config import Section
+from acclimate.settings import Section
 from stages.command import Out, StageContext, main
 
 class Params(Section):

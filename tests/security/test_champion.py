@@ -15,8 +15,8 @@ import pytest
 
 from acclimate.adapters import tracking
 from acclimate.adapters.gates import Candidate, judge, reason_to_stay
+from acclimate.adapters.options import GatesConfig
 from acclimate.adapters.registry import history, main, promote, rollback
-from acclimate.config import GatesConfig
 from acclimate.errors import GateError, ModelError
 from tests.integration.test_registry import make_export
 from tests.security.empty_store import RAM, make_store

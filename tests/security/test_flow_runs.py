@@ -29,7 +29,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value will soon:Deprec
 
 FAILS_ONCE = """\
 from pathlib import Path
-from acclimate.config import FinetuneConfig, Section
+from acclimate.settings import Section
+from acclimate.training.options import FinetuneConfig
 from acclimate.errors import DataError
 from stages.command import Out, StageContext, main
 

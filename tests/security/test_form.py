@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from acclimate.config import Config, read_yaml
+from acclimate.config import Config
 from acclimate.errors import ConfigError
+from acclimate.params_file import read_yaml
 from flows.overrides import Overrides
 from flows.pipeline import as_code
 

@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from acclimate.config import Config, load_config, parse_config, read_yaml
+from acclimate.config import Config, load_config, parse_config
 from acclimate.errors import ConfigError
+from acclimate.params_file import read_yaml
 from tests.security.fuzz import INPUTS, SHARE_OF_PARAMS, bounded, inputs, peak_mb
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"

@@ -17,9 +17,9 @@ import pytest
 from pydantic import BaseModel
 
 from acclimate.adapters.great_expectations import Check, Suite, run_suites
-from acclimate.config import FinetuneConfig
 from acclimate.evaluation.report import page
 from acclimate.evaluation.report.facts import Facts, Sources, read_facts
+from acclimate.training.options import FinetuneConfig
 from tests.unit import report_artifacts
 
 _MARK = "document.documentElement.setAttribute('data-owned','1')"

@@ -25,8 +25,9 @@ import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
-from acclimate.config import find_secrets, load_config, read_yaml
+from acclimate.config import load_config
 from acclimate.errors import ConfigError
+from acclimate.params_file import find_secrets, read_yaml
 from acclimate.profiles import apply_profile
 
 ROOT = Path(__file__).parents[2]

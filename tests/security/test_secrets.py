@@ -21,12 +21,14 @@ import pytest
 from ruamel.yaml import YAML
 
 import acclimate
-from acclimate.config import Section, find_secrets, load_config, read_yaml
+from acclimate.config import load_config
 from acclimate.errors import ConfigError
 from acclimate.launch import say_last
+from acclimate.params_file import find_secrets, read_yaml
 from acclimate.profiles import apply_profile
 from acclimate.redaction import HIDDEN, find_secret, names_secret, redact
 from acclimate.runtime import RedactingFormatter
+from acclimate.settings import Section
 from acclimate.sinks import MemorySink
 from stages import ingest
 from stages.command import StageContext, select_params

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from acclimate.adapters import tracking
+from acclimate.adapters.options import TrackingConfig
 from acclimate.adapters.tracking import Tracker, connect
 from acclimate.adapters.tracking_worker import DeliveryError, read_events, read_start
-from acclimate.config import TrackingConfig
 from tests.security.empty_store import make_store
 
 # MLflow's own on importing it.
@@ -137,7 +137,7 @@ import sys, logging, resource
 logging.basicConfig(format="%(message)s")
 from pathlib import Path
 from acclimate.adapters.tracking import Tracker
-from acclimate.config import TrackingConfig
+from acclimate.adapters.options import TrackingConfig
 fill, free = sys.argv[1] == "fill", Path(".acclimate/filler")
 with Tracker(TrackingConfig(), stage="trained", params={}, inputs={}) as tracker:
     tracker.log(1, {"loss": 1.0})

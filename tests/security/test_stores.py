@@ -162,7 +162,7 @@ os.umask(0)
 from acclimate.runtime import configure_logging
 from acclimate.adapters.tracking import Tracker, lineage
 from acclimate.adapters import registry
-from acclimate.config import TrackingConfig
+from acclimate.adapters.options import TrackingConfig
 from acclimate.errors import AcclimateError
 configure_logging()
 uris = ["http://user:{TOKEN}@127.0.0.1:{port}", "http://user:{TOKEN}@127.0.0.1:9"]

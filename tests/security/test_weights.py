@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from acclimate.artifacts import file_sha256, read_json
-from acclimate.config import ModelConfig
 from acclimate.errors import ModelError
 from acclimate.models.backbone import copy_backbone
+from acclimate.models.options import ModelConfig
 
 SWAPS, MAX_TRIES = 3, 30
 _SWAPS = """
@@ -105,7 +105,7 @@ def test_a_single_digest_is_that_of_the_weights_and_all_are_noted(tiny_encoder_d
 
 
 def test_the_default_model_is_pinned_whole(minilm_dir: Path) -> None:
-    from acclimate.config import read_yaml
+    from acclimate.params_file import read_yaml
 
     assert read_yaml(Path(__file__).parents[2] / "params.yaml")["model"]["sha256"] == digests(minilm_dir)
 

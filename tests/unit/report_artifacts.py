@@ -16,8 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acclimate.artifacts import write_json
-from acclimate.config import EvaluateConfig, FinetuneConfig, ModelConfig, ReportConfig, RunsConfig, TrainConfig
+from acclimate.config import ReportConfig
+from acclimate.evaluation.options import EvaluateConfig
+from acclimate.models.options import ModelConfig
 from acclimate.sinks import MemorySink
+from acclimate.training.options import FinetuneConfig, RunsConfig, TrainConfig
 from stages import evaluate, report
 from stages.command import StageContext
 

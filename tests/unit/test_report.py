@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from acclimate.artifacts import write_json
-from acclimate.config import RunsConfig
 from acclimate.data.contamination import Contamination, DecontaminationConfig, EvaluationIndex, EvaluationText, decide, verdict
 from acclimate.errors import DataError
 from acclimate.evaluation.report import summary
 from acclimate.evaluation.report.charts import ticks
+from acclimate.training.options import RunsConfig
 from tests.unit import report_artifacts
 
 EVERY_SECTION = ["results", "pretraining", "finetuning", "probe", "confusion", "calibration", "deployment", "data", "checks", "pipeline"]

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from acclimate.config import Config, load_config, read_yaml
+from acclimate.config import Config, load_config
 from acclimate.errors import ConfigError
+from acclimate.params_file import read_yaml
 
 ROOT = Path(__file__).parents[2]
 

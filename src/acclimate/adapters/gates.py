@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from acclimate import artifacts
-from acclimate.config import GatesConfig
+from acclimate.adapters.options import GatesConfig
 from acclimate.errors import DataError
 
 

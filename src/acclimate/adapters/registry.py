@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from acclimate import artifacts
 from acclimate.adapters import tracking
 from acclimate.adapters.gates import Candidate, Gate, judge, reason_to_stay
-from acclimate.config import GatesConfig, load_config
+from acclimate.adapters.options import GatesConfig
+from acclimate.config import load_config
 from acclimate.errors import AcclimateError, GateError, ModelError
 
 if TYPE_CHECKING:

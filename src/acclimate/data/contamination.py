@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from acclimate.config import Count, Section, Share
 from acclimate.data.hashing import BLOCK_CHARS, HashArray, Hashes, Offsets, blocks, hash_grams, hash_texts, hash_words, offsets_of
+from acclimate.settings import Count, Section, Share
 
 _FILTER_SLOTS_PER_GRAM = 16  # one in 16 of the runs that are not in the table needs the binary search
 

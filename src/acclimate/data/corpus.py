@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acclimate import artifacts, plugins
-from acclimate.config import CorpusSource
 from acclimate.data.cleaning import CleaningConfig, clean_batch, key_digest
 from acclimate.data.contamination import EvaluationIndex, Match
 from acclimate.data.hashing import HashArray, KeySet, hash_texts
 from acclimate.data.language import LanguageConfig, judge_languages
 from acclimate.data.near_duplicates import DuplicatesConfig, fingerprints, write_shard
+from acclimate.data.options import CorpusSource
 from acclimate.data.personal_data import PersonalDataConfig, screen_batch
 from acclimate.data.quality import QualityConfig, judge_batch
 from acclimate.data.quarantine import Entry, Quarantine

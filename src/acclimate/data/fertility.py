@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from acclimate.config import Count, Section
+from acclimate.settings import Count, Section
 
 Numbers = NDArray[np.int64]
 

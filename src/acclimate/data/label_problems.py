@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.config import Count, Section, Share
+from acclimate.settings import Count, Section, Share
 
 Reason = Literal["same_text", "similar_text", "unlikely"]
 REASONS: tuple[Reason, ...] = ("same_text", "similar_text", "unlikely")

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from acclimate.config import Count, Section, Share
 from acclimate.errors import DataError
+from acclimate.settings import Count, Section, Share
 
 RULE = "other_language"
 """What the quarantine says of a document in a language that is not wanted."""

@@ -32,9 +32,9 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from acclimate.artifacts import publish
-from acclimate.config import Count, OpenShare, Section
 from acclimate.data.hashing import BLOCK_CHARS, HashArray, Offsets, blocks, hash_grams, hash_words, mix, offsets_of
 from acclimate.errors import DataError
+from acclimate.settings import Count, OpenShare, Section
 
 Sketches = npt.NDArray[np.uint32]
 Rows = npt.NDArray[np.int64]

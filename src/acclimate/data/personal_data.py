@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from acclimate.config import Section
 from acclimate.redaction import PEM_BEGIN, TOKENS
+from acclimate.settings import Section
 
 Kind = Literal["key", "email", "iban", "card", "ip", "phone"]
 KINDS: tuple[Kind, ...] = ("key", "email", "iban", "card", "ip", "phone")

@@ -1,13 +1,13 @@
-"""What is wrong with the files that params.yaml names, told before anything runs: a look at the head of each."""
+"""What is wrong with the files that params.yaml names, found before anything runs: reads the head of each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from acclimate import plugins
-from acclimate.config import SOURCES, Config, CorpusSource, TaskConfig
+from acclimate.data.options import SOURCES, CorpusSource, IngestConfig, TaskConfig
 from acclimate.data.readers import cell, iter_batches, resolve
 from acclimate.data.schema import parse_labels
 from acclimate.data.splits import require_split_names
@@ -17,16 +17,14 @@ from acclimate.errors import DataError
 _HEAD_ROWS = 200
 
 
-def data_problems(config: Config, data: Path) -> list[str]:
+def data_problems(ingest: IngestConfig, tasks: Mapping[str, TaskConfig], data: Path) -> list[str]:
     """One line for each file that is missing, cannot be read, lacks a column, or whose first rows do not fit their task.
 
     Sources that are not files are only listed, not read.
     """
-    checks: list[Callable[[], None]] = [partial(_check_task, name, task, data) for name, task in config.tasks.items()]
+    checks: list[Callable[[], None]] = [partial(_check_task, name, task, data) for name, task in tasks.items()]
     for table in ("corpus", "heldout", "general"):
-        checks += [
-            partial(_check_source, f"ingest.{table}.{index}", source, data) for index, source in enumerate(getattr(config.ingest, table))
-        ]
+        checks += [partial(_check_source, f"ingest.{table}.{index}", source, data) for index, source in enumerate(getattr(ingest, table))]
     return list(_messages(checks))
 
 

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
-from acclimate.config import Section, Share
+from acclimate.settings import Section, Share
 
 Values = NDArray[Any]
 Limit = Annotated[float, Field(ge=0)]

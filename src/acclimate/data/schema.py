@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from acclimate.config import TaskConfig
 from acclimate.data.cleaning import clean_text
+from acclimate.data.options import TaskConfig
 from acclimate.errors import DataError
 
 DEFAULT_METRIC = {"classification": "macro_f1", "multi_label": "micro_f1", "regression": "spearman", "tagging": "entity_f1"}

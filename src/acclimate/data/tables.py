@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from acclimate import artifacts
-from acclimate.config import SplitFiles, TaskConfig
 from acclimate.data.cleaning import CleaningConfig, clean_batch, clean_column, duplicate_key, key_digest
 from acclimate.data.contamination import EvaluationText
+from acclimate.data.options import SplitFiles, TaskConfig
 from acclimate.data.personal_data import PersonalDataConfig, screen_batch
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.readers import cell, read_rows, resolve, row_prefixes

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Any, Literal
 
-from acclimate.config import EvaluateConfig
 from acclimate.data.labelled import TableSchema
 from acclimate.evaluation.baselines import Baseline
 from acclimate.evaluation.calibration import CalibrationBin, calibration_bins, expected_calibration_error
 from acclimate.evaluation.metrics import LOWER_IS_BETTER, METRICS, RowStatistics, decode, row_statistics, score
+from acclimate.evaluation.options import EvaluateConfig
 from acclimate.evaluation.predictions import Predictions, require_same_rows
 from acclimate.evaluation.significance import Comparison, PairedComparison, compare, holm
 

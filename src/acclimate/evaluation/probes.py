@@ -20,7 +20,7 @@ from acclimate.evaluation.linear import logistic_logits, one_vs_rest_logits, rid
 from acclimate.evaluation.metrics import score
 
 if TYPE_CHECKING:
-    from acclimate.config import TaskConfig
+    from acclimate.data.options import TaskConfig
     from acclimate.training.precision import Precision
 
 MAX_TRAIN_WORDS = 8_000

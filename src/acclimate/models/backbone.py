@@ -17,7 +17,7 @@ from acclimate.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from acclimate.config import ModelConfig
+    from acclimate.models.options import ModelConfig
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 SUPPORTED = ("bert", "roberta", "electra", "xlm-roberta", "camembert", "distilbert", "modernbert", "deberta-v2")

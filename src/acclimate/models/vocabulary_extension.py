@@ -12,31 +12,19 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
 from tokenizers import Tokenizer
 
 from acclimate import artifacts
-from acclimate.config import Count, Section, Share
 from acclimate.data.encoding import load_tokenizer
 from acclimate.data.fertility import BrokenWord, Fertility, FertilityConfig, measure_fertility
 from acclimate.errors import ModelError
 from acclimate.models.backbone import CONFIG, TOKENIZER, WEIGHTS, save_weights
+from acclimate.models.options import VocabularyConfig
 
 if TYPE_CHECKING:
     import torch
-
-MAX_NEW_WORDS = 10_000
-
-
-class VocabularyConfig(Section):
-    """How many domain words the vocabulary gets, and what they must be good for."""
-
-    new_words: Annotated[int, Field(ge=0, le=MAX_NEW_WORDS)] = Field(default=0, description="0: the vocabulary stays as it is")
-    min_count: Count = Field(default=20, description="a word must stand there so often: a new row is learnt from its occurrences alone")
-    max_word_chars: Count = 30
-    min_fertility_drop: Share = Field(default=0.02, description="of tokens a word on held-out text, as a share; refused below")
 
 
 @dataclass(frozen=True)

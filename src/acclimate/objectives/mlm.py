@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from acclimate.config import Section
+from acclimate.settings import Section
 
 if TYPE_CHECKING:
     import torch

@@ -46,7 +46,7 @@ def find_inputs(config: Config, scratch: Path, *, project: Path = Path()) -> Inp
         inputs.encoder = scratch / "backbone"
         inputs.encoder.mkdir()
         copy_backbone(config.model, inputs.encoder)
-        if config.model.vocabulary_rules().new_words:
+        if config.model.vocabulary.new_words:
             inputs.notes.append("without the words that model.vocabulary adds")
     if not (has_backbone and _is_of(inputs.tokens, {"tokenize": config.tokenize.model_dump(mode="json")})):
         inputs.tokens = scratch / "tokens"

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from acclimate import artifacts, lifeline
-from acclimate.config import Config, read_yaml
+from acclimate.config import Config
 from acclimate.errors import AcclimateError
+from acclimate.params_file import read_yaml
 from acclimate.runtime import configure_logging, prepare_environment, seed_everything, set_threads
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from acclimate.config import Section
+from acclimate.settings import Section
 
 if TYPE_CHECKING:
     from torch import nn

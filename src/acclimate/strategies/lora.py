@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from acclimate.config import Section
 from acclimate.errors import ConfigError
+from acclimate.settings import Section
 
 if TYPE_CHECKING:
     from torch import nn

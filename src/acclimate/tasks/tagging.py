@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from acclimate.config import Section
+from acclimate.settings import Section
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from acclimate import plugins
-from acclimate.config import FinetuneConfig, TaskConfig
 from acclimate.data.labelled import LabelledSplit, TableSchema, target_collator
+from acclimate.data.options import TaskConfig
 from acclimate.models.task_model import TaskModel, TaskSpec
 from acclimate.training.batches import PaddedBatch, RaggedBatches
 from acclimate.training.optimizers import make_optimizer, parameter_groups
+from acclimate.training.options import FinetuneConfig
 
 
 def build_task_model(

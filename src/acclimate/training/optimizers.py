@@ -1,9 +1,8 @@
-"""Parameter groups, and the optimizers: AdamW, StableAdamW and LAMB."""
+"""Parameter groups, and the optimizers: AdamW and StableAdamW."""
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from acclimate.training.distributed import is_split, local
 
 if TYPE_CHECKING:
-    from acclimate.config import OptimizerName
+    from acclimate.training.options import OptimizerName
 
 
 def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
@@ -35,7 +34,7 @@ def make_optimizer(
     """
     if name == "adamw":
         return adamw(groups, betas=betas, epsilon=epsilon)
-    optimizer = {"stable_adamw": StableAdamW, "lamb": Lamb}[name](groups, betas=betas, epsilon=epsilon)
+    optimizer = StableAdamW(groups, betas=betas, epsilon=epsilon)
     _keep_peak_rates(optimizer)
     return optimizer
 
@@ -70,10 +69,12 @@ class _Tensors:
     scratch: list[Tensor]
 
 
-class _ScaledAdamW(torch.optim.Optimizer):
-    """Adam's bias-corrected direction with decoupled decay; the rate of each tensor is multiplied by a factor of its own.
+class StableAdamW(torch.optim.Optimizer):
+    """AdamW with Adafactor's update clipping, which tames the loss spikes that a stale second moment makes.
 
-    `theta -= lr * factor * (m_hat / (sqrt(v_hat) + epsilon) + weight_decay * theta)`; a subclass gives the factors.
+    `theta -= lr * factor * (m_hat / (sqrt(v_hat) + epsilon) + weight_decay * theta)`. The factor of a tensor is 1 / max(1, RMS); RMS is
+    the root mean square of g / max(sqrt(v_hat), epsilon) (Wortsman et al. 2023, algorithm 2, https://arxiv.org/abs/2304.13013; Shazeer
+    and Stern 2018, https://arxiv.org/abs/1804.04235). Where no RMS exceeds 1 it is AdamW.
 
     Nothing waits for the device: step counts, norms and factors stay tensors there. `found_inf` and `grad_scale` are heeded as
     torch's fused optimizers do, which `GradScaler.step` relies on: a step whose `found_inf` is not 0 leaves parameters and state
@@ -88,10 +89,6 @@ class _ScaledAdamW(torch.optim.Optimizer):
     def __init__(self, groups: Iterable[dict[str, Any]], *, betas: tuple[float, float], epsilon: float) -> None:
         # `capturable` makes load_state_dict put the step counts on the parameters' device.
         super().__init__(list(groups), {"lr": 1e-3, "weight_decay": 0.0, "betas": betas, "eps": epsilon, "capturable": True})
-
-    @abstractmethod
-    def _factors(self, tensors: _Tensors, correction: Tensor, epsilon: float) -> Tensor:
-        """What the rate of each tensor is multiplied by, shape (tensors,); v_hat is `squares` over `correction`."""
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Update the parameters once; gives what `closure`, which computes the gradients anew, returns."""
@@ -113,7 +110,7 @@ class _ScaledAdamW(torch.optim.Optimizer):
         correction = _advance(tensors, group["betas"], group["eps"], good)
         if group["weight_decay"]:
             torch._foreach_add_(tensors.directions, tensors.parameters, alpha=group["weight_decay"])
-        rates = self._factors(tensors, correction, group["eps"]) * _where(good, -group["lr"], 0.0)
+        rates = _factors(tensors, correction, group["eps"]) * _where(good, -group["lr"], 0.0)
         torch._foreach_addcmul_(tensors.parameters, tensors.directions, rates.unbind())
 
     def _tensors(self, parameters: list[Tensor], good: Tensor | None) -> _Tensors:
@@ -194,6 +191,18 @@ def _corrected_roots(tensors: _Tensors, correction: Tensor) -> None:
     torch._foreach_mul_(tensors.scratch, correction.rsqrt().unbind())
 
 
+def _factors(tensors: _Tensors, correction: Tensor, epsilon: float) -> Tensor:
+    """What the rate of each tensor is multiplied by, shape (tensors,); v_hat is `squares` over `correction`."""
+    _corrected_roots(tensors, correction)
+    torch._foreach_clamp_min_(tensors.scratch, epsilon)
+    torch._foreach_reciprocal_(tensors.scratch)
+    torch._foreach_mul_(tensors.scratch, tensors.gradients)
+    norms = _norms(tensors.scratch, tensors.whole)
+    sizes = [max(1, parameter.numel()) for parameter in tensors.whole]
+    rms = torch.stack(torch._foreach_mul(norms, [size**-0.5 for size in sizes]))
+    return rms.clamp(min=1.0).reciprocal()
+
+
 def _norms(tensors: list[Tensor], whole: list[Tensor]) -> list[Tensor]:
     """The norm of each tensor, over all of its parts where it is split."""
     norms = list(torch._foreach_norm(tensors))
@@ -207,38 +216,3 @@ def _norms(tensors: list[Tensor], whole: list[Tensor]) -> list[Tensor]:
 def _where(good: Tensor | None, value: float, otherwise: float) -> Any:
     """`value`, or where the step is to be skipped `otherwise`, chosen on the device."""
     return value if good is None else torch.where(good, value, otherwise)
-
-
-class StableAdamW(_ScaledAdamW):
-    """AdamW with Adafactor's update clipping, which tames the loss spikes that a stale second moment makes.
-
-    The rate of a tensor, its decay with it, is divided by max(1, RMS), RMS being the root mean square of g / max(sqrt(v_hat), epsilon)
-    (Wortsman et al. 2023, algorithm 2, https://arxiv.org/abs/2304.13013; Shazeer and Stern 2018, https://arxiv.org/abs/1804.04235).
-    Where no RMS exceeds 1 it is AdamW.
-    """
-
-    def _factors(self, tensors: _Tensors, correction: Tensor, epsilon: float) -> Tensor:
-        _corrected_roots(tensors, correction)
-        torch._foreach_clamp_min_(tensors.scratch, epsilon)
-        torch._foreach_reciprocal_(tensors.scratch)
-        torch._foreach_mul_(tensors.scratch, tensors.gradients)
-        norms = _norms(tensors.scratch, tensors.whole)
-        sizes = [max(1, parameter.numel()) for parameter in tensors.whole]
-        rms = torch.stack(torch._foreach_mul(norms, [size**-0.5 for size in sizes]))
-        return rms.clamp(min=1.0).reciprocal()
-
-
-class Lamb(_ScaledAdamW):
-    """LAMB, for batches of thousands of rows (You et al. 2020, algorithm 2, https://arxiv.org/abs/1904.00962).
-
-    The rate of a matrix is multiplied by the trust ratio, the norm of its weights over the norm of its direction (decay included);
-    the ratio is 1 where either norm is 0. Norms and biases keep the ratio 1, as in the authors' own code for BERT
-    (`exclude_from_layer_adaptation`): a bias that starts at 0 would else hardly leave it, its weights' norm being its speed.
-    """
-
-    def _factors(self, tensors: _Tensors, correction: Tensor, epsilon: float) -> Tensor:
-        weights, lengths = (torch.stack(_norms(group, tensors.whole)) for group in (tensors.parameters, tensors.directions))
-        ratios = torch.where((weights > 0) & (lengths > 0), weights / lengths, 1.0)
-        one = torch.ones((), dtype=ratios.dtype, device=ratios.device)
-        members = zip(tensors.parameters, ratios.unbind(), strict=True)
-        return torch.stack([ratio if parameter.ndim >= 2 else one for parameter, ratio in members])

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from acclimate import plugins
-from acclimate.config import PretrainConfig
 from acclimate.data.encoding import read_vocabulary
 from acclimate.models.backbone import load_encoder
 from acclimate.models.mlm_head import MlmModel, load_mlm_model
@@ -22,6 +21,7 @@ from acclimate.training.batches import PackedBatches
 from acclimate.training.distributed import World
 from acclimate.training.heldout import PackedText, heldout_loss, read_packed
 from acclimate.training.optimizers import adamw, make_optimizer, parameter_groups
+from acclimate.training.options import PretrainConfig
 from acclimate.training.precision import Precision
 
 

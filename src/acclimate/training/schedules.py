@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from acclimate.config import CycleShape, DecayShape, Schedule
+    from acclimate.training.options import CycleShape, DecayShape, Schedule
 
 
 def learning_rate_factor(

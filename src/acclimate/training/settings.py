@@ -11,7 +11,7 @@ from acclimate.training.health import HealthConfig
 from acclimate.training.loop import LoopConfig
 
 if TYPE_CHECKING:
-    from acclimate.config import HealthSection, OptimizationSection, TrainConfig
+    from acclimate.training.options import HealthSection, OptimizationSection, TrainConfig
 
 logger = logging.getLogger(__name__)
 

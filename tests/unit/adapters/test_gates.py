@@ -8,7 +8,7 @@ import json
 import pytest
 
 from acclimate.adapters.gates import Candidate, judge, read_candidate
-from acclimate.config import GatesConfig
+from acclimate.adapters.options import GatesConfig
 from acclimate.errors import DataError
 
 CANDIDATE = Candidate("toy", "classification", "macro_f1", 0.6, 0.5, 0.1, 4.0, 1, "adapted", 0, "fp32", "model.onnx")

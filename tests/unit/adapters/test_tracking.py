@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
+from acclimate.adapters.options import TrackingConfig
 from acclimate.adapters.tracking import _ending, artifact_root, configured_uri, resolve_uri, session_id
 from acclimate.adapters.tracking_worker import DeliveryError, flatten, read_start
-from acclimate.config import TrackingConfig
 from acclimate.runtime import StoppedError
 
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from acclimate.config import CorpusSource
 from acclimate.data.cleaning import CleaningConfig
 from acclimate.data.corpus import DocumentWriter, Joining, TextCounts, TextRules, join_parts, part_jobs, prepare_part
 from acclimate.data.hashing import hash_texts
 from acclimate.data.language import LanguageConfig
 from acclimate.data.near_duplicates import DuplicatesConfig
+from acclimate.data.options import CorpusSource
 from acclimate.data.personal_data import PersonalDataConfig
 from acclimate.data.quality import QualityConfig
 from acclimate.data.quarantine import Quarantine

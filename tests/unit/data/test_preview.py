@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from acclimate.config import TaskConfig, load_config
+from acclimate.config import load_config
+from acclimate.data.options import TaskConfig
 from acclimate.data.preview import data_problems
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.tables import load_table
@@ -18,7 +19,7 @@ SPLITS = ["train"] * 4 + ["Validation", "test"]
 
 def problems(data: Path, task: TaskConfig) -> list[str]:
     config = load_config(ROOT / "params.yaml").model_copy(update={"tasks": {"mine": task}})
-    return [problem for problem in data_problems(config, data) if problem.startswith("tasks.mine")]
+    return [problem for problem in data_problems(config.ingest, config.tasks, data) if problem.startswith("tasks.mine")]
 
 
 def refusal(data: Path, task: TaskConfig) -> str:

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from acclimate.config import TaskConfig
 from acclimate.data.cleaning import clean_text, duplicate_key
+from acclimate.data.options import TaskConfig
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.readers import read_rows, resolve
 from acclimate.data.splits import sample_rows, split_of

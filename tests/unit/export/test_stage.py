@@ -10,14 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from acclimate.config import ExportConfig, RunsConfig
 from acclimate.data.encoding import encode_texts, encode_words, load_tokenizer
 from acclimate.errors import DataError, ModelError
+from acclimate.export.options import ExportConfig
 from acclimate.export.predictor import Predictor
 from acclimate.models.backbone import load_encoder
 from acclimate.models.task_model import TaskModel, TaskSpec, save_task_model
 from acclimate.sinks import MemorySink
 from acclimate.training.inference import predict_logits
+from acclimate.training.options import RunsConfig
 from acclimate.training.precision import resolve_precision
 from stages.command import StageContext
 from stages.export import Params, run

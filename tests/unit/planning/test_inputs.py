@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from acclimate import artifacts
-from acclimate.config import Config, read_yaml
+from acclimate.config import Config
 from acclimate.data.encoding import read_vocabulary
+from acclimate.params_file import read_yaml
 from acclimate.planning import inputs
 from acclimate.planning.limits import host_limit_mb
 from acclimate.training.heldout import read_packed

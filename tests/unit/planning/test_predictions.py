@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from acclimate.config import Config, read_yaml
+from acclimate.config import Config
+from acclimate.params_file import read_yaml
 from acclimate.planning.estimate import Memory, StageEstimate
 from acclimate.planning.planner import Plan, PlannedStage, write_plan
 from acclimate.planning.predictions import fingerprint, predicted, stage_key

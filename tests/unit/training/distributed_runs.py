@@ -226,7 +226,6 @@ RUNS: dict[str, Callable[[Path, Path, World], Result]] = {
     "task": functools.partial(train, make=task_run),
     "micro": functools.partial(train, make=task_run, micro_rows=2),
     "stable_adamw": functools.partial(train, make=task_run, optimizer_name="stable_adamw"),
-    "lamb": functools.partial(train, make=task_run, optimizer_name="lamb"),
     "nan": functools.partial(train, change_loss=poison_step_3),
     "fp16": functools.partial(train, make=task_run, precision=Precision("fp16", "cpu")),
     "rewind": rewound,

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from acclimate.config import SCHEDULE_OPTIONS, Schedule
+from acclimate.training.options import SCHEDULE_OPTIONS, Schedule
 from acclimate.training.schedules import learning_rate_factor
 
 STEPS, WARMUP = 200, 20

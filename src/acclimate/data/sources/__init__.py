@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from acclimate.config import Section
 from acclimate.data.formats import Batch
 from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, check_encoding
+from acclimate.settings import Section
 
 KINDS = ("files", "documents", "huggingface")
 

@@ -9,7 +9,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from acclimate.config import Section
 from acclimate.data.formats import MAX_BATCH_BYTES
 from acclimate.data.readers import refuse_link_outside
 from acclimate.data.sources import Encoding, Part, RecordBytes, SourceBatch
@@ -18,6 +17,7 @@ from acclimate.data.sources.files import resolve_part
 from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, decoded_blocks, fault, one_line, text_blocks
 from acclimate.errors import DataError
 from acclimate.redaction import HIDDEN, redact
+from acclimate.settings import Section
 
 _PART_DOCUMENTS = 1000
 _PART_BYTES = 128 << 20

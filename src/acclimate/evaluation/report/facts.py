@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from acclimate import artifacts
-from acclimate.config import FinetuneConfig, ModelConfig, RunsConfig
+from acclimate.models.options import ModelConfig
+from acclimate.training.options import FinetuneConfig, RunsConfig
 
 Json = dict[str, Any]
 Rows = list[dict[str, str]]

@@ -1,12 +1,17 @@
+"""A params.yaml that names what an earlier version had is refused in one line, with the replacement."""
+
 import re
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from acclimate import plugins
-from acclimate.config import CorpusSource
+from acclimate.data.options import CorpusSource
 from acclimate.data.sources import files
 from acclimate.errors import DataError
+from acclimate.training.options import FinetuneConfig, OptimizerConfig
 
 
 @pytest.mark.parametrize(("kind", "command"), [("remote", "dvc import-url <url> data/..."), ("sql", "dvc import-db --conn")])
@@ -15,6 +20,13 @@ def test_a_source_that_was_removed_names_what_replaces_it(kind: str, command: st
         CorpusSource(kind=kind)
     assert "kind: files" in str(error.value)
     assert kind not in plugins.names("data.sources")
+
+
+@pytest.mark.parametrize("section", [FinetuneConfig, partial(OptimizerConfig, learning_rate=1e-3)])
+def test_an_optimizer_that_was_removed_names_what_replaces_it(section: Any) -> None:
+    name = "optimizer" if section is FinetuneConfig else "name"
+    with pytest.raises(ValueError, match=re.escape(f"{name}\n  Value error, `lamb` was removed; use `adamw` or `stable_adamw`")):
+        section(**{name: "lamb"})
 
 
 @pytest.mark.parametrize(

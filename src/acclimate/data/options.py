@@ -1,0 +1,139 @@
+"""The sections `ingest`, `tasks`, `validate` and `tokenize` of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from acclimate import plugins
+from acclimate.data.cleaning import CleaningConfig
+from acclimate.data.contamination import DecontaminationConfig
+from acclimate.data.label_problems import LabelProblemsConfig
+from acclimate.data.language import LanguageConfig
+from acclimate.data.near_duplicates import DuplicatesConfig
+from acclimate.data.personal_data import PersonalDataConfig
+from acclimate.data.quality import QualityConfig
+from acclimate.settings import Count, OpenShare, Positive, Section, Share, removed
+
+SOURCES = "data.sources"
+_REMOVED_SOURCES = {
+    "remote": "run `dvc import-url <url> data/...`, then `kind: files` (docs/data.md)",
+    "sql": "run `dvc import-db --conn <name> --sql <query> -o data/...`, then `kind: files` (docs/data.md)",
+}
+
+
+class CorpusSource(Section):
+    """Where unlabelled text is read from. `kind` is a file name under src/acclimate/data/sources/; other keys are that kind's options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: Annotated[str, removed(_REMOVED_SOURCES)] = "files"
+    weight: Annotated[float, Field(gt=0, le=100)] = Field(
+        default=1.0, description="how often each document stands in the corpus; 0.5 takes every other one, by the hash of its id"
+    )
+
+    @model_validator(mode="after")
+    def _source_exists(self) -> CorpusSource:
+        plugins.check_name(SOURCES, self.kind)
+        return self
+
+    def options(self, *, where: str) -> Any:
+        """The options of this kind of source, as its own `Config`.
+
+        Args:
+            where: the source's place in params.yaml, for messages.
+        Raises:
+            ConfigError: unknown or invalid ones.
+        """
+        return plugins.configure(SOURCES, self.kind, dict(self.model_extra or {}), where=where)
+
+
+class IngestConfig(Section):
+    """Unlabelled text: the domain, its held-out part, and general text to measure forgetting against."""
+
+    corpus: Annotated[list[CorpusSource], Field(min_length=1)]
+    heldout: list[CorpusSource] = Field(default=[], description="when empty, `heldout_share` of the corpus groups is held out")
+    general: list[CorpusSource] = []
+    heldout_share: OpenShare = 0.02
+    min_chars: Annotated[int, Field(ge=0)] = 20
+    cleaning: CleaningConfig = CleaningConfig()
+    quality: QualityConfig = QualityConfig()
+    language: LanguageConfig = LanguageConfig()
+    personal_data: PersonalDataConfig = PersonalDataConfig()
+    duplicates: DuplicatesConfig = DuplicatesConfig()
+    decontamination: DecontaminationConfig = DecontaminationConfig()
+    max_quarantine_share: Share = 0.2
+    reference: str | None = Field(
+        default=None, description="statistics.json of the data's last version, below data/; validate then tells drift"
+    )
+    engine: Literal["local", "ray"] = Field(default="local", description="what prepares the parts of the corpus; the result is the same")
+    workers: Annotated[int, Field(ge=0)] = Field(default=0, description="processes; 0 is one for each core")
+
+
+class SplitFiles(Section):
+    """One file per split, relative to data/."""
+
+    train: str
+    dev: str | None = None
+    test: str
+
+
+class TaskConfig(Section):
+    """One labelled table. `kind` is a file name under src/acclimate/tasks/."""
+
+    kind: str
+    data: str | SplitFiles
+    text: str = Field(default="text", description="column of the text; for `tagging`, of the list of words")
+    text_pair: str | None = None
+    label: str = "label"
+    id: str | None = None
+    label_map: dict[str, str] = Field(default={}, description="labels as the table spells them -> as the task shall have them")
+    encoding: str = Field(default="utf-8", description="of CSV, TSV, JSON and text files")
+    group: str | None = Field(default=None, description="rows of one group never part; without it, rows with equal text")
+    split: str | None = Field(default=None, description="column holding train, dev or test; without it, by `split_by`")
+    split_by: Literal["hash", "stratified", "time"] = Field(
+        default="hash", description="hash of the group; the same within each class; or the oldest to train and the newest to test"
+    )
+    time: str | None = Field(default=None, description="column that orders rows for split_by: time; ISO dates or numbers")
+    dev_share: OpenShare = 0.1
+    test_share: OpenShare = 0.1
+    label_separator: str | None = Field(default=None, description="splits a string of labels (multi_label) or words and tags (tagging)")
+    max_train_rows: Count | None = None
+    max_dev_rows: Count | None = None
+    max_test_rows: Count | None = None
+    max_tokens: Annotated[int, Field(ge=4)] = 64
+    pooling: Literal["mean", "first"] = "mean"
+    metric: str | None = Field(default=None, description="the metric that decides; default by kind")
+
+    @model_validator(mode="after")
+    def _kind_exists(self) -> TaskConfig:
+        plugins.check_name("tasks", self.kind)
+        if self.dev_share + self.test_share >= 1:
+            raise ValueError(f"dev_share + test_share is {self.dev_share + self.test_share:g}; it must be below 1")
+        if (self.split_by == "time") != (self.time is not None):
+            raise ValueError("`split_by: time` and `time`, the column that orders the rows, go together; one of them is missing")
+        return self
+
+
+class ValidateConfig(Section):
+    """Thresholds of the Great Expectations suites."""
+
+    max_duplicate_share: Share = 0.01
+    min_tokens: Count = Field(default=3, description="99 of 100 texts have so many at least")
+    max_class_share: Share = Field(default=0.95, description="of the largest class of a classification table")
+    max_drift: Positive = Field(default=0.25, description="population stability index against ingest.reference, for lengths, words, labels")
+    max_rows: Count = Field(default=100_000, description="rows of a text file that are looked at, spread evenly over it")
+    label_problems: LabelProblemsConfig = LabelProblemsConfig()
+    min_rows_per_label: Count = 2
+    min_rows_per_split: Count = 8
+
+
+class TokenizeConfig(Section):
+    """Packing of the corpus: rows of `tokens_per_row` ids, documents laid end to end, no padding."""
+
+    tokens_per_row: Annotated[int, Field(ge=8, le=8192)] = 128
+    min_document_tokens: Count = 4
+    backend: Literal["auto", "reference", "nanotoken"] = Field(
+        default="auto", description="nanotoken is faster and checked against the reference as it runs; auto takes it where it can"
+    )

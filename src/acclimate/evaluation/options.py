@@ -1,0 +1,24 @@
+"""The sections `evaluate` and `probe` of params.yaml."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from acclimate.settings import Count, OpenShare, Positive, Section
+
+
+class EvaluateConfig(Section):
+    """Significance of adapted against base."""
+
+    bootstrap_samples: Count = 2000
+    allow_unchecked_corpus: bool = Field(default=False, description="score although nobody looked for dev and test texts in the corpus")
+    confidence: OpenShare = 0.95
+    calibration_bins: Count = 10
+
+
+class ProbeConfig(Section):
+    """Linear probing: frozen features of every layer."""
+
+    tasks: list[str] = Field(default=[], description="empty: the first fine-tuned task")
+    max_train_rows: Count | None = None
+    regularization: Positive = 1.0
