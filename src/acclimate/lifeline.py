@@ -46,6 +46,11 @@ def _dvc_above() -> list[int]:
     return found
 
 
+def run_above() -> int | None:
+    """The process that this pipeline run ends with: what started DVC, or the `dvc` typed by hand; None of a stage by itself."""
+    return next(iter(starters() or reversed(_dvc_above())), None)
+
+
 def end_with_starters(signal_number: int = signal.SIGTERM) -> None:
     """Send this process a signal once one of its starters ends, or has ended already; nothing where there are none to end with."""
     end_with(starters() or _dvc_above(), signal_number)
@@ -59,14 +64,14 @@ def end_with(pids: Sequence[int], signal_number: int = signal.SIGTERM) -> None:
 
 
 def _watch(pids: Sequence[int], signal_number: int) -> None:
-    _wait_for_one(pids)
+    wait_for_one(pids)
     signal.alarm(GRACE_S)  # the kernel's own: it ends a process that hangs, too
     main = threading.main_thread().ident
     assert main is not None
     signal.pthread_kill(main, signal_number)
 
 
-def _wait_for_one(pids: Sequence[int]) -> None:
+def wait_for_one(pids: Sequence[int]) -> None:
     """Return when one has ended."""
     descriptors: list[int] = []
     try:

@@ -9,10 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from acclimate.adapters.options import TrackingConfig
 from acclimate.adapters.tracking import Origin, Tracker, connect, lineage
-from acclimate.config import TrackingConfig
 
 MD5 = {"artifacts/made": "b" * 32 + ".dir"}
 
@@ -80,7 +81,7 @@ def test_a_stage_killed_at_once_leaves_no_active_run(project):
     code = (
         "import os, signal\n"
         "from acclimate.adapters.tracking import Tracker\n"
-        "from acclimate.config import TrackingConfig\n"
+        "from acclimate.adapters.options import TrackingConfig\n"
         "with Tracker(TrackingConfig(), stage='doomed', params={}, inputs={}) as tracker:\n"
         "    tracker.log(1, {'loss': 1.0})\n"
         "    print(tracker.run_id(), flush=True)\n"
@@ -119,3 +120,58 @@ def test_a_store_that_is_away_is_told_of_once_and_its_stage_is_sent_by_the_next(
         pass  # tried again, and well this time
     assert [parent.info.status for parent in runs(away)["pipeline"]] == ["FINISHED"]
     assert os.environ.get("MLFLOW_RUN_ID") is None
+
+
+RUN = """
+import os, signal, subprocess, sys, time
+from acclimate.lifeline import child_environment
+
+STAGE = '''
+import os, signal, sys
+from acclimate.adapters.options import TrackingConfig
+from acclimate.adapters.tracking import Tracker
+with Tracker(TrackingConfig(), stage=sys.argv[1], params={}, inputs={}) as tracker:
+    tracker.log(1, {"loss": 1.0})
+    assert tracker.run_id()
+    if sys.argv[1] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+def stage(name):
+    return subprocess.Popen([sys.executable, "-c", STAGE, name], env={**os.environ, **child_environment()})
+
+def workers():
+    import psutil
+    each_process = psutil.process_iter(["cmdline", "environ"])
+    found = [each for each in each_process if "acclimate.adapters.tracking_worker" in (each.info["cmdline"] or [])]
+    return [each for each in found if (each.info["environ"] or {}).get("ACCLIMATE_SESSION") == os.environ["ACCLIMATE_SESSION"]]
+
+for running in [stage("first"), stage("second")]:
+    running.wait()
+stage("killed").wait()
+(worker,) = workers()
+worker.kill()
+stage("last").wait()
+assert len(workers()) == 1 and workers() != [worker]
+print(workers()[0].pid)
+"""
+
+
+def test_one_process_sends_the_records_of_all_stages_of_a_run_and_leaves_with_it(project, monkeypatch):
+    monkeypatch.setenv("ACCLIMATE_SESSION", f"run-{project.name}")
+    done = subprocess.run([sys.executable, "-c", RUN], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    deadline = time.monotonic() + 30
+    while psutil.pid_exists(int(done.stdout)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not psutil.pid_exists(int(done.stdout))
+    found = runs(project)
+    assert {name: run.info.status for name, (run,) in found.items()} == {
+        "first": "FINISHED",
+        "second": "FINISHED",
+        "killed": "KILLED",
+        "last": "FINISHED",
+        "pipeline": "KILLED",
+    }
+    assert spools(project) == []
+    assert [path.suffix for path in (project / ".acclimate" / "sessions").iterdir() if path.suffix in (".sock", ".log")] == []

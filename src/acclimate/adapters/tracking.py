@@ -1,8 +1,8 @@
-"""The record of a stage: written to a spool file at once, sent to MLflow by a process of its own.
+"""The record of a stage: written to a spool file at once, sent to MLflow by another process.
 
 Importing MLflow costs seconds, and its server may be away; neither may slow or stop a stage. So the stage
-appends events to a spool file, and `tracking_worker` sends them. What could not be sent stays in the spool
-and goes out with the next stage that reaches the server.
+appends events to a spool file, and `tracking_worker` sends them: one process for all stages of a pipeline run.
+What could not be sent stays in the spool and goes out with the next stage that reaches the server.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import select
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -29,6 +30,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from acclimate import lifeline
 from acclimate.errors import EnvironmentUnfitError
 from acclimate.redaction import redact
 from acclimate.runtime import STATE_DIRECTORY, StoppedError
@@ -36,7 +38,7 @@ from acclimate.runtime import STATE_DIRECTORY, StoppedError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from acclimate.config import TrackingConfig
+    from acclimate.adapters.options import TrackingConfig
 
 RUN_ID_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 30.0
@@ -82,7 +84,8 @@ class Tracker:
         self._params = params
         self._inputs = inputs
         self._spool: int | None = None
-        self._worker: subprocess.Popen[bytes] | None = None
+        self._worker: socket.socket | None = None
+        self._sent = False
         self._unread = b""
         self._run_id: str | None = None
         self._warning: str | None = None
@@ -91,7 +94,8 @@ class Tracker:
     def __enter__(self) -> Tracker:
         try:
             path = self._open_spool()
-            self._worker = _start_worker(path, resolve_uri(configured_uri(self._config)))
+            self._worker = _join_worker(resolve_uri(configured_uri(self._config)), self._config.experiment)
+            self._worker.sendall(json.dumps({"spool": path.name}).encode() + b"\n")
         except OSError as error:
             self._lose(error)
         return self
@@ -156,6 +160,7 @@ class Tracker:
             "uri": public_uri(resolve_uri(configured_uri(self._config))),
             "experiment": self._config.experiment,
             "session": session_id(),
+            "project": str(Path.cwd()),
             "params": self._params,
             "inputs": self._inputs,
             "git_commit": self.git_commit,
@@ -184,8 +189,8 @@ class Tracker:
                 self._lose(error)
 
     def _tell_worker(self, line: bytes) -> None:
-        if self._worker is not None and self._worker.stdin is not None:
-            os.write(self._worker.stdin.fileno(), line)
+        if self._worker is not None:
+            self._worker.sendall(line)
 
     def _append(self, line: bytes) -> None:
         """Write a line whole or not at all."""
@@ -207,17 +212,20 @@ class Tracker:
         self._lost = problem
 
     def _read_worker(self, timeout_s: float) -> bool:
-        """Take in what the worker says within the timeout; False once it has ended."""
+        """Take in what the worker says within the timeout; False once it has said all or has ended."""
         assert self._worker is not None
-        assert self._worker.stdout is not None
-        ready, _, _ = select.select([self._worker.stdout], [], [], timeout_s)
+        ready, _, _ = select.select([self._worker], [], [], timeout_s)
         if not ready:
             return True
-        block = os.read(self._worker.stdout.fileno(), 1 << 16)
+        try:
+            block = self._worker.recv(1 << 16)
+        except OSError:  # it was killed
+            return False
         *lines, self._unread = (self._unread + block).split(b"\n")
         for line in lines:
             said = json.loads(line)
             self._run_id = said.get("run_id", self._run_id)
+            self._sent = self._sent or "sent" in said
             if "problem" in said:
                 self._warn(said["problem"])
             if "rejected" in said:
@@ -245,25 +253,19 @@ class Tracker:
             except OSError as error:  # a network file system says only now that the disk is full
                 self._lose(error)
 
-    def _close_worker(self, worker: subprocess.Popen[bytes]) -> None:
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-        try:
-            worker.stdin.close()
-        except BrokenPipeError:  # the worker gave up earlier and has said so
-            logger.debug("the tracking worker ended before its stage")
+    def _close_worker(self, worker: socket.socket) -> None:
         timeout_s = CLOSE_TIMEOUT_AWAY_S if self._warning is not None and self._run_id is None else CLOSE_TIMEOUT_S
         deadline = time.monotonic() + timeout_s
-        while self._read_worker(max(0.0, deadline - time.monotonic())) and time.monotonic() < deadline:
-            pass
-        try:
-            worker.wait(timeout=max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        with worker:
+            with suppress(OSError):  # the worker has ended; reading tells
+                worker.shutdown(socket.SHUT_WR)
+            while is_there := self._read_worker(max(0.0, deadline - time.monotonic())):
+                if time.monotonic() >= deadline:
+                    break
+        if is_there:
             self._warn(f"still sending after {timeout_s:.0f} s")
-        else:
-            if worker.returncode:
-                self._warn(f"the tracking worker ended with exit code {worker.returncode}")
-        worker.stdout.close()
+        elif not self._sent:
+            self._warn("the tracking process ended early")
 
 
 def _line(event: str, content: Mapping[str, Any]) -> bytes:
@@ -279,20 +281,72 @@ def redacted(value: Any) -> Any:
     return [redacted(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def _start_worker(spool: Path, uri: str) -> subprocess.Popen[bytes]:
-    """Start the sender in a session of its own, so that Ctrl-C leaves it alive to close the run.
+def _join_worker(uri: str, experiment: str) -> socket.socket:
+    """Connect to the process that sends the records of this pipeline run to this store. The first stage starts it.
 
-    It takes the store from its environment: the spool names it without its password.
+    The listening socket is made here and handed over, so a stage never waits for the process to start.
     """
-    with os.fdopen(os.open(spool.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "acclimate.adapters.tracking_worker", str(spool.absolute())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+    path = session_path(session_id(), uri, experiment).with_suffix(".sock")
+    with sockets_locked():
+        worker = socket.socket(socket.AF_UNIX)
+        try:
+            with _short(path) as address:
+                try:
+                    worker.connect(address)
+                except (FileNotFoundError, ConnectionRefusedError):  # none was started, or it was killed
+                    path.unlink(missing_ok=True)
+                    with socket.socket(socket.AF_UNIX) as listener:
+                        listener.bind(address)
+                        listener.listen()
+                        _start_worker(listener, path, uri)
+                    worker.connect(address)
+        except BaseException:
+            worker.close()
+            raise
+    return worker
+
+
+@contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A name of at most 100 bytes for a socket, which the system asks for, however deep the project lies."""
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.exists():
+        yield min(str(path), os.path.relpath(path), key=len)
+        return
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield str(descriptors / str(directory) / path.name)
+    finally:
+        os.close(directory)
+
+
+@contextmanager
+def sockets_locked() -> Iterator[None]:
+    """Keep a stage from joining a worker that is about to leave, and two stages from starting one each."""
+    with (private_directory(state_directory() / "sessions") / ".sockets.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _start_worker(listener: socket.socket, path: Path, uri: str) -> None:
+    """Start the sender in a session of its own, so that Ctrl-C leaves it alive to close the runs.
+
+    It takes the store from its environment: the spools name it without its password. It does not stand in this directory,
+    which may be a work tree that goes away before it does.
+    """
+    arguments = [str(listener.fileno()), str(path.absolute()), str(lifeline.run_above() or "")]
+    with os.fdopen(os.open(path.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "acclimate.adapters.tracking_worker", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
             stderr=log,
+            pass_fds=[listener.fileno()],
             start_new_session=True,
-            env={**os.environ, "MLFLOW_TRACKING_URI": uri},
+            cwd=path.parent,
+            env={**os.environ, "MLFLOW_TRACKING_URI": uri, STATE_VARIABLE: str(state_directory().absolute())},
         )
+    process.returncode = 0  # it outlives this process, of which Popen would warn
 
 
 def _source() -> str:
@@ -563,7 +617,7 @@ def lineage(out: Path | str, md5: str, *, config: TrackingConfig | None = None) 
     Raises:
         EnvironmentUnfitError: MLflow does not answer.
     """
-    from acclimate.config import TrackingConfig
+    from acclimate.adapters.options import TrackingConfig
 
     config = config or TrackingConfig()
     uri = resolve_uri(configured_uri(config))

@@ -1,7 +1,8 @@
-"""Sends one stage's spool to MLflow while the stage runs: `python -m acclimate.adapters.tracking_worker SPOOL`.
+"""Sends the spools of a pipeline run's stages to MLflow: `python -m acclimate.adapters.tracking_worker LISTENER SOCKET [PID]`.
 
-The stage holds this process's standard input open. When it closes, the stage has ended; without a `finish`
-event in the spool it was killed, and its run is closed as KILLED. So no run is left active.
+Each stage connects to the socket and keeps its connection open while it lives. When that closes, the stage has ended; without
+a `finish` event in the spool it was killed, and its run is closed as KILLED. So no run is left active. This process leaves when
+no stage is connected and the run's own process (PID) has ended.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import logging
 import os
 import re
 import select
+import socket
 import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from acclimate import artifacts
+from acclimate import artifacts, lifeline
 from acclimate.adapters import tracking
 from acclimate.errors import AcclimateError
 from acclimate.runtime import configure_logging, prepare_environment
@@ -69,6 +72,7 @@ class Start(Event):
     uri: str = Field(description="of the store that this spool belongs to, without secrets")
     experiment: str
     session: Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")]
+    project: str = Field(default="", description="the directory that the stage runs in")
     params: dict[str, Any]
     inputs: dict[str, str]
     git_commit: str | None
@@ -197,8 +201,8 @@ class Delivery:
             self._client.set_terminated(self.run_id, finish.status, end_time=max(finish.time_ms, self.start.time_ms))
             with _sessions_locked():
                 self._set_parent_status(finish.status, finish.time_ms)
-            for path in (self._progress_path, self.spool.with_suffix(".log"), self.spool):
-                path.unlink(missing_ok=True)
+            self._progress_path.unlink(missing_ok=True)
+            self.spool.unlink(missing_ok=True)
 
     def _earlier_run(self) -> str | None:
         """The run of an earlier attempt, when this store knows it."""
@@ -257,8 +261,8 @@ class Delivery:
         tags = {**_source_tags(start), "mlflow.source.name": "dvc.yaml", "command": "dvc repro", "session": start.session}
         parent = self._client.create_run(experiment_id, start_time=start.time_ms, run_name=name, tags=tags)
         artifacts.write_json(self._session_path(), {"parent_id": parent.info.run_id})
-        if Path("params.yaml").exists():
-            self._client.log_artifact(parent.info.run_id, "params.yaml")
+        if start.project and (params := Path(start.project) / "params.yaml").is_file():
+            self._client.log_artifact(parent.info.run_id, str(params))
         return str(parent.info.run_id)
 
     def _set_parent_status(self, status: str, time_ms: int) -> None:
@@ -505,83 +509,140 @@ def _deliver_one(spool: Path, uri: str) -> None:
 class Follower:
     """Follows the spool of a stage that lives."""
 
-    def __init__(self, spool: Path, answer: int) -> None:
-        self._delivery = Delivery(spool, uri=tracking.resolve_uri(os.environ["MLFLOW_TRACKING_URI"]))
-        self._answer = answer
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.ended = False
+        self._heard = b""
+        self._delivery: Delivery | None = None
         self._monitor: SystemMetricsMonitor | None = None
+
+    def hear(self) -> None:
+        """Take in what the stage says: the name of its spool, then perhaps its last event; `ended` once it closes its end."""
+        try:
+            block = self.connection.recv(1 << 16)
+        except OSError:
+            block = b""
+        self._heard += block
+        self.ended = not block
+        if self._delivery is None and b"\n" in self._heard:
+            line, _, self._heard = self._heard.partition(b"\n")
+            try:
+                self._open(tracking.state_directory() / "spool" / Path(json.loads(line)["spool"]).name)
+            except (OSError, ValueError, LookupError, TypeError, DeliveryError) as error:  # one stage must not end the others' records
+                self._say(problem=f"the spool cannot be read: {error}")
+                self.ended = True
+
+    def _open(self, spool: Path) -> None:
+        self._held = spool.open("rb")
+        fcntl.flock(self._held, fcntl.LOCK_SH)  # nobody takes it for one left behind
+        self._delivery = Delivery(spool, uri=os.environ["MLFLOW_TRACKING_URI"])
 
     def step(self) -> None:
         """Connect when that has not worked yet, and send what is new; a failure is told to the stage."""
+        delivery = self._delivery
+        if delivery is None:
+            return
         try:
-            if not self._delivery.run_id:
-                self._say(run_id=self._delivery.connect())
-                self._start_monitor()
-                os.nice(5)  # from here on the stage's own work goes first
-                self._delivery.send()
-                directory = self._delivery.spool.parent
-                if rejected := deliver_left_over(directory, uri=self._delivery.uri):
-                    self._say(rejected=f"{directory}: damaged records are set aside as .rejected: {', '.join(rejected)}")
-            self._delivery.send()
+            if not delivery.run_id:
+                self._say(run_id=delivery.connect())
+                self._start_monitor(delivery)
+                if not os.getpriority(os.PRIO_PROCESS, 0):
+                    os.nice(5)  # from here on the stages' own work goes first
+                delivery.send()
+                if rejected := deliver_left_over(delivery.spool.parent, uri=delivery.uri):
+                    self._say(rejected=f"{delivery.spool.parent}: damaged records are set aside as .rejected: {', '.join(rejected)}")
+            delivery.send()
         except DeliveryError as error:
             self._say(problem=str(error))
 
-    def close(self, last: bytes) -> None:
-        """Send the rest and close the run; on failure the spool stays.
-
-        Args:
-            last: the final event of a stage that could not write it to its spool.
-        """
+    def close(self) -> bool:
+        """Send the rest and close the run; on failure the spool stays. Says whether all was sent."""
         if self._monitor is not None:
             self._monitor.finish()  # type: ignore[no-untyped-call]
         self.step()
-        if not self._delivery.run_id:
-            return
-        if last.endswith(b"\n"):
-            self._delivery.finish = Finish.model_validate_json(last)
+        with self.connection:
+            if self._delivery is None:
+                return True
+            with self._held:
+                sent = bool(self._delivery.run_id) and self._end(self._delivery)
+            self._say(sent=str(sent))
+            return sent
+
+    def _end(self, delivery: Delivery) -> bool:
+        if self._heard.endswith(b"\n"):  # the last event of a stage that could not write it to its spool
+            delivery.finish = Finish.model_validate_json(self._heard)
         try:
-            self._delivery.end()
+            delivery.end()
         except DeliveryError as error:
             self._say(problem=str(error))
+            return False
+        return True
 
-    def _start_monitor(self) -> None:
+    def _start_monitor(self, delivery: Delivery) -> None:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        interval_s = self._delivery.start.system_metrics_every_s
         self._monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
-            self._delivery.run_id, sampling_interval=interval_s, tracking_uri=self._delivery.uri
+            delivery.run_id, sampling_interval=delivery.start.system_metrics_every_s, tracking_uri=delivery.uri
         )
         self._monitor.start()  # type: ignore[no-untyped-call]
 
     def _say(self, **message: str) -> None:
         """One line of JSON to the stage, which may be gone."""
         logger.info("%s", message)
-        with suppress(BrokenPipeError):
-            os.write(self._answer, (json.dumps(message) + "\n").encode())
+        with suppress(OSError):
+            self.connection.sendall((json.dumps(message) + "\n").encode())
 
 
-def hear(timeout_s: float) -> bytes | None:
-    """What the stage says within a while; None as soon as its end of the pipe is closed."""
-    ready, _, _ = select.select([sys.stdin], [], [], timeout_s)
-    return (os.read(sys.stdin.fileno(), 1 << 16) or None) if ready else b""
+def serve(listener: socket.socket, path: Path, run_ended: threading.Event) -> None:
+    """Follow every stage that connects, until the run has ended and none is left."""
+    followers: dict[int, Follower] = {}
+    all_sent = True
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    while True:
+        for descriptor, _ in poll.poll(SEND_EVERY_S * 1000):
+            if descriptor == listener.fileno():
+                follower = Follower(listener.accept()[0])
+                followers[follower.connection.fileno()] = follower
+                poll.register(follower.connection, select.POLLIN)
+            else:
+                followers[descriptor].hear()
+        for descriptor, follower in list(followers.items()):
+            if not follower.ended:
+                follower.step()
+                continue
+            poll.unregister(descriptor)
+            del followers[descriptor]
+            all_sent &= follower.close()
+        if not followers and run_ended.is_set():
+            with tracking.sockets_locked():
+                if not _is_waiting(listener):
+                    path.unlink(missing_ok=True)
+                    if all_sent:
+                        path.with_suffix(".log").unlink(missing_ok=True)
+                    return
 
 
-def main(spool: Path) -> None:
-    """Follow a spool to its end."""
-    # What libraries print must not get among the answers to the stage.
-    answer = os.dup(1)
-    os.dup2(2, 1)
+def _is_waiting(listener: socket.socket) -> bool:
+    """Whether a stage has connected and nobody has answered yet."""
+    return bool(select.select([listener], [], [], 0.0)[0])
+
+
+def main(descriptor: int, path: Path, run: int | None) -> None:
+    """Serve until the run has ended; one that is no process ends with its last stage."""
     prepare_environment()
     configure_logging()
-    with spool.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        follower = Follower(spool, answer)
-        follower.step()
-        last = b""
-        while (said := hear(SEND_EVERY_S)) is not None:
-            last += said
-            follower.step()
-        follower.close(last)
+    run_ended = threading.Event()
+
+    def watch() -> None:
+        if run is not None:
+            lifeline.wait_for_one([run])
+        run_ended.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    with socket.socket(fileno=descriptor) as listener:
+        serve(listener, path, run_ended)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if sys.argv[3] else None)
