@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from acclimate.errors import DataError, ModelError
-from acclimate.evaluation.metrics import METRICS, confusion_matrix, decode, resampled_scores, row_statistics, score
+from acclimate.evaluation.metrics import METRICS, resampled_scores, row_statistics, score
 
 EXACT = 1e-12  # the same sums in another order
 TAGS = ["O", "B-CMD", "I-CMD", "B-PATH", "I-PATH"]
@@ -146,12 +146,6 @@ def test_resampled_scores_equal_the_scores_of_the_resampled_rows(kind):
     for sample, rows in enumerate(rows_SR):
         expected = score(kind, [gold[row] for row in rows], [logits[row] for row in rows], labels=labels)
         assert {name: values[sample] for name, values in resampled.items()} == pytest.approx(expected, abs=1e-10)
-
-
-def test_confusion_matrix_equals_sklearn():
-    gold, logits = _skewed_classification(3)
-    predicted = decode("classification", logits, list("abcdefg"))
-    assert np.array_equal(confusion_matrix(gold, predicted, 7), sklearn_metrics.confusion_matrix(gold, predicted, labels=range(7)))
 
 
 def test_logits_that_are_not_finite_are_refused():

@@ -35,11 +35,6 @@ class BrokenWord:
     count: int
     pieces: tuple[str, ...]
 
-    @property
-    def extra_tokens(self) -> int:
-        """Tokens that it would save to know the word."""
-        return self.count * (len(self.pieces) - 1)
-
 
 @dataclass(frozen=True)
 class Fertility:

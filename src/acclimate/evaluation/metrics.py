@@ -114,12 +114,6 @@ def resampled_scores(statistics: RowStatistics, weights_SR: Floats) -> dict[str,
     return {name: scores[name] for name in METRICS[statistics.kind]}
 
 
-def confusion_matrix(gold: Any, predicted: Any, num_labels: int) -> NDArray[np.int64]:
-    """Counts of (actual, predicted), shape (C, C)."""
-    flat = np.asarray(gold, dtype=np.int64) * num_labels + np.asarray(predicted, dtype=np.int64)
-    return np.bincount(flat, minlength=num_labels * num_labels).reshape(num_labels, num_labels)
-
-
 # Classification and multi-label: hits, predicted and gold counts per label, side by side.
 
 

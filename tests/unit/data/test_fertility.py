@@ -39,7 +39,6 @@ def test_the_words_that_cost_the_most_tokens_come_first() -> None:
         BrokenWord("qemu", 1, ("q", "##e", "##m", "##u")),
         BrokenWord("loads", 1, ("load", "##s")),
     )
-    assert [word.extra_tokens for word in found.broken] == [3, 3, 1]
 
 
 def test_a_known_vocabulary_has_fertility_one() -> None:
