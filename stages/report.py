@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 
 from acclimate.config import ReportConfig
-from acclimate.evaluation.report import page, summary
-from acclimate.evaluation.report.facts import Sources, read_facts
-from acclimate.evaluation.report.pipeline import docs_out
 from acclimate.models.options import ModelConfig
+from acclimate.report.facts import Sources, read_facts
+from acclimate.report.page import page, summary
 from acclimate.settings import Section
 from acclimate.training.options import FinetuneConfig, RunsConfig
 from stages.command import Out, StageContext, main
@@ -40,13 +39,12 @@ def run(
     out: Out,
     context: StageContext,
 ) -> None:
-    """Write report.html and summary.txt from what the other stages left; parts that are not there are left out."""
+    """Write report.html and summary.txt from what the other stages wrote. A part that was not made is left out."""
     sources = Sources(ingest, tokenize, pretrain, finetune, evaluate, probe, export, register, records, validate)
     facts = read_facts(sources, params.runs, title=params.report.title, model=params.model, finetune=params.finetune)
-    docs = docs_out(facts)
-    link = os.path.relpath(Path(docs) / "index.html", out) if docs else None
-    (out / "report.html").write_text(page.render(facts, docs_link=link), encoding="utf-8")
-    (out / "summary.txt").write_text(summary.render(facts), encoding="utf-8")
+    link = os.path.relpath(Path(facts.data_docs) / "index.html", out) if facts.data_docs else None
+    (out / "report.html").write_text(page(facts, docs_link=link), encoding="utf-8")
+    (out / "summary.txt").write_text(summary(facts), encoding="utf-8")
     context.artifacts += [out / "report.html", out / "summary.txt"]
 
 

@@ -9,10 +9,12 @@ import graphlib
 import importlib.util
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import grimp
+import jinja2.meta
 import pytest
 
 from acclimate import plugins
@@ -20,6 +22,7 @@ from acclimate.params_file import read_yaml
 from stages.command import flag_types, out_names
 
 ROOT = Path(__file__).parents[2]
+TEMPLATES = ROOT / "src/acclimate/report/templates"
 STAGES: dict[str, dict[str, Any]] = read_yaml(ROOT / "dvc.yaml")["stages"]
 
 EXEMPT = {
@@ -138,6 +141,34 @@ def test_stage_declares_all_the_code_it_imports(name):
     files = {file_of(module).relative_to(ROOT).as_posix() for module in modules if not module.startswith(chosen_by_name)}
     undeclared = sorted(file for file in files if not file.endswith("__init__.py") and not any(covers(dep, file) for dep in deps))
     assert not undeclared, f"{name}: imports these, but dvc.yaml does not list them as deps: {undeclared}"
+
+
+def templates_of(file: Path) -> set[str]:
+    """Templates that `render("name", ...)` fills in, with those they refer to; empty for a name that is put together at run time."""
+    calls = (node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+    rendered = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "render" and call.args]
+    waiting, found = {each.value for each in rendered if isinstance(each, ast.Constant)}, set[str]()
+    while waiting:
+        found.add(name := waiting.pop())
+        if name:
+            tree = jinja2.Environment().parse((TEMPLATES / name).read_text(encoding="utf-8"))
+            waiting |= {each or "" for each in jinja2.meta.find_referenced_templates(tree)} - found
+    return found
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stage_declares_the_templates_it_renders(name):
+    used = set().union(*(templates_of(file_of(module)) for module in closure(module_of(name))))
+    files = {(TEMPLATES / template).relative_to(ROOT).as_posix() for template in used}
+    undeclared = sorted(file for file in files if not any(covers(dep, file) for dep in code_deps(name)))
+    assert not undeclared, f"{name}: renders these, but dvc.yaml does not list them as deps: {undeclared}"
+    assert bool(files) == (name in {"validate", "report"})
+
+
+def test_every_template_is_package_data():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    packaged = {path for pattern in declared["acclimate.report"] for path in TEMPLATES.parent.glob(pattern)}
+    assert set(TEMPLATES.rglob("*.*")) - packaged == set()
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -56,6 +56,7 @@ def write_all(root: Path, runs: RunsConfig = RUNS) -> None:
                 _finetuned(root / f"finetune/{task}/{encoder}-{seed}", root / "ingest/tables" / task, task, encoder, seed)
     judge(root, runs)
     _write_ingest(root, runs)
+    _write_trust(root, runs)
     _write_pretrain(root / "pretrain")
     _write_probe(root / "probe", runs)
     _write_deployment(root, runs)
@@ -177,7 +178,28 @@ def _write_ingest(root: Path, runs: RunsConfig) -> None:
         "tokens_per_word": 1.159,
     }
     heldout = {**found, "documents": 538, "tokens": 91_431, "tokens_per_word": 1.175}
-    write_json(root / "tokenize/metrics.json", {"corpus": found, "heldout": heldout})
+    broken = [{"word": "postgresql", "pieces": ["post", "##gre", "##s", "##q", "##l"], "count": 190}]
+    vocabulary = {"corpus": {"words": 765_681, "tokens_per_word": 1.158, "unknown_share": 9e-6, "most_broken": broken}}
+    write_json(root / "tokenize/metrics.json", {"corpus": found, "heldout": heldout, "vocabulary": vocabulary})
+
+
+def _write_trust(root: Path, runs: RunsConfig) -> None:
+    places = {f"tables/{task}:dev": 57 for task in runs.all_tasks}
+    rules = {"ngram": 13, "threshold": 0.5}
+    decontamination = {"checked": True, "documents": 39_277, "documents_dropped": 139, "evaluation_texts": 11_240}
+    text = {
+        "decontamination": {**decontamination, "dropped_by_place": places, "rules": rules},
+        "personal_data": {"mode": "flag", "found": {"corpus": {"email": 269, "card": 0}}},
+        "changed": {"corpus": {"control_characters": 38}},
+    }
+    write_json(root / "ingest/text.json", text)
+    kept = {"cluster": 7, "place": "corpus", "id": "ads111x.4#025", "reason": None, "similarity": None}
+    dropped = [{**kept, "id": f"copy{row}", "reason": "near_duplicate", "similarity": 0.83} for row in range(4)]
+    pq.write_table(pa.Table.from_pylist([kept, *dropped]), root / "ingest/duplicates.parquet")
+    doubtful = {"rank": 1, "id": "okular", "split": "train", "given": "graphics", "suggested": "misc", "text": "a viewer", "score": 0.99}
+    judge = {"accuracy": 0.73, "of_the_most_frequent": 0.12}
+    problems = {task: {"rows": 220, "problems": 163, "judge": judge, "listed": [doubtful]} for task in runs.all_tasks}
+    write_json(root / "validate/label_problems.json", problems)
 
 
 def _write_pretrain(directory: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -7,16 +8,19 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from jinja2 import UndefinedError
 
 from acclimate.artifacts import write_json
 from acclimate.data.contamination import Contamination, DecontaminationConfig, EvaluationIndex, EvaluationText, decide, verdict
 from acclimate.errors import DataError
-from acclimate.evaluation.report import summary
-from acclimate.evaluation.report.charts import ticks
+from acclimate.report import render
+from acclimate.report.charts import ticks
+from acclimate.report.page import COLUMNS
 from acclimate.training.options import RunsConfig
 from tests.unit import report_artifacts
 
-EVERY_SECTION = ["results", "pretraining", "finetuning", "probe", "confusion", "calibration", "deployment", "data", "checks", "pipeline"]
+EVERY_SECTION = ["results", "pretraining", "finetuning", "probe", "confusion", "calibration", "deployment", "data", "trust", "checks"]
+EVERY_SECTION += ["pipeline"]
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +94,7 @@ def test_the_numbers_of_the_artifacts_stand_in_page_and_summary(artifacts, writt
 
 
 def _plan_rows(page: str) -> list[list[str]]:
-    (_, _, after) = page.partition("Plan against fact")
+    (_, _, after) = page.partition("Plan and result")
     body = after.partition("<tbody>")[2].partition("</tbody>")[0]
     return [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", body)]
 
@@ -110,13 +114,41 @@ def test_without_a_plan_the_page_does_not_speak_of_one(copy):
     for path in (copy / "records").rglob("*.json"):
         record = {name: value for name, value in json.loads(path.read_text()).items() if not name.startswith("predicted_")}
         write_json(path, record)
-    assert "Plan against fact" not in _page(report_artifacts.write_report(copy))
+    assert "Plan and result" not in _page(report_artifacts.write_report(copy))
+
+
+@pytest.mark.parametrize(
+    ("file", "keys"),
+    [
+        ("evaluate/metrics.json", ["section", "metric"]),
+        ("pretrain/metrics.json", ["heldout_loss", "last"]),
+        ("export/section/metrics.json", ["variants", "fp32", "metric"]),
+        ("register/section/registration.json", ["model_uri"]),
+        ("tokenize/metrics.json", ["corpus", "efficiency"]),
+        ("ingest/text.json", ["decontamination", "evaluation_texts"]),
+        ("records/pretrain.json", ["wall_s"]),
+    ],
+)
+def test_a_value_that_an_artifact_lacks_is_named(copy, file, keys):
+    found = json.loads((copy / file).read_text(encoding="utf-8"))
+    *above, last = keys
+    del functools.reduce(dict.__getitem__, above, found)[last]
+    write_json(copy / file, found)
+    with pytest.raises((UndefinedError, KeyError), match=f"'{last}'"):
+        report_artifacts.write_report(copy)
+
+
+def test_no_template_turns_escaping_off():
+    templates = Path(render.__file__).with_name("templates")
+    text = "".join(path.read_text(encoding="utf-8") for path in templates.rglob("*") if path.is_file())
+    assert "{{" in text
+    assert not re.search(r"\|\s*safe|autoescape|Markup", text)
 
 
 def test_the_summary_fits_a_terminal(written):
     lines = (written / "summary.txt").read_text(encoding="utf-8").splitlines()
     assert 8 <= len(lines) <= 18
-    assert max(map(len, lines)) <= summary.COLUMNS
+    assert max(map(len, lines)) <= COLUMNS
     assert all(line.isascii() for line in lines)
 
 
@@ -141,10 +173,11 @@ def test_equal_artifacts_give_equal_bytes(artifacts, written):
         ("records", "pipeline"),
         ("finetune", "finetuning"),
         ("evaluate", "results"),
+        ("ingest/text.json", "trust"),
     ],
 )
 def test_a_part_that_was_not_made_is_left_out(copy, missing, section):
-    shutil.rmtree(copy / missing)
+    (copy / missing).unlink() if missing.endswith(".json") else shutil.rmtree(copy / missing)
     shown = _sections(_page(report_artifacts.write_report(copy)))
     assert section not in shown
     assert set(EVERY_SECTION) - set(shown) <= {section, "confusion", "calibration"}
@@ -165,16 +198,16 @@ def test_without_general_text_the_page_says_that_forgetting_was_not_measured(cop
     assert "general" not in next(line for line in (out / "summary.txt").read_text().splitlines() if line.startswith("pretrain"))
 
 
-def test_the_page_tells_what_decontamination_found_and_that_nobody_looked(copy):
+def test_the_page_says_what_decontamination_found_or_that_it_was_not_done(copy):
     text = " ".join(f"word{number}" for number in range(20))
     index = EvaluationIndex.build([EvaluationText("tables/section:test", "1", text)], DecontaminationConfig())
     found = verdict(index, decide(index.check([text, "something else"]), index.config), documents=2)
     write_json(copy / "ingest/text.json", {"decontamination": found})
-    told = "2 documents of the corpus against 1 dev and test texts, by runs of 13 words: 1 dropped that share"
-    page = _page(report_artifacts.write_report(copy))
+    told = "2 documents of the corpus were compared with 1 dev and test texts, by runs of 13 words: 1 documents were dropped"
+    page = " ".join(_page(report_artifacts.write_report(copy)).split())
     assert told in page and "(tables/section:test 1)" in page
     write_json(copy / "ingest/text.json", {"decontamination": verdict(None, Contamination((), ()), documents=2)})
-    assert "Nobody looked for dev and test texts in the corpus" in _page(report_artifacts.write_report(copy))
+    assert "The corpus was not searched for dev and test texts" in _page(report_artifacts.write_report(copy))
 
 
 @pytest.mark.parametrize(
@@ -233,12 +266,12 @@ def test_the_gap_between_training_and_dev_loss_is_shown(written: Path) -> None:
     assert "+1.52" in section, "1.93 on dev rows of `section`, 0.41 on training rows"
 
 
-def test_spikes_and_an_early_end_are_told(copy: Path) -> None:
+def test_spikes_and_an_early_end_are_reported(copy: Path) -> None:
     path = copy / "pretrain" / "metrics.json"
     write_json(
         path, {**json.loads(path.read_text(encoding="utf-8")), "spikes": [17], "skipped_steps": [15, 16, 17], "stopped_early_at": 40}
     )
     page = _page(report_artifacts.write_report(copy))
-    assert "1 loss spike, at step 17." in page
-    assert "updates of 3 steps were taken back" in page
+    assert "Loss spikes: 1, at step 17." in page
+    assert "Updates undone: 3." in page
     assert "Stopped early after step 40" in page

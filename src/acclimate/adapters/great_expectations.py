@@ -1,19 +1,17 @@
 """Great Expectations 1.x: suites in code, one checkpoint, and Data Docs as one page.
 
-The page is written here. Great Expectations' own pages show row text as HTML, so a text such as `<svg onload=...>` ran as script;
-they also load style sheets and scripts from other hosts.
+The page is written from a template of the report. Great Expectations' own pages show row text as HTML, so a text such as
+`<svg onload=...>` ran as script; they also load style sheets and scripts from other hosts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acclimate import artifacts
-from acclimate.evaluation.report.markup import badge, details, document, table
-from acclimate.evaluation.report.wording import count, expectation_words
+from acclimate.report.render import render
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,51 +124,26 @@ def _exception(item: Any) -> str:
 
 
 def _page(suites: list[Suite], outcomes: dict[str, list[Any]]) -> str:
-    """Each suite with its expectations, what was found, and the rows at fault. Every text is escaped."""
-    failed = {suite.name: sum(not item.success for item in outcomes[suite.name]) for suite in suites}
-    front = [
-        [f'<a href="#{escape(suite.name)}">{escape(suite.name)}</a>', _verdict(failed[suite.name]), count(len(suite.table))]
-        + [count(len(outcomes[suite.name]))]
+    """Each suite with its expectations, what was found, and the rows at fault."""
+    shown = [
+        {
+            "name": suite.name,
+            "rows": len(suite.table),
+            "failed": sum(not item.success for item in outcomes[suite.name]),
+            "outcomes": [_outcome(suite.name, item) for item in outcomes[suite.name]],
+        }
         for suite in suites
     ]
-    body = table(["table", "", "rows", "expectations"], front, text_columns=2)
-    for suite in suites:
-        body += f'<section id="{escape(suite.name)}"><h2>{escape(suite.name)} {_verdict(failed[suite.name])}</h2>'
-        body += _expectations(suite.name, outcomes[suite.name]) + "</section>"
-    lead = "What was expected of the data and whether it holds, checked by Great Expectations."
-    return document("Data Docs", f'<h1>Data Docs</h1><p class="lead">{lead}</p>{body}')
+    return render("data_docs.html", title="Data Docs", suites=shown)
 
 
-def _verdict(failed: int) -> str:
-    return badge(f"{failed} do not hold", "bad") if failed else badge("all hold", "good")
-
-
-def _expectations(suite: str, items: list[Any]) -> str:
-    rows, faults = [], ""
-    for item in items:
-        finding, arguments = _finding(suite, item), sorted(item.expectation_config.kwargs.items(), reverse=True)
-        words = expectation_words(finding.expectation)
-        settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in arguments if name not in ("batch_id", "column"))
-        share = f" ({finding.unexpected_percent:.2f}\u202f%)" if finding.unexpected_count and finding.unexpected_percent else ""
-        cells = [finding.column or "", words, settings, finding.observed or ""]
-        rows.append(
-            [f'<span class="wrap">{escape(cell[:_SETTING_CHARS])}</span>' for cell in cells]
-            + [badge("holds", "good") if finding.success else badge("does not hold", "bad"), f"{count(finding.unexpected_count)}{share}"]
-        )
-        if finding.row_ids:
-            faults += details(f"Rows at fault: {finding.column}, {words}", _rows_at_fault(finding, item))
-    return table(["column", "expectation", "with", "observed", "", "rows at fault"], rows, text_columns=5) + faults
-
-
-def _rows_at_fault(finding: Finding, item: Any) -> str:
-    entries = item.result["unexpected_index_list"][:_ROW_IDS_SHOWN]
-    values = [str(entry.get(finding.column, "")) for entry in entries]
-    rows = [
-        [f'<span class="wrap">{escape(text[:_VALUE_CHARS])}</span>' for text in pair] for pair in zip(finding.row_ids, values, strict=True)
-    ]
-    rest = finding.unexpected_count - len(rows)
-    more = f'<p class="note">and {count(rest)} more</p>' if rest > 0 else ""
-    return table(["row", "value"], rows, text_columns=2) + more
+def _outcome(suite: str, item: Any) -> tuple[Finding, str, list[tuple[str, str]]]:
+    """What was found, the expectation's settings, and id and value of the rows at fault."""
+    finding, arguments = _finding(suite, item), sorted(item.expectation_config.kwargs.items(), reverse=True)
+    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in arguments if name not in ("batch_id", "column"))
+    values = [str(entry.get(finding.column, "")) for entry in item.result.get("unexpected_index_list") or []]
+    at_fault = [(id_[:_VALUE_CHARS], value[:_VALUE_CHARS]) for id_, value in zip(finding.row_ids, values, strict=False)]
+    return finding, settings[:_SETTING_CHARS], at_fault
 
 
 def write_findings(findings: list[Finding], path: Path) -> None:

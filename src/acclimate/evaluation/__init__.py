@@ -1,1 +1,1 @@
-"""Metrics, significance, calibration, probes and the report."""
+"""Metrics, significance, calibration and probes."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from acclimate.evaluation.report.wording import count, duration
 from acclimate.planning.planner import Plan, PlannedStage
+from acclimate.report.wording import count, duration
 
 _HEAD = ("stage", "runs", "steps", "s/step", "time each", "time", "memory MB", "cost")
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
-from acclimate.evaluation.report.wording import number, signed
+from markupsafe import Markup, escape
+
+from acclimate.report.wording import number, signed
 
 WIDTH, HEIGHT = 480, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 38
@@ -71,8 +72,10 @@ def ticks(low: float, high: float, most: int = _MAX_TICKS) -> list[float]:
 
 
 def line_chart(series: Sequence[Series], *, x_label: str, y_label: str, y_range: tuple[float, float] | None = None) -> str:
-    """Lines over a shared horizontal axis, with a legend."""
+    """Lines over a shared horizontal axis, with a legend; empty where no series has a point."""
     drawn = [each for each in series if len(each.x)]
+    if not drawn:
+        return ""
     xs, ys = [x for each in drawn for x in each.x], [y for each in drawn for y in each.y]
     low, high = y_range or _padded(min(ys), max(ys))
     x_scale, y_scale = _Scale(min(xs), max(xs), _LEFT, WIDTH - _RIGHT), _Scale(low, high, HEIGHT - _BOTTOM, _TOP)
@@ -85,8 +88,8 @@ def legend(entries: Sequence[tuple[str, str, str]]) -> str:
     """Names with their colours, once each."""
     unique = list(dict.fromkeys(entries))
     key = '<svg class="key" viewBox="0 0 18 8" aria-hidden="true"><path class="line {}" d="M0 4H18"/></svg>'
-    items = "".join(f"<li>{key.format(f'{tone} {style}')}{escape(name)}</li>" for name, tone, style in unique)
-    return f'<ul class="legend">{items}</ul>'
+    items = "".join(f"<li>{key.format(escape(f'{tone} {style}'))}{escape(name)}</li>" for name, tone, style in unique)
+    return Markup(f'<ul class="legend">{items}</ul>')
 
 
 def interval_chart(intervals: Sequence[Interval], *, x_label: str) -> str:
@@ -147,7 +150,7 @@ def heat_map(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
     width, height = left + size + 34, top + size + 4
     limits = f"min-width:{round(0.9 * width)}px;max-width:{round(1.25 * width)}px"
     drawn = f'<svg class="heat" viewBox="0 0 {width} {height}" style="{limits}" role="img" aria-label="confusion matrix">'
-    return f'<div class="scroll">{drawn}{frame}{"".join(parts)}</svg></div>'
+    return Markup(f'<div class="scroll">{drawn}{frame}{"".join(parts)}</svg></div>')
 
 
 def _cell(x: float, y: float, cell: int, value: int, share: float, tone: str, title: str) -> str:
@@ -161,13 +164,15 @@ def _cell(x: float, y: float, cell: int, value: int, share: float, tone: str, ti
 
 
 def bar_table(rows: Sequence[tuple[str, float, str]], *, highlight: str | None = None) -> str:
-    """Horizontal bars as HTML, so that their text does not shrink with the page: (name, value, value as text)."""
-    most = max((value for _, value, _ in rows), default=0.0) or 1.0
+    """Horizontal bars as HTML, so that their text does not shrink with the page: (name, value, value as text). Empty without rows."""
+    if not rows:
+        return ""
+    most = max(value for _, value, _ in rows) or 1.0
     items = []
     for name, value, text in rows:
         bar = f'<span class="bar {"adapted" if name == highlight else "base"}" style="width:{100 * value / most:.1f}%"></span>'
         items.append(f'<li><span class="name">{escape(name)}</span><span>{bar}</span><span class="value">{escape(text)}</span></li>')
-    return f'<ul class="bars">{"".join(items)}</ul>'
+    return Markup(f'<ul class="bars">{"".join(items)}</ul>')
 
 
 def reliability_chart(series: Sequence[Series]) -> str:
@@ -181,10 +186,10 @@ def _line(series: Series, x_scale: _Scale, y_scale: _Scale) -> str:
     path = "M" + "L".join(f"{x} {y}" for x, y in points)
     titles = [f"{series.name}: {number(y, 4)} at {x:g}" for x, y in zip(series.x, series.y, strict=True)]
     dots = "".join(
-        f'<circle class="dot {series.tone}" cx="{x}" cy="{y}" r="3.5"><title>{escape(title)}</title></circle>'
+        f'<circle class="dot {escape(series.tone)}" cx="{x}" cy="{y}" r="3.5"><title>{escape(title)}</title></circle>'
         for (x, y), title in zip(points, titles, strict=True)
     )
-    return f'<path class="line {series.tone} {series.style}" d="{path}"/>' + (dots if series.markers else "")
+    return f'<path class="line {escape(series.tone)} {series.style}" d="{path}"/>' + (dots if series.markers else "")
 
 
 def _axes(x_scale: _Scale, y_scale: _Scale, x_label: str, y_label: str) -> str:
@@ -221,4 +226,4 @@ def _short(label: str) -> str:
 
 
 def _svg(body: str, label: str, height: float = HEIGHT) -> str:
-    return f'<svg class="chart" viewBox="0 0 {WIDTH} {round(height)}" role="img" aria-label="{escape(label)}">{body}</svg>'
+    return Markup(f'<svg class="chart" viewBox="0 0 {WIDTH} {round(height)}" role="img" aria-label="{escape(label)}">{body}</svg>')

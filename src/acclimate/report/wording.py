@@ -1,15 +1,18 @@
-"""How numbers, metrics and encoders are written for people."""
+"""How numbers and metrics are written for people. Templates call each function as a filter."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-METRIC_NAMES: Mapping[str, str] = {
+DASH = "\u2013"
+"""Where there is no value."""
+
+METRIC_NAMES: Mapping[str, str] = {  # in the order of the report
     "accuracy": "accuracy",
+    "micro_f1": "micro-F1",
     "macro_f1": "macro-F1",
     "weighted_f1": "weighted F1",
-    "micro_f1": "micro-F1",
     "mcc": "Matthews correlation",
     "subset_accuracy": "rows wholly right",
     "pearson": "Pearson",
@@ -32,6 +35,13 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}".replace("-", "\u2212")
 
 
+def cell(value: Any) -> Any:
+    """A table's cell: whole numbers with separators, others with three digits, the rest as it is."""
+    if isinstance(value, float):
+        return number(value)
+    return count(value) if isinstance(value, int) else value
+
+
 def signed(value: float, digits: int = 3) -> str:
     """A difference: always with its sign."""
     return f"{value:+.{digits}f}".replace("-", "\u2212")
@@ -52,6 +62,11 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{100 * share:.{digits}f}\u202f%"
 
 
+def megabytes(size: float) -> str:
+    """Bytes as megabytes: `90.9`."""
+    return f"{size / 1e6:.1f}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as `8.3 s`, `2 min 05 s` or `1 h 12 min`."""
     if seconds < 60:
@@ -68,6 +83,11 @@ def p_value(p: float) -> str:
 def mean_and_deviation(summary: Mapping[str, Any]) -> str:
     """`0.412 ± 0.008`; without deviation where there is one seed."""
     return number(summary["mean"]) + (f" \u00b1 {number(summary['std'])}" if "std" in summary else "")
+
+
+def interval(difference: Mapping[str, float]) -> str:
+    """The ends of a difference's interval: `-0.002 to +0.031`."""
+    return f"{signed(difference['low'])} to {signed(difference['high'])}"
 
 
 def expectation_words(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the report tells, read from the artifacts. Whatever a pipeline did not make is empty here, and its section is left out."""
+"""What the report says, read from the artifacts. What a pipeline did not make is empty here, and its section is left out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import os
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,18 +17,10 @@ from acclimate.models.options import ModelConfig
 from acclimate.training.options import FinetuneConfig, RunsConfig
 
 Json = dict[str, Any]
-Rows = list[dict[str, str]]
+Rows = list[dict[str, Any]]
 
 PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "scikit-learn",
-    "mlflow",
-    "dvc",
-    "great-expectations",
+    *("torch", "transformers", "tokenizers", "onnxruntime", "onnxruntime-gpu", "scikit-learn", "mlflow", "dvc", "great-expectations"),
     "prefect",
 )
 
@@ -70,19 +62,24 @@ class Member:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Rows that are alike."""
+    """Rows that are near-duplicates of each other."""
 
     members: tuple[Member, ...]
 
     @property
-    def kept(self) -> int:
-        """Rows that stay."""
-        return sum(member.reason is None for member in self.members)
+    def dropped(self) -> int:
+        """Number of rows that were dropped."""
+        return sum(member.reason is not None for member in self.members)
+
+    @property
+    def places(self) -> int:
+        """Number of splits and tables that hold these rows."""
+        return len({member.place for member in self.members})
 
 
 @dataclass(frozen=True)
 class FinetunedRun:
-    """One fine-tuned run: its loss over steps, and the share of its rows that were cut."""
+    """One fine-tuned run: its loss over steps, and the share of its rows that were truncated."""
 
     task: str
     encoder: str
@@ -95,7 +92,7 @@ class FinetunedRun:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the page and the summary say."""
+    """Everything that the page and the summary say."""
 
     title: str
     model: ModelConfig
@@ -124,23 +121,33 @@ class Facts:
     machine: dict[str, str]
 
     @property
-    def tasks(self) -> list[str]:
-        """Judged tasks, in the order of params.yaml."""
-        return list(self.metrics)
+    def confidence(self) -> float:
+        """The confidence level of every interval."""
+        return float(self.comparisons.get("confidence", 0.95))
 
     @property
-    def confidence(self) -> float:
-        """Of every interval."""
-        return float(self.comparisons.get("confidence", 0.95))
+    def data_docs(self) -> str | None:
+        """The directory in which the validate stage wrote Data Docs, by its record."""
+        outs = [path for record in self.records if record["stage"] == "validate" for path in record.get("outs_md5", {})]
+        return next((path for path in outs if "docs" in path), None)
+
+    def difference(self, task: str, metric: str) -> Json | None:
+        """Adapted minus base with its interval; None where they were not compared."""
+        found: Json | None = self.metrics[task].get("difference", {}).get(metric)
+        return found
+
+    def compared(self, task: str) -> Json:
+        """How the encoders of a task compare; empty where they were not compared."""
+        return dict(self.comparisons.get("tasks", {}).get(task, {}))
 
 
 def read_facts(sources: Sources, runs: RunsConfig, *, title: str, model: ModelConfig, finetune: FinetuneConfig) -> Facts:
     """Read everything that is there.
 
     Args:
-        runs: only the runs that params.yaml names are told of; others may lie there from an earlier run.
+        runs: the runs that params.yaml names. Others, left by an earlier run, are skipped.
     """
-    tasks = runs.all_tasks
+    tasks, records = runs.all_tasks, _records(sources.records, runs)
     judged = _json(sources.evaluate / "metrics.json", {})
     return Facts(
         title=title,
@@ -166,13 +173,13 @@ def read_facts(sources: Sources, runs: RunsConfig, *, title: str, model: ModelCo
         tokenized=_json(sources.tokenize / "metrics.json", {}),
         tables={task: _table(sources.ingest / "tables" / task) for task in tasks if (sources.ingest / "tables" / task).is_dir()},
         checks=_json(sources.validate / "results.json", []),
-        records=_records(sources.records, runs),
-        machine=describe_machine(),
+        records=records,
+        machine=describe_machine(records),
     )
 
 
 def _clusters(path: Path) -> list[Cluster]:
-    """Near-duplicates as ingest found them."""
+    """Near-duplicates as ingest found them: clusters with dropped rows first, large ones first."""
     import pyarrow.parquet as pq
 
     if not path.is_file():
@@ -181,7 +188,7 @@ def _clusters(path: Path) -> list[Cluster]:
     columns = pq.read_table(path, columns=["cluster", "place", "id", "reason", "similarity"]).to_pydict()
     for cluster, *member in zip(*columns.values(), strict=True):
         members.setdefault(cluster, []).append(Member(*member))
-    return [Cluster(tuple(rows)) for rows in members.values()]
+    return sorted(map(Cluster, map(tuple, members.values())), key=lambda cluster: (not cluster.dropped, -len(cluster.members)))
 
 
 def _json(path: Path, default: Any) -> Any:
@@ -218,7 +225,8 @@ def _export(directory: Path) -> Json:
     variants = dict(
         sorted(found["variants"].items(), key=lambda item: ("torch", "fp32").index(item[0]) if item[0] in ("torch", "fp32") else 2)
     )
-    return {**found, "variants": variants, "chosen": _json(directory / "chosen.json", {})}
+    batches = {batch for each in variants.values() for batch in each.get("latency_ms", {})}
+    return {**found, "variants": variants, "batches": sorted(batches, key=int), "chosen": _json(directory / "chosen.json", {})}
 
 
 def _table(directory: Path) -> Table:
@@ -235,7 +243,7 @@ def _table(directory: Path) -> Table:
 
 
 def _names(values: list[Any], kind: str) -> list[str]:
-    """Labels that are counted: every label of a row; entities by type, at their first word."""
+    """The labels to count: every label of a row; an entity once, by its type."""
     if kind == "regression":
         return []
     if kind == "tagging":
@@ -244,20 +252,22 @@ def _names(values: list[Any], kind: str) -> list[str]:
 
 
 def _records(directory: Path, runs: RunsConfig) -> list[Json]:
-    """Records of the stages in the order they ran, without those of runs that params.yaml no longer names."""
+    """The stages' records in the order they ran, without runs that params.yaml no longer names."""
     records = [artifacts.read_json(path) for path in sorted(directory.rglob("*.json"))] if directory.is_dir() else []
     named = {f"{task}-{encoder}-{seed}" for task in runs.all_tasks for encoder in runs.encoders for seed in runs.seeds_of(task)}
     kept = [record for record in records if not record["stage"].startswith("finetune") or record["stage"].partition("@")[2] in named]
     return sorted(kept, key=lambda record: (record["started_at"], record["stage"]))
 
 
-def describe_machine() -> dict[str, str]:
-    """Hardware and versions of the machine that writes the report."""
+def describe_machine(records: list[Json]) -> dict[str, str]:
+    """Hardware and versions of the machine that writes the report, and the devices that the stages computed on."""
     versions = {name: _version(name) for name in PACKAGES}
+    devices = sorted({f"{record['device']}, {record.get('precision', 'fp32')}" for record in records if "device" in record})
     return {
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
+        "computed on": "; ".join(devices) or "cpu",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         **{name: version for name, version in versions.items() if version},
@@ -277,8 +287,3 @@ def _processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def outs_of(record: Mapping[str, Any]) -> list[str]:
-    """Paths that a stage wrote."""
-    return list(record.get("outs_md5", {}))

@@ -1,0 +1,146 @@
+"""What the templates show that takes more than a look-up: the charts, and a few orders and means."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+from acclimate.report import charts, wording
+from acclimate.report.charts import Dots, Interval, Series
+from acclimate.report.facts import Facts, Json, Rows, Table
+from acclimate.report.wording import metric_name
+
+ENCODERS = ("base", "adapted")
+CLUSTERS_SHOWN, MEMBERS_SHOWN = 8, 4
+DOUBTFUL_LABELS_SHOWN = 10
+LABELS_SHOWN = 30
+WORDS_SHOWN = 15
+_MAX_CONFUSION_LABELS = 40
+_WORST_PAIRS = 6
+
+
+def scores(found: Json, metric: str) -> list[str | None]:
+    """Cells of a table: the baseline's score, and those of base and adapted; None where an encoder was not fine-tuned."""
+    encoders = [wording.mean_and_deviation(found[name][metric]) if name in found else None for name in ENCODERS]
+    return [wording.number(found["baseline"]["test"][metric]), *encoders]
+
+
+def differences(facts: Facts) -> str:
+    """Each task's difference with its interval; empty where no task was compared."""
+    intervals = [
+        Interval(f"{task}, {metric_name(found['metric'])}", difference["mean"], difference["low"], difference["high"])
+        for task, found in facts.metrics.items()
+        if (difference := facts.difference(task, found["metric"]))
+    ]
+    return charts.interval_chart(intervals, x_label="difference on test rows") if intervals else ""
+
+
+def scores_by_seed(found: Json) -> str:
+    """The test score of each seed beside the baseline's."""
+    metric = found["metric"]
+    rows = [Dots("baseline", [found["baseline"]["test"][metric]], "baseline")]
+    rows += [Dots(encoder, list(found[encoder][metric]["seeds"].values()), encoder) for encoder in ENCODERS if encoder in found]
+    return charts.dot_chart(rows, x_label=f"{metric_name(metric)} on test rows")
+
+
+def pretraining_losses(facts: Facts) -> str:
+    """Training loss and held-out losses over steps."""
+    curves = (
+        *(("training", "train/loss", "baseline"), ("held-out domain text", "heldout_loss", "adapted")),
+        ("general text", "general_loss", "base"),
+    )
+    series = [_series(name, facts.pretraining_history, "step", column, tone) for name, column, tone in curves]
+    return charts.line_chart(series, x_label="optimizer step", y_label="nats per masked token")
+
+
+def retention_scores(candidates: Rows) -> str:
+    """The score of each share of the adapted weights."""
+    series = [_series("candidates", candidates, "share", "score", "adapted")]
+    return charts.line_chart(series, x_label="share of the adapted weights", y_label="score on dev")
+
+
+def training_losses(facts: Facts, task: str) -> str:
+    """Training loss over steps, one line for each fine-tuned run of a task."""
+    series = [_series(run.encoder, run.history, "step", "train/loss", run.encoder) for run in facts.finetuned if run.task == task]
+    return charts.line_chart(series, x_label="optimizer step", y_label="training loss")
+
+
+def fits(facts: Facts) -> list[tuple[str, str, float, float]]:
+    """Task, encoder, and mean loss on training and on dev rows over the seeds."""
+    found: dict[tuple[str, str], list[Json]] = {}
+    for run in facts.finetuned:
+        if run.fit:
+            found.setdefault((run.task, run.encoder), []).append(run.fit)
+    return [(*run, fmean(fit["train_loss"] for fit in fits), fmean(fit["dev_loss"] for fit in fits)) for run, fits in found.items()]
+
+
+def probe_scores(facts: Facts, task: str) -> str:
+    """The probe's test score at each layer."""
+    metric = facts.probe[task]["metric"]
+    rows = [row for row in facts.probe_layers if (row["task"], row["metric"]) == (task, metric)]
+    return charts.line_chart(
+        _by_encoder(rows, "layer", "value"), x_label="layer (0: embeddings)", y_label=f"{metric_name(metric)} on test rows"
+    )
+
+
+def confusion(rows: Rows) -> tuple[str, list[tuple[str, str, int, float]]]:
+    """A matrix of actual against predicted labels, and the most frequent mistakes.
+
+    Returns:
+        The matrix, most frequent labels first, empty for more labels than a page shows. Of each mistake: actual label,
+        predicted label, rows, and their share of the actual label's rows.
+    """
+    counts, actual = Counter((row["actual"], row["predicted"]) for row in rows), Counter(row["actual"] for row in rows)
+    labels = sorted({row["predicted"] for row in rows} | set(actual), key=lambda label: (-actual[label], label))
+    is_small = len(labels) <= _MAX_CONFUSION_LABELS
+    matrix = charts.heat_map([[counts[row, column] for column in labels] for row in labels], labels) if is_small else ""
+    wrong = [(*pair, number, number / actual[pair[0]]) for pair, number in counts.most_common() if pair[0] != pair[1]]
+    return matrix, wrong[:_WORST_PAIRS]
+
+
+def reliability(rows: Rows) -> str:
+    """Accuracy by confidence."""
+    return charts.reliability_chart(_by_encoder(rows, "confidence", "accuracy"))
+
+
+def latencies(exported: Json, batch: str) -> str:
+    """Milliseconds of each variant."""
+    times = {name: each["latency_ms"][batch] for name, each in exported["variants"].items() if "latency_ms" in each}
+    return charts.bar_table([(name, ms, f"{ms:.1f} ms") for name, ms in times.items()], highlight=exported["chosen"].get("variant"))
+
+
+def sizes(exported: Json) -> str:
+    """Bytes of each exported variant; empty where nothing was exported."""
+    found = {name: each["bytes"] for name, each in exported["variants"].items() if "bytes" in each}
+    rows = [(name, float(size), f"{wording.megabytes(size)} MB") for name, size in found.items()]
+    return charts.bar_table(rows, highlight=exported["chosen"].get("variant"))
+
+
+def label_counts(table: Table) -> str:
+    """The most frequent labels; empty for a table without any."""
+    return charts.bar_table([(name, float(value), wording.count(value)) for name, value in list(table.labels.items())[:LABELS_SHOWN]])
+
+
+def wall_times(facts: Facts) -> str:
+    """Wall time of each stage."""
+    return charts.bar_table([(record["stage"], float(record["wall_s"]), wording.duration(record["wall_s"])) for record in facts.records])
+
+
+def nested(values: Mapping[str, Any], name: str = "") -> list[tuple[str, str, int]]:
+    """Counts below two keys, without zeros: outer key, inner key, count. With a name, the counts lie below it."""
+    return [
+        (outer, inner, number) for outer, found in values.items() for inner, number in (found[name] if name else found).items() if number
+    ]
+
+
+def _series(name: str, rows: Rows, x: str, y: str, tone: str) -> Series:
+    """The rows that have a value; training losses are many, so they are a thin line without markers."""
+    points = [(float(row[x]), float(row[y])) for row in rows if row.get(y) not in (None, "")]
+    is_thin = y == "train/loss"
+    return Series(name, [x for x, _ in points], [y for _, y in points], tone, "thin" if is_thin else "", markers=not is_thin)
+
+
+def _by_encoder(rows: Rows, x: str, y: str) -> list[Series]:
+    return [_series(encoder, [row for row in rows if row["encoder"] == encoder], x, y, encoder) for encoder in ENCODERS]
