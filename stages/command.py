@@ -119,10 +119,11 @@ def _launches() -> bool:
 def _execute_launched(run: Callable[..., None], argv: list[str]) -> int:
     parse_arguments(run, argv)  # a mistake is told once
     module = getattr(sys.modules["__main__"].__spec__, "name", f"stages.{stage_name(run)}")
-    ending = run_processes(["-m", module, *argv], load_config().train.launch)
-    for line in ending.lines:
+    launch = load_config().train.launch
+    status, lines = run_processes(["-m", module, *argv], launch.processes, launch.nodes, launch.rendezvous)
+    for line in lines:
         print(line if line.startswith(stage_name(run)) else f"{stage_name(run)}: {line}", file=sys.stderr)
-    return ending.status
+    return status
 
 
 def execute(run: Callable[..., None], params_class: type[Section], argv: list[str]) -> int:

@@ -14,10 +14,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
 
 from acclimate.errors import ConfigError, LostProcessError
 from acclimate.lifeline import child_environment
@@ -39,31 +37,6 @@ _TERM_AFTER_S, _KILL_AFTER_S = 3.0, 13.0
 _STOP_GRACE_S = 120.0
 """Once a process has stopped in order, the checkpoint is saved; the main process still closes its record."""
 _NODE_VARIABLES = ("NODE_RANK", "GROUP_RANK", "SLURM_NODEID")
-
-
-class Launch(Protocol):
-    """How many processes, and where they meet; see config.LaunchConfig."""
-
-    @property
-    def processes(self) -> int:
-        """On this node."""
-
-    @property
-    def nodes(self) -> int:
-        """Nodes."""
-
-    @property
-    def rendezvous(self) -> str | None:
-        """host:port of the first node."""
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a launched command ended."""
-
-    status: int
-    lines: list[str]
-    """What is to be told: the processes' last words, each once, or how one of them died."""
 
 
 def is_launched() -> bool:
@@ -106,76 +79,72 @@ def losses_of_processes_named() -> Iterator[None]:
         raise LostProcessError(f"process {process_rank()} of {os.environ['WORLD_SIZE']} lost another one; that one says why") from None
 
 
-def run_processes(command: Sequence[str], launch: Launch) -> Ending:
+def run_processes(command: Sequence[str], processes: int, nodes: int = 1, rendezvous: str | None = None) -> tuple[int, list[str]]:
     """Start a command once for each process of this node and wait for all.
 
     A signal is passed on to each. When one fails, the others are ended.
 
     Args:
         command: arguments of the Python interpreter.
+        processes: how many on this node.
+        rendezvous: host:port of the first node.
+
+    Returns:
+        The exit status, and the lines to print: the processes' last words, each once, or how one of them died.
 
     Raises:
-        ConfigError: which node this is, is not told.
+        ConfigError: this node does not know its number.
     """
-    with tempfile.TemporaryDirectory(prefix="acclimate-") as private:
-        return _run(command, _environments(launch, Path(private) / "meeting"))
-
-
-def _run(command: Sequence[str], environments: Sequence[dict[str, str]]) -> Ending:
-    words, descriptor = os.pipe()
     children: list[subprocess.Popen[bytes]] = []
     received: list[int] = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         received.append(number)
         for child in children:
-            if child.poll() is None:
-                child.send_signal(number)
+            child.send_signal(number)  # nothing where it has ended
 
-    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for environment in environments:
-            children.append(_start(command, {**environment, _LAST_WORDS: str(descriptor)}, descriptor))
-            for number in received:  # before this one was there to get it
-                children[-1].send_signal(number)
-        first = _wait(children)
-    finally:
-        for child in children:
-            if child.poll() is None:
+    with tempfile.TemporaryDirectory(prefix="acclimate-") as private:
+        environments = _environments(processes, nodes, rendezvous, Path(private) / "meeting")
+        words, descriptor = os.pipe()
+        os.set_blocking(words, False)  # a process left over by a child may hold the other end open
+        previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            for environment in environments:
+                given = {**environment, **child_environment(), _LAST_WORDS: str(descriptor)}
+                # A session of its own: Ctrl-C reaches it through the launcher alone.
+                child = subprocess.Popen([sys.executable, *command], env=given, pass_fds=(descriptor,), start_new_session=True)
+                children.append(child)
+                for number in received:  # before this one was there to get it
+                    child.send_signal(number)
+            first = _wait(children)
+        finally:
+            for child in children:
                 child.kill()
                 child.wait()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        os.close(descriptor)
-    with os.fdopen(words, "rb") as pipe:
-        lines = list(dict.fromkeys(_read_available(pipe.fileno()).decode(errors="replace").splitlines()))
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            os.close(descriptor)
+            with os.fdopen(words, "rb") as pipe:
+                lines = list(dict.fromkeys((pipe.read() or b"").decode(errors="replace").splitlines()))
     return _ending([child.returncode for child in children], first, lines, environments, received)
 
 
-def _start(command: Sequence[str], environment: dict[str, str], descriptor: int) -> subprocess.Popen[bytes]:
-    """One process, in a session of its own: Ctrl-C reaches it through the launcher alone."""
-    return subprocess.Popen(
-        [sys.executable, *command], env={**environment, **child_environment()}, pass_fds=(descriptor,), start_new_session=True
-    )
-
-
-def _environments(launch: Launch, meeting: Path) -> list[dict[str, str]]:
+def _environments(processes: int, nodes: int, rendezvous: str | None, meeting: Path) -> list[dict[str, str]]:
     """Variables of each process of this node."""
-    node = _node(launch.nodes)
+    node = _node(nodes)
     meets = {MEETING_FILE: str(meeting), "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0"}
-    if launch.rendezvous:
-        host, _, port = launch.rendezvous.rpartition(":")
+    if rendezvous:
+        host, _, port = rendezvous.rpartition(":")
         meets = {"MASTER_ADDR": host, "MASTER_PORT": port}
-    threads = max(1, len(os.sched_getaffinity(0)) // launch.processes)
     shared = {
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // processes)),
         "TORCH_CPP_LOG_LEVEL": "ERROR",  # its warnings about closed connections come from every process
         **os.environ,
-        "WORLD_SIZE": str(launch.processes * launch.nodes),
-        "LOCAL_WORLD_SIZE": str(launch.processes),
+        "WORLD_SIZE": str(processes * nodes),
+        "LOCAL_WORLD_SIZE": str(processes),
         **meets,
     }
-    return [{**shared, "RANK": str(node * launch.processes + local), "LOCAL_RANK": str(local)} for local in range(launch.processes)]
+    return [{**shared, "RANK": str(node * processes + local), "LOCAL_RANK": str(local)} for local in range(processes)]
 
 
 def _node(nodes: int) -> int:
@@ -191,17 +160,23 @@ def _node(nodes: int) -> int:
 
 
 def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int | None:
-    """Wait until all have ended; gives the first whose failure is its own, as an index."""
+    """Wait until all have ended, and end the rest some time after one has failed. Returns the index of the first that failed by itself."""
     first, failed_at = None, None
-    while any(child.poll() is None for child in children):
+    while True:
         codes = [child.poll() for child in children]
-        if failed_at is None and any(codes):
-            failed_at = time.monotonic()
         first = _culprit(codes) if first is None else first
-        if failed_at is not None:
-            _end_rest(children, time.monotonic() - failed_at, in_order=not any(code and code not in _STOPPED_EXIT_CODES for code in codes))
+        if None not in codes:
+            return first
+        if any(codes):
+            failed_at = failed_at or time.monotonic()
+            since_s = time.monotonic() - failed_at
+            in_order = all(code in (None, 0, *_STOPPED_EXIT_CODES) for code in codes)
+            for child in children:
+                if since_s > (_STOP_GRACE_S if in_order else _KILL_AFTER_S):
+                    child.kill()
+                elif since_s > _TERM_AFTER_S and not in_order:
+                    child.terminate()
         time.sleep(0.05)
-    return _culprit([child.returncode for child in children]) if first is None else first
 
 
 def _culprit(codes: Sequence[int | None]) -> int | None:
@@ -209,48 +184,21 @@ def _culprit(codes: Sequence[int | None]) -> int | None:
     return next((index for index, code in enumerate(codes) if code and code not in (LOST_EXIT_CODE, *_STOPPED_EXIT_CODES)), None)
 
 
-def _end_rest(children: Sequence[subprocess.Popen[bytes]], since_s: float, *, in_order: bool) -> None:
-    """End those still running some time after the first failure."""
-    if since_s > (_STOP_GRACE_S if in_order else _KILL_AFTER_S):
-        for child in children:
-            child.kill()
-    elif since_s > _TERM_AFTER_S and not in_order:
-        for child in children:
-            child.terminate()
-
-
-def _read_available(descriptor: int) -> bytes:
-    """What was written so far: a process left over by a child may hold the other end open."""
-    os.set_blocking(descriptor, False)
-    try:
-        return os.read(descriptor, 1 << 16)
-    except BlockingIOError:
-        return b""
-
-
 def _ending(
     codes: Sequence[int], first: int | None, lines: list[str], environments: Sequence[dict[str, str]], received: Sequence[int]
-) -> Ending:
+) -> tuple[int, list[str]]:
     if first is None:  # all is well, or all stopped in order, or a process of another node is lost
-        status = next((code for code in codes if code == LOST_EXIT_CODE), 0) or next((code for code in codes if code), 0)
+        status = LOST_EXIT_CODE if LOST_EXIT_CODE in codes else next((code for code in codes if code), 0)
         if status == LOST_EXIT_CODE and not lines:
             lines = ["a process on another node ended, and this node's with it"]
-        return Ending(status, lines)
+        return status, lines
     code = codes[first]
     if code < 0 and -code in received:  # before or after its loop, which would have ended in order
-        return Ending(CONTINUE_EXIT_CODE if -code == signal.SIGTERM else 128 - code, lines)
+        return CONTINUE_EXIT_CODE if -code == signal.SIGTERM else 128 - code, lines
     if code < 0 or not lines:
-        how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+        killer = next((each.name for each in signal.Signals if each == -code), f"signal {-code}")
+        how = f"was killed by {killer}" if code < 0 else f"ended with exit code {code}"
         rank, size = environments[first]["RANK"], environments[first]["WORLD_SIZE"]
-        lines = [
-            *lines,
-            f"process {rank} of {size} (counted from 0) {how}; the others were ended, the next run goes on from the last checkpoint",
-        ]
-    return Ending(128 - code if code < 0 else code, lines)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+        told = f"process {rank} of {size} (counted from 0) {how}; the others were ended, the next run goes on from the last checkpoint"
+        lines = [*lines, told]
+    return 128 - code if code < 0 else code, lines

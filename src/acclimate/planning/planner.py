@@ -168,8 +168,8 @@ class _Trials:
         # As stages/__init__.py has it for the stages themselves.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         if launch.processes > 1:
-            ending = run_processes(command, launch)
-            status, said = ending.status, (ending.lines or ["it said nothing"])[-1]
+            status, lines = run_processes(command, launch.processes)
+            said = (lines or ["it said nothing"])[-1]
         else:
             done = subprocess.run(
                 [sys.executable, *command], env={**os.environ, **child_environment()}, capture_output=True, text=True, check=False

@@ -12,7 +12,6 @@ import torch
 
 from acclimate.launch import run_processes
 from acclimate.training.distributed import World
-from acclimate.training.options import LaunchConfig
 from tests.unit.training.distributed_runs import RUNS, Result, train
 
 ROOT = Path(__file__).parents[3]
@@ -44,8 +43,8 @@ def two(directory: Path, tiny_encoder_dir: Path, one: dict[str, Result]) -> list
         patch.setenv("PYTHONPATH", f"{ROOT / 'src'}:{ROOT}")
         patch.setenv("OMP_NUM_THREADS", "1")
         arguments = ["-m", "tests.unit.training.distributed_runs", str(tiny_encoder_dir), str(directory)]
-        ending = run_processes(arguments, LaunchConfig(processes=2))
-    assert ending.status == 0, ending.lines
+        status, lines = run_processes(arguments, 2)
+    assert status == 0, lines
     return [torch.load(directory / f"found-{rank}.pt", weights_only=False) for rank in range(2)]
 
 
