@@ -19,7 +19,6 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HOST = "127.0.0.1"
-KEY_VARIABLE = "ACCLIMATE_STACK_KEY"
 STORE_VARIABLE, ARTIFACTS_VARIABLE = "MLFLOW_BACKEND_STORE_URI", "MLFLOW_DEFAULT_ARTIFACT_ROOT"
 # The pages talk to their own server alone. Prefect's newer one records the session for a third party (amplitude.com), also with
 # PREFECT_SERVER_ANALYTICS_ENABLED=false.
@@ -99,7 +98,9 @@ def mlflow_gate(address: str, key: str) -> Gate:
     from mlflow.server.handlers import initialize_backend_stores
 
     store, artifacts = os.environ[STORE_VARIABLE], os.environ[ARTIFACTS_VARIABLE]
-    os.environ.update({constants.BACKEND_STORE_URI_ENV_VAR: store, constants.ARTIFACT_ROOT_ENV_VAR: artifacts})
+    os.environ.update(
+        {constants.BACKEND_STORE_URI_ENV_VAR: store, constants.ARTIFACT_ROOT_ENV_VAR: artifacts, "MLFLOW_TRACKING_URI": store}
+    )
     initialize_backend_stores(store, store, artifacts)
     from mlflow.server.fastapi_app import app
 
@@ -109,7 +110,7 @@ def mlflow_gate(address: str, key: str) -> Gate:
 def main(argv: list[str]) -> int:
     """Serve until a signal comes."""
     name, port = argv[0], int(argv[1])
-    gate = {"prefect": prefect_gate, "mlflow": mlflow_gate}[name](f"{HOST}:{port}", os.environ[KEY_VARIABLE])
+    gate = {"prefect": prefect_gate, "mlflow": mlflow_gate}[name](f"{HOST}:{port}", os.environ["PREFECT_API_AUTH_STRING"])
     uvicorn.run(gate, host=HOST, port=port, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=5)
     return 0
 

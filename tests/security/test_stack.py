@@ -136,13 +136,13 @@ class Stack:
         return str(self.api("GET", f"/flow_runs/{run_id}")[1]["state_type"])
 
     def processes(self) -> list[psutil.Process]:
-        """The services that run, and all below them."""
-        found = []
-        for path in (self.root / ".acclimate" / "stack").glob("*.json"):
-            with suppress(psutil.NoSuchProcess):
-                process = psutil.Process(json.loads(path.read_text())["pid"])
-                found += [process, *process.children(recursive=True)]
-        return found
+        """The services' supervisor, and all below it."""
+        supervisor = psutil.Process(int((self.root / ".acclimate/stack/supervisord.pid").read_text()))
+        return [supervisor, *supervisor.children(recursive=True)]
+
+    def worker(self) -> psutil.Process:
+        """The worker that runs."""
+        return next(process for process in self.processes() if "worker" in process.cmdline())
 
 
 def ask(
@@ -377,7 +377,9 @@ def test_nobody_else_may_read_what_the_stack_writes(stack: Stack) -> None:
     assert stat_of(stack.root / ".acclimate" / "stack") == 0o700
     files = [path for path in (stack.root / ".acclimate").rglob("*") if path.is_file()] + list(stack.root.glob("mlflow.db*"))
     private = [path for path in files if path.parent.name in ("stack", "prefect") or path.name.startswith("mlflow.db")]
-    assert {"key", "client.env", "prefect.db", "mlflow.db", "worker-cpu.log"} <= {path.name for path in private}
+    wanted = {"key", "client.env", "prefect.db", "mlflow.db", "worker-cpu.log", "supervisord.conf", "supervisord.log"}
+    assert wanted <= {path.name for path in private}
+    assert stat_of(stack.root / ".acclimate/stack/socket") & 0o077 == 0
     assert {path.name: oct(stat_of(path)) for path in private if stat_of(path) != 0o600} == {}
 
 
@@ -425,16 +427,21 @@ def test_what_an_older_version_made_is_mended(stack: Stack) -> None:
     assert stack.api("PATCH", "/work_pools/cpu", old)[0] == 204
     variables = {"env": {"MLFLOW_TRACKING_URI": "x"}}
     assert stack.api("PATCH", f"/deployments/{deployment}", {"concurrency_limit": 1, "job_variables": variables})[0] == 204
-    pid = json.loads((stack.root / ".acclimate/stack/worker-cpu.json").read_text())["pid"]
-    worker = psutil.Process(pid)
-    worker.terminate()
-    worker.wait(20)
+    stop = [sys.executable, "-m", "supervisor.supervisorctl", "-c", ".acclimate/stack/supervisord.conf", "stop", "worker-cpu"]
+    subprocess.run(stop, cwd=stack.root, check=True, capture_output=True)
     assert stack.call("up").returncode == 0
     pool = stack.api("GET", "/work_pools/cpu")[1]
     assert (list(pool["base_job_template"]["variables"]["properties"]), pool["concurrency_limit"]) == (["stream_output"], 1)
     found = stack.api("GET", f"/deployments/{deployment}")[1]
     assert (found["job_variables"], found["global_concurrency_limit"]) == ({}, None)
     assert len(stack.api("POST", "/automations/filter", {})[1]) == 1
+
+
+def test_a_killed_worker_is_replaced(stack: Stack) -> None:
+    worker = stack.worker()
+    worker.kill()
+    worker.wait(20)
+    assert until(lambda: any("worker" in process.cmdline() for process in stack.processes()), 20)
 
 
 def test_a_run_that_dies_before_its_first_heartbeat_frees_its_slot(stack: Stack) -> None:

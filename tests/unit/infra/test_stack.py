@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from acclimate.artifacts import write_json
 from acclimate.errors import EnvironmentUnfitError
 from infra import stack
 from infra.prefect_objects import ZOMBIE_AFTER
-from infra.stack import Ports, services
+from infra.stack import Ports
 
 ROOT = Path(__file__).parents[3]
 
@@ -23,26 +22,14 @@ def state(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_a_taken_port_is_told_with_the_variable_that_moves_it(state):
+def test_a_taken_port_is_told_with_the_variable_that_moves_it():
     with socket.socket() as taken:
         taken.bind((stack.HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        prefect = next(service for service in services(Ports(port, 5000)) if service.name == "prefect-server")
         with pytest.raises(EnvironmentUnfitError, match=f"port {port} is taken .* PREFECT_PORT=<port>"):
-            stack._require_port(prefect)
-    stack._require_port(prefect)
-
-
-def test_a_process_number_that_another_program_got_is_not_ours(state):
-    import psutil
-
-    created = psutil.Process().create_time()
-    write_json(state / "ours.json", {"pid": os.getpid(), "created": created})
-    write_json(state / "others.json", {"pid": os.getpid(), "created": created - 100.0})
-    assert stack._process("ours") is not None
-    assert stack._process("others") is None
-    assert stack._process("never-started") is None
+            stack._require_port(port, "PREFECT_PORT")
+    stack._require_port(port, "PREFECT_PORT")
 
 
 def test_down_without_up_says_so(state, capsys):
@@ -50,9 +37,9 @@ def test_down_without_up_says_so(state, capsys):
     assert capsys.readouterr().out == "stack: was not up\n"
 
 
-def test_a_dead_run_is_told_from_a_slow_one_by_three_heartbeats():
-    worker = next(service for service in services(Ports(4200, 5000)) if service.name == "worker-cpu")
-    assert ZOMBIE_AFTER.total_seconds() == 3 * int(worker.environment["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+def test_a_dead_run_is_told_from_a_slow_one_by_three_heartbeats(state):
+    heartbeat_s = int(stack.service_environment(Ports(4200, 5000))["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    assert ZOMBIE_AFTER.total_seconds() == 3 * heartbeat_s
 
 
 def test_a_key_is_made_once_and_only_its_owner_reads_it(state, tmp_path, monkeypatch):
