@@ -210,7 +210,5 @@ def test_json_values_come_back_as_the_json_module_reads_them(tmp_path: Path, val
     records = [{"n": index, "text": value} for index, value in enumerate(values)]
     (tmp_path / "a.json").write_text(json.dumps(records, indent=indent))
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(record, ensure_ascii=False) for record in records), encoding="utf-8")
-    assert read_rows(tmp_path / "a.json", ["text"], where="w")["text"] == values
-    top_level = [value for value in values if not isinstance(value, list | dict)]
-    found = read_rows(tmp_path / "a.jsonl", ["text"], where="w")["text"]
-    assert [value for value in found if not isinstance(value, list | dict)] == top_level
+    for name in ("a.json", "a.jsonl"):
+        assert read_rows(tmp_path / name, ["text"], where="w")["text"] == values

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
-from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, fault
+from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, fault, opened
 from acclimate.errors import DataError
 
 MAX_BATCH_ROWS = 4096
@@ -16,6 +19,8 @@ MAX_BATCH_BYTES = 16 << 20
 _SHOWN_COLUMNS = 20
 
 TextBy = Literal["blank_line", "file", "line"]
+Record = tuple[int, Sequence[Any], int]
+"""Its number, its cells and its size."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Batch:
 
     Attributes:
         columns: a list of cells for each column that was asked for.
-        numbers: where each record begins: its first line (CSV, TSV, JSON, JSONL, text) or its row (Parquet, Arrow), from 1.
+        numbers: where each record begins: its first line (CSV, TSV, JSONL, text) or its row (JSON, Parquet, Arrow), from 1.
     """
 
     columns: dict[str, list[Any]]
@@ -51,6 +56,56 @@ class Reading:
     def fault(self, problem: object) -> DataError:
         """The error that names this file."""
         return fault(self.where, self.path, problem)
+
+    def too_long(self, place: str, what: str, hint: str = "") -> DataError:
+        """The error for a record over the limit."""
+        problem = f"the {what} that begins here is longer than {self.max_record_bytes:,} bytes, the limit of a record"
+        return self.fault(f"{place}: {problem}; split it, or raise `max_record_bytes`{hint}")
+
+    def has_nul(self, line: int) -> DataError:
+        """The error for text with a NUL."""
+        return self.fault(f"line {line}: a NUL byte, which no text holds; the file is UTF-16 (give its `encoding`), not text, or damaged")
+
+    def undecodable(self, error: UnicodeDecodeError, first_line: int) -> DataError:
+        """The error for a byte that is not of the encoding; `first_line` is that of the bytes that were to be decoded."""
+        line = first_line + error.object[: error.start].decode(error.encoding, "replace").count("\n")
+        is_utf8 = self.encoding == DEFAULT_ENCODING
+        advice = "is not UTF-8; save the file as UTF-8 or give its" if is_utf8 else f"is not {self.encoding}; give the file's own"
+        return self.fault(f"line {line}: byte {error.object[error.start]:#04x} {advice} `encoding`")
+
+    def lines(self, newline: str = "\n", source: AbstractContextManager[IO[bytes]] | None = None) -> Iterator[str]:
+        """The lines of the text, each with its end.
+
+        Args:
+            newline: what ends a line, as for `open`: an empty string allows for the carriage return of old Macs.
+            source: the bytes, where they are not those of `path`.
+        Raises:
+            DataError: with its line: a byte that is not of the encoding, a NUL, or a line over the limit.
+        """
+        number, limit = 0, self.max_record_bytes + 1
+        with source or opened(self.path, where=self.where) as file:
+            text = io.TextIOWrapper(file, self.encoding, newline=newline)
+            try:
+                for number, line in enumerate(iter(partial(text.readline, limit + 1), ""), start=1):
+                    if "\0" in line or len(line) > limit:
+                        raise self.has_nul(number) if "\0" in line else self.too_long(f"line {number}", "line")
+                    yield line
+            except UnicodeDecodeError as error:
+                raise self.undecodable(error, number + 1) from None
+            except UnicodeError as error:
+                raise self.fault(f"line {number + 1} or after: not {self.encoding} ({error}); give the file's own `encoding`") from None
+            finally:
+                text.detach()  # who opened the file closes it
+
+    def whole(self, source: AbstractContextManager[IO[bytes]] | None = None) -> str:
+        """All of the text as one record. Arguments and errors as `lines`."""
+        lines, size = [], 0
+        for line in self.lines(source=source):
+            lines.append(line)
+            size += len(line)
+            if size > self.max_record_bytes:
+                raise self.too_long("line 1", "document")
+        return "".join(lines)
 
     def require(self, present: Sequence[str], suffix: str = "") -> None:
         """Refuse a file that lacks a column or has it twice."""
@@ -105,3 +160,18 @@ class Collector:
         batch = Batch(self._columns, self._numbers)
         self._start()
         return batch
+
+
+def in_batches(read: Callable[[Reading], Iterator[Record]]) -> Callable[[Reading], Iterator[Batch]]:
+    """Make a reader of records one of batches."""
+
+    @wraps(read)
+    def read_batches(reading: Reading) -> Iterator[Batch]:
+        collector = Collector(reading)
+        for number, cells, size in read(reading):
+            if collector.add(number, cells, size):
+                yield collector.take()
+        if collector:
+            yield collector.take()
+
+    return read_batches

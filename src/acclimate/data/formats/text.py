@@ -3,54 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
-from acclimate.data.formats import Batch, Collector, Reading
-from acclimate.data.streams import decode_record, describe_long, numbered_lines, utf8_blocks
+from acclimate.data.formats import Reading, Record, in_batches
 
 
-def read_text(reading: Reading) -> Iterator[Batch]:
+@in_batches
+def read_text(reading: Reading) -> Iterator[Record]:
     """Documents as the column `text`, trimmed; those without any text are left out."""
     reading.require(["text"])
-    collector = Collector(reading)
     documents = {"blank_line": _paragraphs, "file": _whole, "line": _lines}[reading.text_by]
-    for number, raw in documents(reading):
-        text = decode_record(raw, number, reading.path, where=reading.where).replace("\r\n", "\n").strip()
-        if text and collector.add(number, [text] * len(reading.columns), len(raw)):
-            yield collector.take()
-    if collector:
-        yield collector.take()
+    for number, document in documents(reading):
+        text = document.replace("\r\n", "\n").strip()
+        if text:
+            yield number, [text] * len(reading.columns), len(document)
 
 
-def _lines(reading: Reading) -> Iterator[tuple[int, bytes]]:
-    blocks = utf8_blocks(reading.path, encoding=reading.encoding, where=reading.where)
-    for first, lines in numbered_lines(blocks, reading.path, where=reading.where, max_record_bytes=reading.max_record_bytes):
-        yield from enumerate(lines, start=first)
+def _lines(reading: Reading) -> Iterator[tuple[int, str]]:
+    return enumerate(reading.lines(), start=1)
 
 
-def _paragraphs(reading: Reading) -> Iterator[tuple[int, bytes]]:
-    first, pending, size = 0, list[bytes](), 0
-    for number, line in _lines(reading):
-        if line and line != b"\r":
+def _paragraphs(reading: Reading) -> Iterator[tuple[int, str]]:
+    first, pending, size = 0, list[str](), 0
+    for number, line in enumerate(chain(reading.lines(), ["\n"]), start=1):
+        if line != "\n" and line != "\r\n":
             if not pending:
                 if line.isspace():
                     continue
                 first = number
             pending.append(line)
-            size += len(line) + 1
+            size += len(line)
             if size > reading.max_record_bytes + 1:
-                raise reading.fault(describe_long(first, reading.max_record_bytes, "document"))
+                raise reading.too_long(f"line {first}", "document")
         elif pending:
-            yield first, b"\n".join(pending)
+            yield first, "".join(pending)
             pending, size = [], 0
-    if pending:
-        yield first, b"\n".join(pending)
 
 
-def _whole(reading: Reading) -> Iterator[tuple[int, bytes]]:
-    pending, size = list[bytes](), 0
-    for block in utf8_blocks(reading.path, encoding=reading.encoding, where=reading.where):
-        pending.append(block)
-        size += len(block)
-        if size > reading.max_record_bytes:
-            raise reading.fault(describe_long(1, reading.max_record_bytes, "document"))
-    yield 1, b"".join(pending)
+def _whole(reading: Reading) -> Iterator[tuple[int, str]]:
+    yield 1, reading.whole()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -9,12 +10,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from acclimate.data.formats import MAX_BATCH_BYTES
+from acclimate.data.formats import MAX_BATCH_BYTES, Reading
 from acclimate.data.readers import refuse_link_outside
 from acclimate.data.sources import Encoding, Part, RecordBytes, SourceBatch
 from acclimate.data.sources._archives import is_archive, members, pattern_regex
 from acclimate.data.sources.files import resolve_part
-from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, decoded_blocks, fault, one_line, text_blocks
+from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, fault, one_line
 from acclimate.errors import DataError
 from acclimate.redaction import HIDDEN, redact
 from acclimate.settings import Section
@@ -89,7 +90,7 @@ def read_part(config: Config, part: Part, data: Path, *, where: str) -> Iterator
     An empty file is a document with an empty text: it is for the rules to drop and to count it.
 
     Raises:
-        DataError: see `streams.decoded_blocks` and `_archives.members`; or a document over the limit.
+        DataError: see `Reading.whole` and `_archives.members`; or a document over the limit.
     """
     paths = resolve_part(part, data, where=where)
     found = _archived(config, paths[0], where) if part.stop is None else _plain(config, part, paths, where)
@@ -117,30 +118,21 @@ def _as_unicode(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def _reading(config: Config, path: Path, where: str) -> Reading:
+    return Reading(path, [], where, config.encoding, max_record_bytes=config.max_record_bytes)
+
+
 def _plain(config: Config, part: Part, paths: list[Path], where: str) -> Iterator[tuple[str, int, str]]:
     for number, (name, path) in enumerate(zip(part.files, paths, strict=True), start=part.start + 1):
-        blocks = text_blocks(path, encoding=config.encoding, where=where)
-        yield PurePosixPath(name).relative_to(part.name).as_posix(), number, _joined(blocks, path, config.max_record_bytes, where)
-
-
-def _joined(blocks: Iterator[str], path: Path, max_chars: int, where: str) -> str:
-    texts, num_chars = [], 0
-    for text in blocks:
-        texts.append(text)
-        num_chars += len(text)
-        if num_chars > max_chars:
-            raise fault(
-                where, path, f"a document longer than {max_chars:,} bytes, the limit of a record; split it, or raise `max_record_bytes`"
-            )
-    return "".join(texts)
+        yield PurePosixPath(name).relative_to(part.name).as_posix(), number, _reading(config, path, where).whole()
 
 
 def _archived(config: Config, path: Path, where: str) -> Iterator[tuple[str, int, str]]:
     found = False
     for member in members(path, config.pattern, where=where, max_member_bytes=config.max_record_bytes):
         found = True
-        place = f"{path}: member {member.name!r}"
-        yield member.name, member.number, "".join(decoded_blocks([member.content], place, encoding=config.encoding, where=where))
+        place = Path(f"{path}: member {member.name!r}")
+        yield member.name, member.number, _reading(config, place, where).whole(io.BytesIO(member.content))
     if not found:
         raise fault(where, path, f"no member matches {config.pattern!r}; give another `pattern`, such as '**/*'")
 
