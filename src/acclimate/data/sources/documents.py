@@ -13,7 +13,7 @@ from pydantic import Field
 from acclimate.data.formats import MAX_BATCH_BYTES, Reading
 from acclimate.data.readers import refuse_link_outside
 from acclimate.data.sources import Encoding, Part, RecordBytes, SourceBatch
-from acclimate.data.sources._archives import is_archive, members, pattern_regex
+from acclimate.data.sources._archives import ENDINGS, members, pattern_regex
 from acclimate.data.sources.files import resolve_part
 from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, fault, one_line
 from acclimate.errors import DataError
@@ -45,7 +45,7 @@ def parts(config: Config, data: Path, *, where: str) -> list[Part]:
     place = data / config.data
     refuse_link_outside(data, place, where=where)
     name = PurePosixPath(config.data).as_posix()
-    if place.is_file() and is_archive(place):
+    if place.is_file() and place.name.lower().endswith(ENDINGS):
         return [Part(name, name, (name,), size_bytes=place.stat().st_size)]
     if not place.is_dir():
         problem = "neither a directory nor a zip or tar archive" if place.exists() else "no such directory or archive"
@@ -128,12 +128,11 @@ def _plain(config: Config, part: Part, paths: list[Path], where: str) -> Iterato
 
 
 def _archived(config: Config, path: Path, where: str) -> Iterator[tuple[str, int, str]]:
-    found = False
-    for member in members(path, config.pattern, where=where, max_member_bytes=config.max_record_bytes):
-        found = True
-        place = Path(f"{path}: member {member.name!r}")
-        yield member.name, member.number, _reading(config, place, where).whole(io.BytesIO(member.content))
-    if not found:
+    number = 0
+    for name, content in members(path, config.pattern, where=where, max_member_bytes=config.max_record_bytes):
+        number += 1
+        yield name, number, _reading(config, Path(f"{path}: member {name!r}"), where).whole(io.BytesIO(content))
+    if not number:
         raise fault(where, path, f"no member matches {config.pattern!r}; give another `pattern`, such as '**/*'")
 
 
