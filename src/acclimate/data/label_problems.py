@@ -1,11 +1,11 @@
-"""Rows whose label is in doubt: equal or nearly equal texts that disagree, and labels that a model finds unlikely.
+"""Rows whose label is in doubt: nearly equal texts that disagree, and labels that a model finds unlikely.
 
 Shapes: R rows, C labels. Nothing is changed or dropped here; the result is a ranked table for a person to look through.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from acclimate.settings import Count, Section, Share
 
-Reason = Literal["same_text", "similar_text", "unlikely"]
-REASONS: tuple[Reason, ...] = ("same_text", "similar_text", "unlikely")
+Reason = Literal["similar_text", "unlikely"]
+REASONS: tuple[Reason, ...] = ("similar_text", "unlikely")
 """Surest first: two labels for one text cannot both be right where only one is asked for."""
 
 
@@ -38,7 +38,7 @@ class LabelProblem:
     given: str
     suggested: str
     score: float
-    """0 to 1. same_text, similar_text: share of the other rows of the group that say otherwise. unlikely: 1 - p(given)."""
+    """0 to 1. similar_text: share of the other rows of the group that say otherwise. unlikely: 1 - p(given)."""
     reasons: tuple[Reason, ...]
     others: tuple[int, ...] = ()
     """Rows of the same group, where there is one."""
@@ -54,53 +54,27 @@ class ConfidentLearning:
     """That other label, one for each suspect."""
     scores: NDArray[np.float64]
     """1 - p(given label), one for each suspect."""
-    joint_CC: NDArray[np.int64]
-    """The confident joint: rows by (given, confidently true) label."""
-
-    @property
-    def noise_share(self) -> float:
-        """Off-diagonal part of the confident joint. It counts what the model cannot tell apart too: the weaker the model, the higher."""
-        return float((self.joint_CC.sum() - np.trace(self.joint_CC)) / max(1, self.joint_CC.sum()))
-
-
-def same_text_problems(keys: Sequence[str], labels: Sequence[Sequence[str]], *, min_disagreement: float = 0.5) -> list[LabelProblem]:
-    """Rows of one text (by `cleaning.duplicate_key`) whose labels disagree.
-
-    Args:
-        keys: one a row.
-        labels: the labels of each row; a class is a list of one. Their order has no say.
-    """
-    members: dict[str, list[int]] = defaultdict(list)
-    for row, key in enumerate(keys):
-        members[key].append(row)
-    return _disagreements((rows for rows in members.values() if len(rows) > 1), labels, "same_text", min_disagreement)
 
 
 def similar_text_problems(
     clusters: Iterable[Sequence[int]], labels: Sequence[Sequence[str]], *, min_disagreement: float = 0.5
 ) -> list[LabelProblem]:
-    """Rows of one cluster of near-duplicates whose labels disagree.
+    """Rows that more than `min_disagreement` of the others in their cluster contradict; of A, A, B that is B alone.
 
     Args:
-        clusters: row numbers of each cluster.
+        clusters: row numbers of each cluster of near-duplicates.
+        labels: the labels of each row; a class is a list of one. Their order has no say.
     """
-    return _disagreements(clusters, labels, "similar_text", min_disagreement)
-
-
-def _disagreements(
-    groups: Iterable[Sequence[int]], labels: Sequence[Sequence[str]], reason: Reason, min_disagreement: float
-) -> list[LabelProblem]:
-    """Rows that more than `min_disagreement` of the others in their group contradict; of A, A, B that is B alone."""
     problems = []
-    for rows in groups:
+    for rows in clusters:
         names = {row: _joined(labels[row]) for row in rows}
         counts = Counter(names.values())
         for row in rows if len(counts) > 1 else ():
-            others = sum(counts.values()) - counts[names[row]]
-            score = others / (len(rows) - 1)
+            score = (len(rows) - counts[names[row]]) / (len(rows) - 1)
             if score > min_disagreement:
                 suggested = min((name for name in counts if name != names[row]), key=lambda name: (-counts[name], name))
-                problems.append(LabelProblem(row, names[row], suggested, score, (reason,), tuple(other for other in rows if other != row)))
+                others = tuple(other for other in rows if other != row)
+                problems.append(LabelProblem(row, names[row], suggested, score, ("similar_text",), others))
     return problems
 
 
@@ -130,14 +104,11 @@ def confident_learning(given_R: Any, probabilities_RC: Any, judged_R: Any | None
     thresholds_C = np.where(counts_C > 0, sums_C / np.maximum(counts_C, 1), np.inf)
     # A hair below, so that a model with one constant probability reaches its own mean despite rounding.
     confident = np.where(probabilities >= thresholds_C - 1e-9, probabilities, -1.0)
-    is_confident = confident.max(axis=1, initial=-1.0) >= 0
     label = confident.argmax(axis=1) if len(rows) else np.empty(0, np.int64)
-    joint_CC = np.zeros((num_labels, num_labels), dtype=np.int64)
-    np.add.at(joint_CC, (given[is_confident], label[is_confident]), 1)
     # Where the threshold of the given label is high, the model may yet find that label the likeliest: no reason to doubt it.
-    wrong = np.flatnonzero(is_confident & (label != given) & (probabilities.argmax(axis=1) != given))
+    wrong = np.flatnonzero((confident.max(axis=1, initial=-1.0) >= 0) & (label != given) & (probabilities.argmax(axis=1) != given))
     wrong = wrong[np.argsort(own[wrong], kind="stable")]
-    return ConfidentLearning(rows[wrong], label[wrong], 1 - own[wrong], joint_CC)
+    return ConfidentLearning(rows[wrong], label[wrong], 1 - own[wrong])
 
 
 def unlikely_labels(given_R: Any, probabilities_RC: Any, judged_R: Any | None, names: Sequence[str]) -> list[LabelProblem]:
