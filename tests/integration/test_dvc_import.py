@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from acclimate.data.sources import files
+from tests.unit.data.sources.batches import read
 
 DVC = Path(sys.executable).with_name("dvc")
 ENVIRONMENT = {
@@ -43,7 +44,7 @@ def repository(path: Path) -> Path:
 
 def texts(data: Path, name: str) -> list[str]:
     config = files.Config(data=name)
-    return [text for batch in files.read(config, data, where="w") for text in batch.texts]
+    return [text for batch in read(files, config, data) for text in batch.texts]
 
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

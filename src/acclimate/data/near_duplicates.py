@@ -33,6 +33,7 @@ from pydantic import Field
 
 from acclimate.artifacts import publish
 from acclimate.data.hashing import BLOCK_CHARS, HashArray, Offsets, blocks, hash_grams, hash_words, mix, offsets_of
+from acclimate.data.streams import first_line
 from acclimate.errors import DataError
 from acclimate.settings import Count, OpenShare, Section
 
@@ -329,7 +330,7 @@ def _check_shard(path: Path, config: DuplicatesConfig) -> tuple[str, int]:
         bands, rows = np.load(path / "bands.npy", mmap_mode="r").shape
         sketch = np.load(path / "sketches.npy", mmap_mode="r").shape[1]
     except (OSError, KeyError, ValueError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path}: no readable shard of fingerprints ({str(error).splitlines()[0]}); delete it and make it again") from None
+        raise DataError(f"{path}: no readable shard of fingerprints ({first_line(error)}); delete it and make it again") from None
     if (bands, sketch) != (config.bands, config.sketch):
         raise DataError(
             f"{path}: made with bands {bands} and sketch {sketch}; set are {config.bands} and {config.sketch}; delete it and make it again"

@@ -41,10 +41,9 @@ def find_files(root: Path, name: str, *, where: str) -> list[Path]:
     """
     if "://" in name:
         raise DataError(one_line(f"{where}: {name!r} is a URL; bring the file below {root}/ by `dvc import-url` (docs/data.md)"))
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise DataError(one_line(f"{where}: {name!r} leaves the data directory; give a path below {root}/"))
+    place = below(root, name, where=where)
     try:
-        paths = sorted(path for path in root.glob(name) if path.is_file()) if any(c in name for c in "*?[") else [root / name]
+        paths = sorted(path for path in root.glob(name) if path.is_file()) if any(c in name for c in "*?[") else [place]
         is_file = [path.is_file() for path in paths]
     except (ValueError, NotImplementedError, re.error) as error:
         raise DataError(one_line(f"{where}: {name!r} is no file name or pattern ({error}); give a path below {root}/")) from None
@@ -55,6 +54,13 @@ def find_files(root: Path, name: str, *, where: str) -> list[Path]:
             raise fault(where, path, "no such file" if not path.is_dir() else "a directory, where a file is wanted; such as " + f"{name}/*")
         refuse_link_outside(root, path, where=where)
     return paths
+
+
+def below(root: Path, name: str, *, where: str) -> Path:
+    """The path of a name under data/; one that leads out is refused."""
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise DataError(one_line(f"{where}: {name!r} leaves the data directory; give a path below {root}/"))
+    return root / name
 
 
 def refuse_link_outside(root: Path, path: Path, *, where: str) -> None:

@@ -32,6 +32,11 @@ def fault(where: str, path: Path | str, problem: object) -> DataError:
     return DataError(one_line(f"{where}: {path}: {problem}"))
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its name where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def split_endings(path: Path) -> tuple[str, str]:
     """The format's ending and the compression's, in lower case: `a.JSONL.gz` gives `.jsonl` and `.gz`."""
     ending = path.suffix.lower()

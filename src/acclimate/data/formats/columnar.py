@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acclimate.data.formats import Batch, Collector, Reading
+from acclimate.data.streams import first_line
 from acclimate.errors import DataError
 
 _MAX_DECODED_ROWS = 512
@@ -28,7 +29,7 @@ def read_parquet(reading: Reading) -> Iterator[Batch]:
             batches = file.iter_batches(_rows_at_once(file, reading), list(range(first, stop)), columns=reading.columns)
             yield from rebatched(batches, number, reading)
     except _BROKEN as error:
-        raise reading.fault(f"not a whole Parquet file ({_first_line(error)}); fetch or write the file again") from None
+        raise reading.fault(f"not a whole Parquet file ({first_line(error)}); fetch or write the file again") from None
 
 
 def _rows_at_once(file: pq.ParquetFile, reading: Reading) -> int:
@@ -43,7 +44,7 @@ def read_ipc(reading: Reading) -> Iterator[Batch]:
         with pa.memory_map(str(reading.path)) as source:
             yield from rebatched(_ipc_batches(source, reading), 1, reading)
     except _BROKEN as error:
-        problem = f"not a whole Arrow IPC file or stream ({_first_line(error)}); Feather 1 is not read; fetch or write the file again"
+        problem = f"not a whole Arrow IPC file or stream ({first_line(error)}); Feather 1 is not read; fetch or write the file again"
         raise reading.fault(problem) from None
 
 
@@ -105,7 +106,7 @@ def _cells(piece: pa.RecordBatch, column: str, numbers: range, reading: Reading)
     except UnicodeDecodeError:
         raise _first_that_fails(array, column, numbers, reading) from None
     except (ValueError, OverflowError, LookupError, pa.ArrowException) as error:
-        raise reading.fault(f"rows {numbers[0]} to {numbers[-1]}: column {column!r}: {_first_line(error)}") from None
+        raise reading.fault(f"rows {numbers[0]} to {numbers[-1]}: column {column!r}: {first_line(error)}") from None
     return cells
 
 
@@ -123,8 +124,3 @@ def _first_that_fails(array: pa.Array, column: str, numbers: range, reading: Rea
             problem = f"byte {error.object[error.start]:#04x} is not UTF-8 (byte {error.start + 1:,} of the cell)"
             return reading.fault(f"row {number}: column {column!r}: {problem}; write the column as UTF-8")
     raise AssertionError(f"{reading.path}: a column fails as a whole, and no cell of it does")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -1,7 +1,7 @@
 """Sources of raw material, one module per kind: `files`, `documents`, `huggingface`.
 
-A kind holds `class Config(Section)`, `parts(config, data, *, where)` that lists its units of work in a stable order,
-`read_part(config, part, data, *, where)` that reads one of them, and `read(config, data, *, where)` that reads them all.
+A kind holds `class Config(Section)`, `parts(config, data, *, where)` that lists its units of work in a stable order, and
+`read_part(config, part, data, *, where)` that reads one of them.
 """
 
 from __future__ import annotations

@@ -11,12 +11,11 @@ from typing import Literal
 from pydantic import Field
 
 from acclimate.data.formats import MAX_BATCH_BYTES, Reading
-from acclimate.data.readers import refuse_link_outside
+from acclimate.data.readers import below, refuse_link_outside
 from acclimate.data.sources import Encoding, Part, RecordBytes, SourceBatch
 from acclimate.data.sources._archives import ENDINGS, members, pattern_regex
 from acclimate.data.sources.files import resolve_part
-from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, fault, one_line
-from acclimate.errors import DataError
+from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, fault
 from acclimate.redaction import HIDDEN, redact
 from acclimate.settings import Section
 
@@ -40,9 +39,7 @@ def parts(config: Config, data: Path, *, where: str) -> list[Part]:
     Raises:
         DataError: the path leaves data/, also by a link, there is no such directory, or no file matches.
     """
-    if Path(config.data).is_absolute() or ".." in Path(config.data).parts:
-        raise DataError(one_line(f"{where}: {config.data!r} leaves the data directory; give a directory below {data}/"))
-    place = data / config.data
+    place = below(data, config.data, where=where)
     refuse_link_outside(data, place, where=where)
     name = PurePosixPath(config.data).as_posix()
     if place.is_file() and place.name.lower().endswith(ENDINGS):
@@ -134,13 +131,3 @@ def _archived(config: Config, path: Path, where: str) -> Iterator[tuple[str, int
         yield name, number, _reading(config, Path(f"{path}: member {name!r}"), where).whole(io.BytesIO(content))
     if not number:
         raise fault(where, path, f"no member matches {config.pattern!r}; give another `pattern`, such as '**/*'")
-
-
-def read(config: Config, data: Path, *, where: str) -> Iterator[SourceBatch]:
-    """Every batch of every document, in the order of `parts`.
-
-    Raises:
-        DataError: see `parts` and `read_part`.
-    """
-    for part in parts(config, data, where=where):
-        yield from read_part(config, part, data, where=where)

@@ -90,13 +90,3 @@ def resolve_part(part: Part, data: Path, *, where: str) -> list[Path]:
         if not path.is_file():
             raise fault(where, path, "the file was there when the parts were listed, and is gone")
     return paths
-
-
-def read(config: Config, data: Path, *, where: str) -> Iterator[SourceBatch]:
-    """Every batch of every file, in the order of `parts`.
-
-    Raises:
-        DataError: see `parts` and `read_part`.
-    """
-    for part in parts(config, data, where=where):
-        yield from read_part(config, part, data, where=where)

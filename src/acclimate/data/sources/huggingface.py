@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from acclimate.data.formats import MAX_BATCH_BYTES, Batch
-from acclimate.data.readers import refuse_link_outside
+from acclimate.data.readers import below, refuse_link_outside
 from acclimate.data.sources import Part, SourceBatch, TableColumns
-from acclimate.data.streams import fault, one_line
-from acclimate.errors import DataError
+from acclimate.data.streams import fault, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,18 +70,16 @@ def _from_disk(config: Config, data: Path, where: str) -> Dataset:
     import pyarrow as pa
     from datasets import DatasetDict, load_from_disk
 
-    if Path(config.name).is_absolute() or ".." in Path(config.name).parts:
-        raise DataError(one_line(f"{where}: {config.name!r} leaves the data directory; give a directory below {data}/"))
-    directory = data / config.name
+    directory = below(data, config.name, where=where)
     refuse_link_outside(data, directory, where=where)
     for path in sorted(directory.rglob("*")):
         refuse_link_outside(data, path, where=where)
     try:
         found = load_from_disk(str(directory))
     except FileNotFoundError as error:
-        raise fault(where, directory, f"no data set that save_to_disk wrote ({_first_line(error)})") from None
+        raise fault(where, directory, f"no data set that save_to_disk wrote ({first_line(error)})") from None
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        raise fault(where, directory, f"not a whole data set ({_first_line(error)}); write it again") from None
+        raise fault(where, directory, f"not a whole data set ({first_line(error)}); write it again") from None
     if isinstance(found, DatasetDict):
         if config.split not in found:
             raise fault(where, directory, f"no split {config.split!r}; present: {', '.join(found)}")
@@ -103,7 +100,7 @@ def _from_hub(config: Config, where: str) -> IterableDataset:
         if os.environ.get("HF_HUB_OFFLINE") in ("1", "true", "TRUE", "yes", "on"):
             raise fault(where, place, "cannot be had while HF_HUB_OFFLINE is set; unset it, or give a directory") from None
         hint = f"is the name right, the network there, and {_HUB_VARIABLES} set if the data set is not public?"
-        raise fault(where, place, f"cannot be had from the hub ({_first_line(error)}); {hint}") from None
+        raise fault(where, place, f"cannot be had from the hub ({first_line(error)}); {hint}") from None
     if found.column_names is not None:  # known for typed formats only
         _require(config, list(found.column_names), where, place)
     return found
@@ -113,11 +110,6 @@ def _require(config: Config, present: list[str], where: str, place: str) -> None
     missing = [column for column in config.wanted() if column not in present]
     if missing:
         raise fault(where, place, f"no column {missing[0]!r}; present: {', '.join(present)}")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def read_part(config: Config, part: Part, data: Path, *, where: str) -> Iterator[SourceBatch]:
@@ -155,14 +147,4 @@ def _batches(config: Config, part: Part, found: Iterator[Any], number: int, wher
             yield config.batch(part.name, Batch(columns, list(range(number, number + num_rows))))
             number += num_rows
     except (OSError, ValueError, RuntimeError) as error:
-        raise fault(where, part.name, f"row {number} or after cannot be read ({_first_line(error)})") from None
-
-
-def read(config: Config, data: Path, *, where: str) -> Iterator[SourceBatch]:
-    """Every batch, in the order of `parts`.
-
-    Raises:
-        DataError: see `parts` and `read_part`.
-    """
-    for part in parts(config, data, where=where):
-        yield from read_part(config, part, data, where=where)
+        raise fault(where, part.name, f"row {number} or after cannot be read ({first_line(error)})") from None

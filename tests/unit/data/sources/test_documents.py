@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from acclimate.data.sources import documents
 from acclimate.data.sources._archives import pattern_regex
 from acclimate.errors import DataError
+from tests.unit.data.sources.batches import read
 
 TEXTS = {"a.txt": "one\n\nmore", "b/c.txt": "", "b/d/e.txt": "Grüße", "b/f.md": "# no", "z.txt": "last"}
 WANTED = [(1, "a.txt", "one\n\nmore"), (2, "b/c.txt", ""), (3, "b/d/e.txt", "Grüße"), (4, "z.txt", "last")]
@@ -48,23 +49,23 @@ def write_tgz(path: Path, texts: dict[str, bytes]) -> None:
 ENCODED = {name: text.encode() for name, text in TEXTS.items()}
 
 
-def read(root: Path, **options: object) -> list[tuple[int, str, str]]:
-    batches = documents.read(documents.Config.model_validate({"data": "docs", **options}), root, where="w")
+def rows(root: Path, **options: object) -> list[tuple[int, str, str]]:
+    batches = read(documents, documents.Config.model_validate({"data": "docs", **options}), root)
     return [row for batch in batches for row in zip(batch.numbers, batch.ids or [], batch.texts, strict=True)]
 
 
 def fault(root: Path, **options: object) -> str:
     with pytest.raises(DataError) as caught:
-        read(root, **options)
+        rows(root, **options)
     assert str(caught.value).isprintable()
     return str(caught.value)
 
 
 def test_a_directory_gives_a_document_for_each_file_that_matches(tmp_path: Path) -> None:
     write_tree(tmp_path / "docs")
-    assert read(tmp_path) == WANTED
-    assert [row[1] for row in read(tmp_path, pattern="b/*")] == ["b/c.txt", "b/f.md"]
-    assert [row[1] for row in read(tmp_path, pattern="**/[ce].*")] == ["b/c.txt", "b/d/e.txt"]
+    assert rows(tmp_path) == WANTED
+    assert [row[1] for row in rows(tmp_path, pattern="b/*")] == ["b/c.txt", "b/f.md"]
+    assert [row[1] for row in rows(tmp_path, pattern="**/[ce].*")] == ["b/c.txt", "b/d/e.txt"]
 
 
 def test_parts_of_a_directory_keep_their_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +84,7 @@ def test_parts_of_a_directory_keep_their_numbers(tmp_path: Path, monkeypatch: py
 )
 def test_an_archive_gives_what_its_directory_would(tmp_path: Path, name: str, write: Callable[[Path, dict[str, bytes]], None]) -> None:
     write(tmp_path / name, ENCODED)
-    assert read(tmp_path, data=name) == WANTED
+    assert rows(tmp_path, data=name) == WANTED
 
 
 @pytest.mark.parametrize("member", ["../out.txt", "a/../../out.txt", "/etc/out.txt", "C:\\out.txt", "a\\..\\..\\out.txt"])
@@ -175,7 +176,7 @@ def test_changed_archives_give_documents_or_one_line(tmp_path: Path, name: str, 
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     (tmp_path / name).write_bytes(content[: data.draw(st.integers(1, len(content)))])
     try:
-        read(tmp_path, data=name, pattern="**/*")
+        rows(tmp_path, data=name, pattern="**/*")
     except DataError as error:
         message = str(error)
     else:

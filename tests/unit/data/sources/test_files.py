@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from acclimate.data.sources import Part, files, map_labels, spelled_labels, unused_labels
 from acclimate.errors import DataError
+from tests.unit.data.sources.batches import read
 
 
 def test_parts_read_apart_are_the_whole_in_a_stable_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +28,7 @@ def test_parts_read_apart_are_the_whole_in_a_stable_order(tmp_path: Path, monkey
     assert len(parts) > 2 and parts[1].start == 0 and parts[-1].stop == 5
     assert len({part.key for part in parts}) == len(parts)
     apart = [batch for part in reversed(parts) for batch in files.read_part(config, part, tmp_path, where="w")]
-    together = list(files.read(config, tmp_path, where="w"))
+    together = read(files, config, tmp_path)
     assert sorted((b.name, n, t) for b in apart for n, t in zip(b.numbers, b.texts, strict=True)) == [
         (b.name, n, t) for b in together for n, t in zip(b.numbers, b.texts, strict=True)
     ]
@@ -47,7 +48,7 @@ def test_a_part_survives_json(tmp_path: Path) -> None:
 
 def test_encoding_and_what_a_document_is_are_parameters(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("Grüße\nÄrger".encode("latin-1"))
-    (batch,) = files.read(files.Config(data="a.txt", encoding="latin-1", text_by="line"), tmp_path, where="w")
+    (batch,) = read(files, files.Config(data="a.txt", encoding="latin-1", text_by="line"), tmp_path)
     assert batch.texts == ["Grüße", "Ärger"]
     with pytest.raises(ValidationError, match="'latin-99' is no text encoding that Python knows"):
         files.Config(data="a.txt", encoding="latin-99")

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from acclimate.data.sources import huggingface
 from acclimate.errors import DataError
+from tests.unit.data.sources.batches import read
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -34,7 +35,7 @@ def test_a_directory_is_read_in_parts(data: Path, monkeypatch: pytest.MonkeyPatc
     config = huggingface.Config(source="directory", name="splits", text="sentence", id="idx", columns={"label": "label"})
     parts = huggingface.parts(config, data, where="w")
     assert [part.key for part in parts] == ["splits/train[0:900]", "splits/train[900:1800]", "splits/train[1800:2500]"]
-    batches = list(huggingface.read(config, data, where="w"))
+    batches = read(huggingface, config, data)
     assert [text for batch in batches for text in batch.texts] == [f"sentence {i}" for i in range(2500)]
     assert [number for batch in batches for number in batch.numbers] == list(range(1, 2501))
     assert batches[0].columns["label"][:3] == [0, 1, 0] and batches[-1].ids == list(range(1800, 2500))[-len(batches[-1]) :]
@@ -42,7 +43,7 @@ def test_a_directory_is_read_in_parts(data: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_rows_chosen_before_saving_are_read_in_that_order(data: Path) -> None:
     config = huggingface.Config(source="directory", name="splits", split="test", text="sentence")
-    assert [text for batch in huggingface.read(config, data, where="w") for text in batch.texts] == [
+    assert [text for batch in read(huggingface, config, data) for text in batch.texts] == [
         "sentence 3",
         "sentence 1",
         "sentence 2",
@@ -61,7 +62,7 @@ def test_rows_chosen_before_saving_are_read_in_that_order(data: Path) -> None:
 )
 def test_a_fault_is_one_line(data: Path, options: dict[str, str], message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        list(huggingface.read(huggingface.Config.model_validate({"source": "directory", **options}), data, where="w"))
+        read(huggingface, huggingface.Config.model_validate({"source": "directory", **options}), data)
     assert str(caught.value).isprintable()
 
 
@@ -72,7 +73,7 @@ def test_a_shard_cut_short_is_one_line(tmp_path: Path) -> None:
     shard = next((tmp_path / "cut").glob("*.arrow"))
     shard.write_bytes(shard.read_bytes()[:20_000])
     with pytest.raises(DataError) as caught:
-        list(huggingface.read(huggingface.Config(source="directory", name="cut"), tmp_path, where="w"))
+        read(huggingface, huggingface.Config(source="directory", name="cut"), tmp_path)
     assert str(caught.value).isprintable()
 
 
@@ -120,9 +121,9 @@ def test_the_shards_of_a_stream_are_read_apart(tmp_path: Path, monkeypatch: pyte
     config = huggingface.Config(name="some/corpus", revision=COMMIT)
     parts = huggingface.parts(config, tmp_path, where="w")
     assert [part.key for part in parts] == [f"some/corpus/train@{COMMIT}[{i}]" for i in range(3)]
-    batches = list(huggingface.read(config, tmp_path, where="w"))
+    batches = read(huggingface, config, tmp_path)
     assert [text for batch in batches for text in batch.texts] == [f"{shard} {i}" for shard in range(3) for i in range(1500)]
     assert [batch.numbers[0] for batch in batches] == [1, 1001] * 3
     missing = huggingface.Config(name="some/corpus", revision=COMMIT, text="body")
     with pytest.raises(DataError, match="no column 'body'; present: text, n"):
-        list(huggingface.read(missing, tmp_path, where="w"))
+        read(huggingface, missing, tmp_path)
