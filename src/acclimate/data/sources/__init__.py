@@ -6,7 +6,7 @@ A kind holds `class Config(Section)`, `parts(config, data, *, where)` that lists
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, check_enc
 from acclimate.settings import Section
 
 KINDS = ("files", "documents", "huggingface")
+_PART_BYTES = 128 << 20
 
 Encoding = Annotated[str, AfterValidator(check_encoding)]
 RecordBytes = Annotated[int, Field(ge=1, le=1 << 30)]
@@ -41,6 +42,18 @@ class Part:
     start: int = 0
     stop: int | None = None
     size_bytes: int = 0
+
+
+def consecutive_runs(sizes: Iterable[int], *, max_items: int | None = None) -> Iterator[tuple[int, int, int]]:
+    """Neighbours taken together up to about 128 MiB, as opening a file costs time, or `max_items`: first, past the last, and bytes."""
+    start, stop, num_bytes = 0, 0, 0
+    for stop, size in enumerate(sizes, start=1):
+        num_bytes += size
+        if num_bytes >= _PART_BYTES or stop - start == max_items:
+            yield start, stop, num_bytes
+            start, num_bytes = stop, 0
+    if start < stop:
+        yield start, stop, num_bytes
 
 
 @dataclass(frozen=True)

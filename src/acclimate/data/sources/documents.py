@@ -12,7 +12,7 @@ from pydantic import Field
 
 from acclimate.data.formats import MAX_BATCH_BYTES, Reading
 from acclimate.data.readers import below, refuse_link_outside
-from acclimate.data.sources import Encoding, Part, RecordBytes, SourceBatch
+from acclimate.data.sources import Encoding, Part, RecordBytes, SourceBatch, consecutive_runs
 from acclimate.data.sources._archives import ENDINGS, members, pattern_regex
 from acclimate.data.sources.files import resolve_part
 from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, fault
@@ -20,7 +20,6 @@ from acclimate.redaction import HIDDEN, redact
 from acclimate.settings import Section
 
 _PART_DOCUMENTS = 1000
-_PART_BYTES = 128 << 20
 
 
 class Config(Section):
@@ -47,7 +46,9 @@ def parts(config: Config, data: Path, *, where: str) -> list[Part]:
     if not place.is_dir():
         problem = "neither a directory nor a zip or tar archive" if place.exists() else "no such directory or archive"
         raise fault(where, place, problem)
-    return _grouped(_matching(place, config.pattern, data, where), data, name)
+    files = _matching(place, config.pattern, data, where)
+    runs = consecutive_runs(((data / file).stat().st_size for file in files), max_items=_PART_DOCUMENTS)
+    return [Part(f"{name}[{start}:{stop}]", name, tuple(files[start:stop]), start, stop, num_bytes) for start, stop, num_bytes in runs]
 
 
 def _matching(directory: Path, pattern: str, data: Path, where: str) -> list[str]:
@@ -67,18 +68,6 @@ def _matching(directory: Path, pattern: str, data: Path, where: str) -> list[str
     if not found:
         raise fault(where, directory, f"no file matches {pattern!r} among {num_files}; give another `pattern`, such as '**/*'")
     return sorted(found)
-
-
-def _grouped(names: list[str], data: Path, directory: str) -> list[Part]:
-    found: list[Part] = []
-    start, size_bytes = 0, 0
-    for index, name in enumerate(names):
-        size_bytes += (data / name).stat().st_size
-        stop = index + 1
-        if stop - start == _PART_DOCUMENTS or size_bytes >= _PART_BYTES or stop == len(names):
-            found.append(Part(f"{directory}[{start}:{stop}]", directory, tuple(names[start:stop]), start, stop, size_bytes))
-            start, size_bytes = stop, 0
-    return found
 
 
 def read_part(config: Config, part: Part, data: Path, *, where: str) -> Iterator[SourceBatch]:

@@ -10,11 +10,8 @@ import pyarrow.parquet as pq
 
 from acclimate.data.formats import TextBy
 from acclimate.data.readers import iter_batches, resolve
-from acclimate.data.sources import Part, SourceBatch, TextColumns
+from acclimate.data.sources import Part, SourceBatch, TextColumns, consecutive_runs
 from acclimate.data.streams import fault, split_endings
-
-_PART_BYTES = 128 << 20
-"""Row groups of a Parquet file are taken together up to this: a part pays for opening the file once."""
 
 
 class Config(TextColumns):
@@ -49,14 +46,7 @@ def _parquet_parts(path: Path, name: str) -> list[Part]:
         return [Part(name, name, (name,), size_bytes=path.stat().st_size)]
     if len(sizes) <= 1:
         return [Part(name, name, (name,), size_bytes=sum(sizes))]
-    found, start = [], 0
-    for index in range(len(sizes)):
-        stop = index + 1
-        size_bytes = sum(sizes[start:stop])
-        if size_bytes >= _PART_BYTES or stop == len(sizes):
-            found.append(Part(f"{name}[{start}:{stop}]", name, (name,), start, stop, size_bytes))
-            start = stop
-    return found
+    return [Part(f"{name}[{start}:{stop}]", name, (name,), start, stop, num_bytes) for start, stop, num_bytes in consecutive_runs(sizes)]
 
 
 def read_part(config: Config, part: Part, data: Path, *, where: str) -> Iterator[SourceBatch]:

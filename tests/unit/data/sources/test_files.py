@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from acclimate.data import sources
 from acclimate.data.sources import Part, files, map_labels, spelled_labels, unused_labels
 from acclimate.errors import DataError
 from tests.unit.data.sources.batches import read
 
 
 def test_parts_read_apart_are_the_whole_in_a_stable_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_PART_BYTES", 2000)
+    monkeypatch.setattr(sources, "_PART_BYTES", 2000)
     pq.write_table(
         pa.table({"body": [f"p{i} " + "x" * i for i in range(90)], "site": ["s"] * 90}), tmp_path / "b.parquet", row_group_size=20
     )
