@@ -20,6 +20,7 @@ class StageNode:
 
     name: str
     upstream: tuple[str, ...]
+    command: str
 
 
 def read_graph(root: Path) -> list[StageNode]:
@@ -30,11 +31,12 @@ def read_graph(root: Path) -> list[StageNode]:
     """
     with _repository(root) as repository:
         graph = repository.index.graph  # an edge points from a stage to one that it waits for
-        upstream = {
-            _name(stage.addressing): tuple(sorted(_name(before.addressing) for before in graph.successors(stage))) for stage in graph
+        nodes = {
+            name: StageNode(name, tuple(sorted(_name(before.addressing) for before in graph.successors(stage))), str(stage.cmd))
+            for stage in graph
+            for name in [_name(stage.addressing)]
         }
-    order = TopologicalSorter({name: upstream[name] for name in sorted(upstream)}).static_order()
-    return [StageNode(name, upstream[name]) for name in order]
+    return [nodes[name] for name in TopologicalSorter({name: nodes[name].upstream for name in sorted(nodes)}).static_order()]
 
 
 def changed_stages(root: Path) -> set[str]:

@@ -17,15 +17,15 @@ import tempfile
 import time
 import typing
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from acclimate import artifacts, lifeline, locks
 from acclimate.config import Config, load_config
 from acclimate.dvc_records import problems
-from acclimate.errors import AcclimateError, ConfigError, DataError, LostProcessError, disk_faults_named
+from acclimate.errors import AcclimateError, ConfigError, DataError, DoesNotFitError, LostProcessError, disk_faults_named
 from acclimate.launch import (
     CONTINUE_EXIT_CODE,
     LOST_EXIT_CODE,
@@ -36,8 +36,9 @@ from acclimate.launch import (
     run_processes,
     say_last,
 )
-from acclimate.planning.predictions import predicted
+from acclimate.predictions import params_digest, predicted
 from acclimate.runtime import (
+    STATE_DIRECTORY,
     StoppedError,
     Terminated,
     configure_logging,
@@ -49,6 +50,9 @@ from acclimate.runtime import (
 from acclimate.settings import Section
 from acclimate.sinks import MemorySink, Sink
 from acclimate.training.options import TrainConfig
+
+if TYPE_CHECKING:
+    from acclimate.training.trial import Trial
 
 _OUT = "out"
 Out = Annotated[Path, _OUT]
@@ -70,6 +74,8 @@ class StageContext:
     """Digests of what the stage is given; a checkpoint made of others is refused."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """How training runs, not what it computes."""
+    trial: Trial | None = None
+    """Take a few steps only."""
     record: dict[str, Any] = field(default_factory=dict)
     """Facts that differ between equal runs, such as throughput; written to records/, not into the outs."""
     final_metrics: dict[str, float] = field(default_factory=dict)
@@ -129,19 +135,19 @@ def _execute_launched(run: Callable[..., None], argv: list[str]) -> int:
 def execute(run: Callable[..., None], params_class: type[Section], argv: list[str]) -> int:
     """Parse flags, run the stage, publish its outs and its record."""
     arguments = parse_arguments(run, argv)
-    record_path = arguments.pop("record")
+    record_path, tried, memory_mb = (arguments.pop(name) for name in ("record", "try", "memory_mb"))
     config = load_config()
     params = select_params(config, params_class, task=arguments.get("task"))
     outs = {name: arguments[name] for name in out_names(run)}
     name = instance_name(run, arguments)
     with ExitStack() as held:
-        if process_rank() == 0:  # the other processes of this run write nothing that stays
+        if process_rank() == 0 and not tried:  # the other processes of this run write nothing that stays
             _own([*outs.values(), record_path], held)
         deps = {flag: path for flag, path in arguments.items() if isinstance(path, Path) and flag not in outs}
         files = {path: artifacts.files_md5(path) for path in deps.values()}
         inputs = {flag: artifacts.digest_of(files[path]) for flag, path in deps.items()}
-        if process_rank():
-            return _follow(run, params, arguments, outs, config, inputs)
+        if tried or process_rank():
+            return _run_apart(run, params, arguments, outs, config, inputs, num_steps=tried, memory_mb=memory_mb)
         _check_deps(files)
         checkpoints = checkpoint_directory(run, name, params.model_dump(mode="json", by_alias=True), inputs)
         held.enter_context(locks.held(locks.lock_of(checkpoints, checkpoints.parents[1]), str(checkpoints)))
@@ -232,30 +238,53 @@ def _execute_alone(
         "outs_md5": outs_md5,
         **({"goes_on": True} if goes_on else {}),
         **context.record,
-        **predicted(config, name, context.record, task=arguments.get("task")),
+        **predicted(name, params_digest(config, values), context.record),
     }
     artifacts.write_json(record_path, record)
 
 
-def _follow(
-    run: Callable[..., None], params: Section, arguments: dict[str, Any], outs: dict[str, Path], config: Config, inputs: dict[str, str]
+def _run_apart(
+    run: Callable[..., None],
+    params: Section,
+    arguments: dict[str, Any],
+    outs: dict[str, Path],
+    config: Config,
+    inputs: dict[str, str],
+    *,
+    num_steps: int | None,
+    memory_mb: float | None,
 ) -> int:
-    """Run a stage as one of several processes that does not speak for them: no record, no tracker, and what it writes is dropped."""
-    name, values = instance_name(run, arguments), params.model_dump(mode="json", by_alias=True)
-    with tempfile.TemporaryDirectory(prefix="acclimate-") as scratch:
+    """Run a stage that publishes nothing: no record, no tracker, and what it writes is dropped.
+
+    It is one of several processes that does not speak for them, or a trial of `num_steps`, which prints what was measured.
+    """
+    name, values, trial = instance_name(run, arguments), params.model_dump(mode="json", by_alias=True), None
+    if num_steps:
+        from acclimate.training.trial import Trial
+
+        trial = Trial(num_steps, memory_mb)
+        STATE_DIRECTORY.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="acclimate-", dir=STATE_DIRECTORY if trial else None) as scratch:
         temporaries = {flag: Path(scratch) / flag for flag in outs}
         for temporary in temporaries.values():
             temporary.mkdir()
         context = StageContext(
             stage=name,
             sink=MemorySink(),
-            checkpoint_directory=checkpoint_directory(run, name, values, inputs),
+            checkpoint_directory=Path(scratch) / "checkpoints" if trial else checkpoint_directory(run, name, values, inputs),
             identity={str(arguments[flag]): md5 for flag, md5 in inputs.items()},
             train=config.train,
+            trial=trial,
             run_id=lambda: None,
         )
-        with losses_of_processes_named():
+        with suppress(DoesNotFitError), losses_of_processes_named():
             run(params, **{**arguments, **temporaries}, context=context)
+        if trial and process_rank() == 0:
+            for temporary in temporaries.values():
+                artifacts.write_manifest(temporary, stage=name, params=values, inputs=inputs)
+                artifacts.dvc_md5(temporary)
+            facts = {"params": params_digest(config, values), "threads": context.record.get("threads")}
+            print(json.dumps({**facts, **trial.whole(context.record.get("device", "cpu"))}))
     return 0
 
 
@@ -282,12 +311,19 @@ def instance_name(run: Callable[..., None], arguments: dict[str, Any]) -> str:
 
 
 def parse_arguments(run: Callable[..., None], argv: list[str]) -> dict[str, Any]:
-    """One `--flag` for each keyword argument of `run`, and `--record` for the record file."""
+    """One `--flag` for each keyword argument of `run`, `--record` for the record file, and the flags of a trial."""
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage_name(run)}", description=inspect.getmodule(run).__doc__)
     for name, kind in flag_types(run).items():
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, required=True)
     parser.add_argument("--record", type=Path, required=True, help="where the record of this run goes")
-    return vars(parser.parse_args(argv))
+    parser.add_argument(
+        "--try", type=int, metavar="N", help="take N steps in each training loop, print what all would take, publish nothing"
+    )
+    parser.add_argument("--memory-mb", type=float, help="with --try: as if there were so much memory")
+    found = vars(parser.parse_args(argv))
+    if found["try"] is not None and found["try"] < 1:
+        parser.error(f"--try {found['try']}: it is 1 or more")
+    return found
 
 
 def flag_types(run: Callable[..., None]) -> dict[str, Callable[[str], Any]]:

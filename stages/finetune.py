@@ -102,6 +102,7 @@ def _train(
         evaluate_every=evaluate_every(batches, config),
         checkpoint_every_s=config.checkpoint_every_s,
         label=f"{model.spec.name} {model.spec.encoder} seed {seed}",
+        trial=context.trial,
     )
 
     def dev_scores() -> dict[str, float]:

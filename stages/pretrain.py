@@ -87,6 +87,7 @@ def _loop(job: Pretraining, context: StageContext, steps: int, label: str, *, ev
         evaluate_every=evaluate_every,
         checkpoint_every_s=config.checkpoint_every_s,
         label=label,
+        trial=context.trial,
     )
 
 

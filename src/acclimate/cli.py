@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from acclimate.artifacts import read_json
-from acclimate.errors import AcclimateError, ConfigError, DataError, EnvironmentUnfitError, disk_faults_named
+from acclimate.errors import AcclimateError, ConfigError, DataError, disk_faults_named
 from acclimate.params_file import read_yaml
 from acclimate.redaction import redact
 from acclimate.runtime import keep_private, prepare_environment
@@ -93,28 +93,19 @@ def check(params: Path, profile: str | None = None) -> None:
 
 
 def plan(params: Path, profile: str | None = None, *, memory_mb: float | None = None) -> None:
-    """Try each training stage and print what it will take; keep the predictions for the stages' records.
+    """Go on as `python -m flows.plan`, which runs the stages' commands of dvc.yaml as trials.
 
     Args:
-        memory_mb: see `make_plan`.
-
-    Raises:
-        EnvironmentUnfitError: a line for each stage that does not fit into memory.
+        memory_mb: plan for so much memory, not for what is free.
     """
     from acclimate.config import load_config
-    from acclimate.planning.planner import make_plan, write_plan
-    from acclimate.planning.predictions import PLAN
-    from acclimate.planning.table import refusals, render
 
     if profile:
         lay_profile(params, profile)
-    config = load_config(params)
-    made = make_plan(config, memory_mb=memory_mb, tell=lambda name: print(f"trying {name}", file=sys.stderr))
-    print("\n".join(render(made)))
-    if refused := refusals(made):
-        raise EnvironmentUnfitError("\n  ".join([f"{len(refused)} of {len(made.stages)} training stages do not fit", *refused]))
-    write_plan(made, config)
-    print(f"planned in {made.took_s:.0f} s; {PLAN} is compared with what the stages take, in the report")
+    load_config(params)
+    sys.stdout.flush()
+    given = ["--memory-mb", str(memory_mb)] if memory_mb else []
+    os.execv(sys.executable, [sys.executable, "-m", "flows.plan", *given])
 
 
 def verify() -> None:

@@ -33,6 +33,10 @@ class EnvironmentUnfitError(AcclimateError):
     """The machine lacks something: disk, a driver, a program, a service."""
 
 
+class DoesNotFitError(AcclimateError):
+    """A trial stopped before a step that needs more memory than there is."""
+
+
 class GateError(AcclimateError):
     """A gate of params.yaml does not hold where the caller asked for it to hold."""
 

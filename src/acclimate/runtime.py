@@ -120,6 +120,22 @@ def peak_rss_mb() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def free_memory_mb(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
+    """What this process may use in all, in MiB: what is free on the machine, or left by its control group, and what it has already."""
+    import psutil
+
+    free: list[float] = [psutil.virtual_memory().available]
+    for directory, limit, usage, cache in (
+        (cgroup, "memory.max", "memory.current", "inactive_file"),
+        (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        with suppress(OSError, ValueError):  # no such version of groups; "max" is no number
+            counted = dict(line.split() for line in (directory / "memory.stat").read_text(encoding="utf-8").splitlines())
+            used = int((directory / usage).read_text(encoding="utf-8")) - int(counted.get(cache, 0))  # the kernel drops cached files
+            free.append(int((directory / limit).read_text(encoding="utf-8")) - used)
+    return (min(free) + float(psutil.Process().memory_info().rss)) / (1 << 20)
+
+
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and torch, and make torch choose deterministic kernels where it has them."""
     import random

@@ -162,3 +162,18 @@ def test_pretrain_under_accelerate_gives_what_one_gives(project: Project, pretra
 @pytest.mark.slow
 def test_finetune_in_two_processes_with_split_state_gives_what_one_gives(project: Project) -> None:
     assert_same_results(run(project, "split", "finetune", processes=2, sharding="fsdp"), run(project, "plain", "finetune"))
+
+
+@pytest.mark.parametrize(("stage", "launch", "steps"), [("pretrain", {"processes": 2}, 10), ("finetune", {}, 10)])
+def test_a_trial_measures_and_publishes_nothing(project: Project, stage: str, launch: dict[str, Any], steps: int) -> None:
+    before = sorted(project.directory.rglob("*"))
+    arguments = (argument.format("tried") for argument in (PRETRAIN if stage == "pretrain" else FINETUNE))
+    process = project.start(sys.executable, "-m", f"stages.{stage}", *arguments, "--try", "3", launch=launch)
+    stdout, stderr = process.communicate(timeout=2 * WAIT_S)
+    assert process.returncode == 0, stderr
+    found = json.loads(stdout)
+    assert found["fits"] and found["steps"] == steps and found["processes"] == launch.get("processes", 1)
+    assert min(found["parts_s"][part] for part in ("start and end", "steps", "checkpoints")) > 0
+    assert [
+        path for path in sorted(project.directory.rglob("*")) if path not in before and path.name not in (".acclimate", "params.yaml")
+    ] == []

@@ -52,11 +52,12 @@ def test_a_process_that_does_not_leave_is_ended_after_its_grace(tmp_path: Path) 
     assert late.returncode == -signal.SIGALRM
 
 
-def test_a_trial_of_the_planner_ends_with_it(tmp_path: Path) -> None:
+def test_a_trial_of_a_plan_ends_with_it(tmp_path: Path) -> None:
     directory = checkout(tmp_path)
-    (directory / "child.py").write_text(CHILD.replace("print(os.getpid(), flush=True)", "open('pid', 'w').write(str(os.getpid()))"))
-    trial = "planner._Trials(load_config(), *[None] * 4)._run(['-m', 'child'], 'a trial')"
-    program = f"from acclimate.planning import planner; from acclimate.config import load_config; {trial}"
+    (directory / "child.py").write_text(
+        CHILD.replace("print(os.getpid(), flush=True)", f"open({str(directory / 'pid')!r}, 'w').write(str(os.getpid()))")
+    )
+    program = "from pathlib import Path; from flows import plan; plan._try('a trial', 'python -m child', Path.cwd(), None)"
     parent = start(directory, sys.executable, "-c", program)
     wait_for(lambda: (directory / "pid").exists() and bool((directory / "pid").read_text()))
     child = int((directory / "pid").read_text())
@@ -64,11 +65,6 @@ def test_a_trial_of_the_planner_ends_with_it(tmp_path: Path) -> None:
     parent.kill()
     wait_for(lambda: not is_alive(child))
     parent.communicate()
-    # What the planner starts does as that child did.
-    request = {"task": None, "encoder": "", "tokens": "", "table": "", "scratch": "", "out": "", "limit_mb": 0}
-    late = start(directory, sys.executable, "-m", "acclimate.planning.trial", json.dumps(request), **{lifeline.ENDS_WITH: ended()})
-    late.communicate(timeout=120)
-    assert late.returncode == -signal.SIGTERM
 
 
 def ended() -> str:

@@ -309,11 +309,6 @@ class RaggedBatches:
         """Row numbers of a step, counted in the training split."""
         return [int(row) for part in range(self.accumulation) for row in self._rows(step * self.accumulation + part)]
 
-    def padded_tokens(self, step: int) -> int:
-        """Tokens that a step computes, padding among them."""
-        parts = [self._rows(step * self.accumulation + part) for part in range(self.accumulation)]
-        return sum(len(rows) * _padded_width(self.encoded.offsets[rows + 1] - self.encoded.offsets[rows]) for rows in parts)
-
     def _rows(self, index: int) -> np.ndarray:
         epoch, position = divmod(index, self.batches_per_epoch)
         return self.epoch_batches(epoch)[position]

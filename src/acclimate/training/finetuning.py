@@ -1,4 +1,4 @@
-"""Fine-tuning taken apart: model, batches, loss and optimizer, as the stage `finetune` and the planner use them."""
+"""Fine-tuning taken apart: model, batches, loss and optimizer, as the stage `finetune` uses them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step frees on the host is kept for the next step."""
+"""What a step frees on the host is kept for the next step, and returned when it is asked for."""
 
 from __future__ import annotations
 
@@ -19,3 +19,9 @@ def keep_freed_memory() -> bool:
     libc = ctypes.CDLL(None)
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, (1 << 31) - 1), (_M_TOP_PAD, 64 << 20))
     return sum(int(libc.mallopt(name, value)) for name, value in settings) == len(settings)
+
+
+def return_freed_memory() -> None:
+    """Return what is free to the system, where the allocator is glibc's."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

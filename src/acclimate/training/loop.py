@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,8 @@ class LoopConfig:
     micro_rows: int | None = None
     """Rows computed at once; None begins with a whole batch. Halved when memory runs out; the sum over a step stays the same."""
     label: str = "train"
+    trial: TakesSteps | None = None
+    """Take a few of the steps only, and tell it what all of them take."""
 
 
 @dataclass
@@ -78,6 +80,16 @@ class FitResult:
     losses: list[float] = field(default_factory=list)
     timing: dict[str, float] = field(default_factory=dict)
     """Of the last log line: tokens/s, memory, share of waiting, MFU."""
+
+
+class TakesSteps(BatchSource, Sink, Protocol):
+    """Stands for a fit's batches and sink, and has the loop take a few of its steps; see trial.py."""
+
+    def begin(self, batches: BatchSource, config: LoopConfig, world: World, device: torch.device) -> LoopConfig:
+        """Choose the steps; gives the settings to take them with."""
+
+    def end(self, result: FitResult, micro_rows: int | None) -> None:
+        """Learn how they went."""
 
 
 def fit(
@@ -111,9 +123,12 @@ def fit(
         EnvironmentUnfitError: memory is too small, also for a single row.
     """
     about = (world or World(), identity or {}, flops_per_token)
+    if trial := config.trial:
+        config = trial.begin(batches, config, about[0], next(model.parameters()).device)
+        batches = sink = trial
     run = _Run(model, batches, loss_fn, optimizer, precision, config, sink, checkpoints, evaluate, *about)
     try:
-        return run.go()
+        result = run.go()
     except RuntimeError as error:  # in the optimizer or an evaluation: fewer rows at once would not help
         if not is_out_of_memory(error):
             raise
@@ -121,6 +136,9 @@ def fit(
             f"{config.label}: step {run.at_step}: out of memory beside the gradients; the next run goes on from the last checkpoint. "
             "Free memory, train fewer weights (lora), or split them over processes (train.launch.sharding: fsdp)"
         ) from None
+    if trial:
+        trial.end(result, run.steps.micro_rows)
+    return result
 
 
 @dataclass

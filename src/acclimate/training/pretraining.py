@@ -1,4 +1,4 @@
-"""Pretraining taken apart: its text, model, batches and optimizers, as the stage `pretrain` and the planner use them."""
+"""Pretraining taken apart: its text, model, batches and optimizers, as the stage `pretrain` uses them."""
 
 from __future__ import annotations
 
