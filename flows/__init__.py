@@ -1,4 +1,4 @@
-"""When and where the stages run: Prefect only. What runs, and in which order, is read from DVC."""
+"""When and where the stages run: the Prefect flow, and the plan. What runs, and in which order, is read from DVC."""
 
 import os
 import secrets

@@ -101,8 +101,12 @@ class Stack:
         )
 
     def api(self, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, Any]:
-        """Ask Prefect with the key."""
-        status, text = ask(self.prefect, f"/api{path}", method=method, body=body, key=self.key, **options)
+        """Ask Prefect with the key; again where its database was locked (503), as Prefect's own client does."""
+        for _ in range(20):
+            status, text = ask(self.prefect, f"/api{path}", method=method, body=body, key=self.key, **options)
+            if status != 503:
+                break
+            time.sleep(0.5)
         return status, json.loads(text) if text else None
 
     def start_run(self, **content: Any) -> str:
