@@ -20,10 +20,11 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import typing
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -295,15 +296,26 @@ def _join_worker(uri: str, experiment: str) -> socket.socket:
                     worker.connect(address)
                 except (FileNotFoundError, ConnectionRefusedError):  # none was started, or it was killed
                     path.unlink(missing_ok=True)
-                    with socket.socket(socket.AF_UNIX) as listener:
-                        listener.bind(address)
-                        listener.listen()
-                        _start_worker(listener, path, uri)
-                    worker.connect(address)
+                    with socket.socket(socket.AF_UNIX) as listener, _bound(listener, address) as bound:
+                        _start_worker(listener, path, uri, lifeline.run_above() if bound == address else None)
+                        worker.connect(bound)
         except BaseException:
             worker.close()
             raise
     return worker
+
+
+@contextmanager
+def _bound(listener: socket.socket, address: str) -> Iterator[str]:
+    """Listen there. A file system without sockets, such as a Windows drive in WSL: elsewhere, where no other stage looks."""
+    with ExitStack() as stack:
+        try:
+            listener.bind(address)
+        except OSError:
+            address = f"{stack.enter_context(tempfile.TemporaryDirectory())}/socket"
+            listener.bind(address)
+        listener.listen()
+        yield address
 
 
 @contextmanager
@@ -328,13 +340,13 @@ def sockets_locked() -> Iterator[None]:
         yield
 
 
-def _start_worker(listener: socket.socket, path: Path, uri: str) -> None:
+def _start_worker(listener: socket.socket, path: Path, uri: str, run: int | None) -> None:
     """Start the sender in a session of its own, so that Ctrl-C leaves it alive to close the runs.
 
     It takes the store from its environment: the spools name it without its password. It does not stand in this directory,
     which may be a work tree that goes away before it does.
     """
-    arguments = [str(listener.fileno()), str(path.absolute()), str(lifeline.run_above() or "")]
+    arguments = [str(listener.fileno()), str(path.absolute()), str(run or "")]
     with os.fdopen(os.open(path.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "acclimate.adapters.tracking_worker", *arguments],

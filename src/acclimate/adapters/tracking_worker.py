@@ -201,8 +201,8 @@ class Delivery:
             self._client.set_terminated(self.run_id, finish.status, end_time=max(finish.time_ms, self.start.time_ms))
             with _sessions_locked():
                 self._set_parent_status(finish.status, finish.time_ms)
+            self.spool.unlink(missing_ok=True)  # first: without its progress it would be sent as another run
             self._progress_path.unlink(missing_ok=True)
-            self.spool.unlink(missing_ok=True)
 
     def _earlier_run(self) -> str | None:
         """The run of an earlier attempt, when this store knows it."""
