@@ -89,7 +89,7 @@ def _try(name: str, command: str, root: Path, memory_mb: float | None, **train: 
         (Path(scratch) / "artifacts").symlink_to(root / "artifacts")
         done = subprocess.run([sys.executable, *arguments], cwd=scratch, env=environment, capture_output=True, text=True, check=False)
     if done.returncode in (-9, 137):
-        raise EnvironmentUnfitError(f"{name}: the trial was killed, most likely for want of memory; {free_mb:,.0f} MB were free")
+        raise EnvironmentUnfitError(f"{name}: the system killed the trial, most likely because memory ran out; {free_mb:,.0f} MB were free")
     if done.returncode:
         raise EnvironmentUnfitError(f"{name}: the trial failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

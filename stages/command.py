@@ -205,15 +205,9 @@ def _execute_alone(
 
     started_at = time.time()
     values = params.model_dump(mode="json", by_alias=True)
-    with Tracker(config.tracking, stage=name, params=values, inputs={str(arguments[k]): v for k, v in inputs.items()}) as tracker:
-        context = StageContext(
-            stage=name,
-            sink=tracker,
-            checkpoint_directory=checkpoints,
-            identity={str(arguments[flag]): md5 for flag, md5 in inputs.items()},
-            train=config.train,
-            run_id=tracker.run_id,
-        )
+    identity = {str(arguments[flag]): md5 for flag, md5 in inputs.items()}
+    with Tracker(config.tracking, stage=name, params=values, inputs=identity) as tracker:
+        context = StageContext(name, tracker, checkpoints, tracker.run_id, identity, config.train)
         goes_on = context.checkpoint_directory.exists()
         with artifacts.publish(*outs.values()) as temporaries, losses_of_processes_named():
             run(params, **{**arguments, **dict(zip(outs, temporaries, strict=True))}, context=context)
@@ -268,15 +262,9 @@ def _run_apart(
         temporaries = {flag: Path(scratch) / flag for flag in outs}
         for temporary in temporaries.values():
             temporary.mkdir()
-        context = StageContext(
-            stage=name,
-            sink=MemorySink(),
-            checkpoint_directory=Path(scratch) / "checkpoints" if trial else checkpoint_directory(run, name, values, inputs),
-            identity={str(arguments[flag]): md5 for flag, md5 in inputs.items()},
-            train=config.train,
-            trial=trial,
-            run_id=lambda: None,
-        )
+        checkpoints = Path(scratch) / "checkpoints" if trial else checkpoint_directory(run, name, values, inputs)
+        identity = {str(arguments[flag]): md5 for flag, md5 in inputs.items()}
+        context = StageContext(name, MemorySink(), checkpoints, lambda: None, identity, config.train, trial)
         with suppress(DoesNotFitError), losses_of_processes_named():
             run(params, **{**arguments, **temporaries}, context=context)
         if trial and process_rank() == 0:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from acclimate import plugins
 from acclimate.adapters.options import RegisterConfig, TrackingConfig
-from acclimate.data.options import CorpusSource, IngestConfig, TaskConfig, TokenizeConfig, ValidateConfig
+from acclimate.data.options import SOURCES, CorpusSource, IngestConfig, TaskConfig, TokenizeConfig, ValidateConfig
 from acclimate.errors import ConfigError
 from acclimate.evaluation.options import EvaluateConfig, ProbeConfig
 from acclimate.export.options import ExportConfig
@@ -23,6 +22,7 @@ from acclimate.training.options import FinetuneConfig, PretrainConfig, RunsConfi
 
 _NO_SECRETS = "no secrets in params.yaml, which git, DVC and MLflow keep; put it into the environment or .dvc/config.local (docs/data.md)"
 
+_HALF_PAIR = "half of a surrogate pair, such as \\ud83d alone, is no character; write the character itself"
 _COMPONENT_OPTIONS = {
     "objectives": "pretrain.objectives",
     "retention": "pretrain.retention.options",
@@ -114,25 +114,32 @@ def parse_config(raw: Mapping[Any, Any], *, file: Path) -> Config:
     except ValidationError as error:
         problems = problems_of(error, Config)
     except UnicodeEncodeError:  # pydantic stumbles over it
-        problems = ["half of a surrogate pair, such as \\ud83d alone, is no character; write the character itself"]
-    problems += [line for check in _component_checks(raw) for line in _problems_of_check(check)]
+        problems = [_HALF_PAIR]
+    for component in _components(raw):
+        try:
+            plugins.configure(*component[:3], where=component[3])
+        except ConfigError as error:
+            problems += str(error).splitlines()
+        except UnicodeEncodeError:
+            problems.append(f"{component[3]}: {_HALF_PAIR}")
     if config is None or problems or secrets:
         found = [f"{secret.path}: {secret.kind}; {_NO_SECRETS}" for secret in secrets]
         raise ConfigError(listed(found + hide(problems, secrets), file))
     return config
 
 
-def _component_checks(raw: Mapping[Any, Any]) -> Iterator[Callable[[], Any]]:
-    """The options that a component or a source owns, as far as the sections around them are well formed."""
+def _components(raw: Mapping[Any, Any]) -> Iterator[tuple[str, str, Mapping[str, Any], str]]:
+    """Family, name, options and place of each component and source, as far as the sections around them are well formed."""
     for family, path in _COMPONENT_OPTIONS.items():
         for name, options in _mapping_at(raw, path).items():
             if isinstance(name, str) and isinstance(options, Mapping):
-                yield partial(plugins.configure, family, name, options, where=f"{path}.{name}")
+                yield family, name, options, f"{path}.{name}"
     for table in ("corpus", "heldout", "general"):
         entries = _mapping_at(raw, "ingest").get(table)
         for index, entry in enumerate(entries if isinstance(entries, list) else []):
-            with suppress(ValidationError, UnicodeEncodeError):
-                yield partial(CorpusSource.model_validate(entry).options, where=f"ingest.{table}.{index}")
+            with suppress(ValidationError, UnicodeEncodeError):  # the whole names them
+                source = CorpusSource.model_validate(entry)
+                yield SOURCES, source.kind, source.model_extra or {}, f"ingest.{table}.{index}"
 
 
 def _mapping_at(raw: Mapping[Any, Any], path: str) -> Mapping[Any, Any]:
@@ -140,13 +147,3 @@ def _mapping_at(raw: Mapping[Any, Any], path: str) -> Mapping[Any, Any]:
     for part in path.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value if isinstance(value, Mapping) else {}
-
-
-def _problems_of_check(check: Callable[[], Any]) -> list[str]:
-    try:
-        check()
-    except ConfigError as error:
-        return str(error).splitlines()
-    except UnicodeEncodeError:  # told once, by the whole
-        return []
-    return []

@@ -104,4 +104,4 @@ def test_a_trial_that_is_killed_says_why(project: Path, planned: str) -> None:
     (project / "kill/sitecustomize.py").write_text("import os, sys\nif '--try' in sys.orig_argv: os.kill(os.getpid(), 9)")
     done = run(project, "acclimate", "plan", PYTHONPATH=f"{project / 'src'}:{project / 'kill'}")
     assert done.returncode == 1
-    assert "acclimate plan: pretrain: the trial was killed, most likely for want of memory" in done.stderr
+    assert "acclimate plan: pretrain: the system killed the trial, most likely because memory ran out" in done.stderr

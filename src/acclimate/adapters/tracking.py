@@ -28,7 +28,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from acclimate import lifeline
@@ -86,7 +86,7 @@ class Tracker:
         self._inputs = inputs
         self._spool: int | None = None
         self._worker: socket.socket | None = None
-        self._sent = False
+        self._closed = False
         self._unread = b""
         self._run_id: str | None = None
         self._warning: str | None = None
@@ -226,7 +226,7 @@ class Tracker:
         for line in lines:
             said = json.loads(line)
             self._run_id = said.get("run_id", self._run_id)
-            self._sent = self._sent or "sent" in said
+            self._closed = self._closed or "closed" in said
             if "problem" in said:
                 self._warn(said["problem"])
             if "rejected" in said:
@@ -265,7 +265,7 @@ class Tracker:
                     break
         if is_there:
             self._warn(f"still sending after {timeout_s:.0f} s")
-        elif not self._sent:
+        elif not self._closed:
             self._warn("the tracking process ended early")
 
 
@@ -288,7 +288,7 @@ def _join_worker(uri: str, experiment: str) -> socket.socket:
     The listening socket is made here and handed over, so a stage never waits for the process to start.
     """
     path = session_path(session_id(), uri, experiment).with_suffix(".sock")
-    with sockets_locked():
+    with sessions_locked("sockets"):  # two stages must not start one each, nor join one that is about to leave
         worker = socket.socket(socket.AF_UNIX)
         try:
             with _short(path) as address:
@@ -333,9 +333,9 @@ def _short(path: Path) -> Iterator[str]:
 
 
 @contextmanager
-def sockets_locked() -> Iterator[None]:
-    """Keep a stage from joining a worker that is about to leave, and two stages from starting one each."""
-    with (private_directory(state_directory() / "sessions") / ".sockets.lock").open("a") as file:
+def sessions_locked(what: Literal["runs", "sockets"]) -> Iterator[None]:
+    """Keep other processes from a session's `runs` in MLflow, or from its worker's `sockets`, while one changes them."""
+    with (private_directory(state_directory() / "sessions") / f".{what}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

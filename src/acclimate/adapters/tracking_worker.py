@@ -162,7 +162,7 @@ class Delivery:
 
     def connect(self) -> str:
         """Create the parent and the child run, or find those of an earlier attempt. Returns the child's id."""
-        with _mlflow_errors(), _sessions_locked():
+        with _mlflow_errors(), tracking.sessions_locked("runs"):
             self._client = tracking.connect(self.uri)
             experiment_id = _experiment_id(self._client, self.uri, self.experiment)
             run_id = self._earlier_run()
@@ -189,7 +189,7 @@ class Delivery:
         with suppress(DeliveryError), _mlflow_errors():
             self._client.set_tag(self.run_id, "ended", f"the record is damaged: {problem}")
             self._client.set_terminated(self.run_id, "KILLED", end_time=int(self.spool.stat().st_mtime * 1000))
-            with _sessions_locked():
+            with tracking.sessions_locked("runs"):
                 self._set_parent_status("KILLED", int(self.spool.stat().st_mtime * 1000))
 
     def end(self) -> None:
@@ -199,7 +199,7 @@ class Delivery:
             if finish.message:
                 self._client.set_tag(self.run_id, "ended", finish.message)
             self._client.set_terminated(self.run_id, finish.status, end_time=max(finish.time_ms, self.start.time_ms))
-            with _sessions_locked():
+            with tracking.sessions_locked("runs"):
                 self._set_parent_status(finish.status, finish.time_ms)
             self.spool.unlink(missing_ok=True)  # first: without its progress it would be sent as another run
             self._progress_path.unlink(missing_ok=True)
@@ -446,14 +446,6 @@ def _mlflow_errors() -> Iterator[None]:
         raise DeliveryError(f"{type(error).__name__}: {tracking.first_line(error)}", permanent=True) from None
 
 
-@contextmanager
-def _sessions_locked() -> Iterator[None]:
-    """Keep other workers from the runs of a session while one of them changes there."""
-    with (tracking.private_directory(tracking.state_directory() / "sessions") / ".lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def deliver_left_over(directory: Path, *, uri: str) -> list[str]:
     """Send the spools of this store that nobody holds any more: of stages whose server was away.
 
@@ -565,7 +557,7 @@ class Follower:
                 return True
             with self._held:
                 sent = bool(self._delivery.run_id) and self._end(self._delivery)
-            self._say(sent=str(sent))
+            self._say(closed="all is sent" if sent else "the spool stays")
             return sent
 
     def _end(self, delivery: Delivery) -> bool:
@@ -615,7 +607,7 @@ def serve(listener: socket.socket, path: Path, run_ended: threading.Event) -> No
             del followers[descriptor]
             all_sent &= follower.close()
         if not followers and run_ended.is_set():
-            with tracking.sockets_locked():
+            with tracking.sessions_locked("sockets"):
                 if not _is_waiting(listener):
                     path.unlink(missing_ok=True)
                     if all_sent:

@@ -53,7 +53,7 @@ def _run_in_processes(function: Callable[[Job], Result], jobs: Sequence[Job], wo
             yield from pool.map(function, jobs)
         except BrokenProcessPool:
             raise EnvironmentUnfitError(
-                f"one of {workers} workers was killed, most likely for want of memory; lower ingest.workers. Finished parts are kept"
+                f"one of {workers} workers was killed, most likely because memory ran out; lower ingest.workers. Finished parts are kept"
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -266,7 +266,7 @@ class _ShardRunner:
             except BrokenProcessPool:
                 self._leave_if_stopped()  # a signal to the whole group ends the workers too
                 raise EnvironmentUnfitError(
-                    "a tokenizing worker died, killed perhaps for want of memory; finished shards are kept: run again, with fewer workers "
+                    "a tokenizing worker died, perhaps because memory ran out; finished shards are kept: run again, with fewer workers "
                     "(OMP_NUM_THREADS) or with tokenize.backend: reference"
                 ) from None
         found = read_shard(shard.kept)
