@@ -193,3 +193,20 @@ def test_a_file_system_without_sockets_costs_a_process_of_its_own(project, monke
         tracker.log(1, {"loss": 1.0})
     assert caplog.records == []
     assert runs(project)["alone"][0].data.metrics["loss"] == 1.0
+
+
+def test_a_damaged_last_event_ends_no_other_record(project, monkeypatch):
+    """Both stages share a sender, as stages of one run do."""
+    monkeypatch.setenv("ACCLIMATE_ENDS_WITH", str(os.getpid()))
+    other = Tracker(TrackingConfig(), stage="other", params={}, inputs={})
+    with other:
+        damaged = Tracker(TrackingConfig(), stage="damaged", params={}, inputs={}).__enter__()
+        assert damaged.run_id()
+        damaged._tell_worker(b"{}\n")
+        damaged._close()
+        assert other.run_id()
+        other.log(1, {"loss": 1.0})
+    found = runs(project)
+    assert (found["other"][0].info.status, found["other"][0].data.metrics["loss"]) == ("FINISHED", 1.0)
+    (sender,) = (each for each in psutil.process_iter(["cmdline"]) if str(project) in " ".join(each.info["cmdline"] or []))
+    sender.kill()

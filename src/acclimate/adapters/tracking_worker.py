@@ -505,6 +505,7 @@ class Follower:
         self.connection = connection
         self.ended = False
         self._heard = b""
+        self._problem = ""
         self._delivery: Delivery | None = None
         self._monitor: SystemMetricsMonitor | None = None
 
@@ -520,8 +521,8 @@ class Follower:
             line, _, self._heard = self._heard.partition(b"\n")
             try:
                 self._open(tracking.state_directory() / "spool" / Path(json.loads(line)["spool"]).name)
-            except (OSError, ValueError, LookupError, TypeError, DeliveryError) as error:  # one stage must not end the others' records
-                self._say(problem=f"the spool cannot be read: {error}")
+            except (OSError, ValueError, LookupError, TypeError, DeliveryError) as error:
+                self.fail(f"the spool cannot be read: {error}")
                 self.ended = True
 
     def _open(self, spool: Path) -> None:
@@ -545,7 +546,13 @@ class Follower:
                     self._say(rejected=f"{delivery.spool.parent}: damaged records are set aside as .rejected: {', '.join(rejected)}")
             delivery.send()
         except DeliveryError as error:
-            self._say(problem=str(error))
+            self.fail(str(error))
+
+    def fail(self, problem: str) -> None:
+        """Tell the stage once. It reads at its end, so a line for each try would fill the socket and hold up the other stages."""
+        if problem != self._problem:
+            self._problem = problem
+            self._say(problem=problem)
 
     def close(self) -> bool:
         """Send the rest and close the run; on failure the spool stays. Says whether all was sent."""
@@ -566,7 +573,7 @@ class Follower:
         try:
             delivery.end()
         except DeliveryError as error:
-            self._say(problem=str(error))
+            self.fail(str(error))
             return False
         return True
 
@@ -600,12 +607,17 @@ def serve(listener: socket.socket, path: Path, run_ended: threading.Event) -> No
             else:
                 followers[descriptor].hear()
         for descriptor, follower in list(followers.items()):
-            if not follower.ended:
-                follower.step()
-                continue
-            poll.unregister(descriptor)
-            del followers[descriptor]
-            all_sent &= follower.close()
+            try:
+                if not follower.ended:
+                    follower.step()
+                    continue
+                poll.unregister(descriptor)
+                del followers[descriptor]
+                all_sent = follower.close() and all_sent
+            except Exception as error:  # one stage must not end the records of the others
+                logger.exception("%s", type(error).__name__)
+                follower.fail(f"{type(error).__name__} in the tracking process; see {path.with_suffix('.log')}")
+                all_sent = False
         if not followers and run_ended.is_set():
             with tracking.sessions_locked("sockets"):
                 if not _is_waiting(listener):
