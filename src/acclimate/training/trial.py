@@ -9,8 +9,10 @@ import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +44,7 @@ class Trial:
     def __init__(self, num_steps: int, memory_mb: float | None = None) -> None:
         self._num_timed, self._given_mb, self._free_mb = num_steps, memory_mb, free_memory_mb()
         self._parts_s = dict.fromkeys(("steps", "evaluations", "checkpoints"), 0.0)
-        self._fits_s = self._needed_mb = 0.0
+        self._fits_s = self._needed_mb = self._earlier_mb = 0.0
         """Seconds of this process that `_parts_s` stands for, and the memory of the largest step, known or foreseen."""
         self._found: dict[str, float] = {"limit_mb": memory_mb or self._free_mb}
 
@@ -66,6 +68,9 @@ class Trial:
         self._windows = [[largest.part(0, count)] for count in self._rows] + [batches.window(sampled[number]) for number in timed]
         self._found |= {"limit_mb": limit_mb, "processes": world.size, "rows": rows // world.size}
         self._peaks_mb: dict[int, float] = {}
+        self._earlier_mb = max(self._earlier_mb, peak_rss_mb())  # it would hide what steps of few rows take
+        with suppress(OSError):  # no Linux
+            Path("/proc/self/clear_refs").write_text("5")
         self._steps_s: list[float] = []
         self._evaluations_s: list[float] = []
         self._at = time.monotonic()
@@ -135,7 +140,10 @@ class Trial:
 
     def whole(self, device: str) -> dict[str, Any]:
         """Time and memory of the whole stage; to be asked for at the end of the process."""
-        peaks_mb = {"peak_rss_mb": peak_rss_mb(), **({"memory_mb": memory_mb(torch.device(device))} if device.startswith("cuda") else {})}
+        peaks_mb = {
+            "peak_rss_mb": max(self._earlier_mb, peak_rss_mb()),
+            **({"memory_mb": memory_mb(torch.device(device))} if device.startswith("cuda") else {}),
+        }
         parts_s = {"start and end": process_age_s() - self._fits_s, **self._parts_s}
         needed_mb = max(self._needed_mb, [*peaks_mb.values()][-1])
         fits = {"fits": needed_mb <= self._found["limit_mb"], "needed_mb": needed_mb}
