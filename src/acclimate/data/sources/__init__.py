@@ -7,7 +7,7 @@ A kind holds `class Config(Section)`, `parts(config, data, *, where)` that lists
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -66,7 +66,6 @@ class SourceBatch:
         texts: as read, not cleaned; None where the cell holds nothing.
         ids: None where the source names no column of ids.
         groups: None where the source names no column of groups.
-        columns: further columns that were asked for, by the names that the source's `columns` gives them.
     """
 
     name: str
@@ -74,7 +73,6 @@ class SourceBatch:
     texts: list[Any]
     ids: list[Any] | None = None
     groups: list[Any] | None = None
-    columns: dict[str, list[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -86,11 +84,10 @@ class TableColumns(Section):
     text: str = "text"
     id: str | None = None
     group: str | None = Field(default=None, description="documents of one group never part between train and held-out")
-    columns: dict[str, str] = Field(default={}, description="further columns to keep: a name for it, and its name in the table")
 
     def wanted(self) -> list[str]:
         """Names in the table, each once."""
-        return list(dict.fromkeys(name for name in (self.text, self.id, self.group, *self.columns.values()) if name))
+        return list(dict.fromkeys(name for name in (self.text, self.id, self.group) if name))
 
     def batch(self, name: str, found: Batch) -> SourceBatch:
         """A reader's batch with its columns in their places."""
@@ -101,7 +98,6 @@ class TableColumns(Section):
             texts=cells[self.text],
             ids=cells[self.id] if self.id else None,
             groups=cells[self.group] if self.group else None,
-            columns={kept: cells[column] for kept, column in self.columns.items()},
         )
 
 

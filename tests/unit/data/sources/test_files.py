@@ -23,7 +23,7 @@ def test_parts_read_apart_are_the_whole_in_a_stable_order(tmp_path: Path, monkey
         pa.table({"body": [f"p{i} " + "x" * i for i in range(90)], "site": ["s"] * 90}), tmp_path / "b.parquet", row_group_size=20
     )
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"body": f"j{i}", "site": "t"}) + "\n" for i in range(5)))
-    config = files.Config(data="*", text="body", group="site", columns={"place": "site"})
+    config = files.Config(data="*", text="body", group="site")
     parts = files.parts(config, tmp_path, where="w")
     assert parts[0].key == "a.jsonl" and [part.name for part in parts[1:]] == ["b.parquet"] * (len(parts) - 1)
     assert len(parts) > 2 and parts[1].start == 0 and parts[-1].stop == 5
@@ -33,7 +33,7 @@ def test_parts_read_apart_are_the_whole_in_a_stable_order(tmp_path: Path, monkey
     assert sorted((b.name, n, t) for b in apart for n, t in zip(b.numbers, b.texts, strict=True)) == [
         (b.name, n, t) for b in together for n, t in zip(b.numbers, b.texts, strict=True)
     ]
-    assert together[0].groups == ["t"] * 5 == together[0].columns["place"] and together[0].ids is None
+    assert together[0].groups == ["t"] * 5 and together[0].ids is None
     assert [n for batch in together[1:] for n in batch.numbers] == list(range(1, 91))
 
 
