@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from acclimate.backbones.bert import Bert
+from acclimate.backbones.loading import resolve_attention
 from acclimate.data.encoding import Vocabulary
 from acclimate.data.packing import pack
-from acclimate.models.backbone import resolve_attention
 from acclimate.models.low_rank import wrap_linear_layers
 from acclimate.models.mlm_head import MlmModel
 from acclimate.models.task_model import TaskModel, TaskSpec
@@ -58,12 +59,12 @@ class Compiled:
 
 def ours_mlm(work: Work, run: Run, turns: Turns) -> Timing:
     """Pretrain on packed rows, attention inside each document, for `turns.steps` steps."""
-    masked_lm = _new_masked_lm(run, dropout=0.0)
+    masked_lm, encoder = _new_masked_lm(run, dropout=0.0)
     digest = weights_digest(masked_lm.bert)
-    model = MlmModel(masked_lm.bert, torch.ones(VOCABULARY_SIZE))
+    model = MlmModel(encoder, torch.ones(VOCABULARY_SIZE))
     assert model.take_head(masked_lm.state_dict())
     model.to(run.device)
-    prepare_model(model, Compiled(), method="features")
+    prepare_model(model, Compiled())  # type: ignore[arg-type]
     packed = pack(work.documents.ids, work.documents.offsets[:-1], tokens_per_row=run.tokens_per_row)
     vocabulary = Vocabulary(VOCABULARY_SIZE, MASK, tuple(range(len(SPECIAL))))
     make_batch = partial(mask_rows, config=Masking(), vocabulary=vocabulary)
@@ -76,12 +77,12 @@ def ours_mlm(work: Work, run: Run, turns: Turns) -> Timing:
 
 def ours_task(work: Work, run: Run, turns: Turns) -> Timing:
     """Fine-tune on the task `section` for `turns.steps` steps, in full or by LoRA (`run.variant`)."""
-    encoder = _new_masked_lm(run, dropout=0.1).bert
+    _, encoder = _new_masked_lm(run, dropout=0.1)
     digest = weights_digest(encoder)
     torch.manual_seed(run.seed)
     if run.variant == "lora":
         assert wrap_linear_layers(encoder, rank=8, alpha=16.0, dropout=0.0, targets=["query", "value"]) is None
-    model = TaskModel(encoder, _task_spec(work, run, encoder.config.hidden_size), per_token=False, dropout=0.1).to(run.device)
+    model = TaskModel(encoder, _task_spec(work, run, encoder.width), per_token=False, dropout=0.1).to(run.device)
     train = work.train.head(run.task_rows)
     batches = RaggedBatches(train, partial(_targets, train.labels), run.rows, 1, 1.0, seed=run.seed, pad_id=PAD)
     groups = parameter_groups(model.named_parameters(), learning_rate=run.learning_rate, weight_decay=0.0)
@@ -119,11 +120,11 @@ def _task_loss(model: Any, batch: Any) -> Tensor:
     return nn.functional.cross_entropy(logits_BC.float(), batch.targets, reduction="sum")
 
 
-def _new_masked_lm(run: Run, dropout: float) -> Any:
+def _new_masked_lm(run: Run, dropout: float) -> tuple[Any, Bert]:
+    """transformers' model, and the encoder in it as ours."""
     used = resolve_attention(run.attention, "bert")
     masked_lm = new_masked_lm(run.size, dropout=dropout, attention_dropout=0.0, attention="sdpa" if used == "varlen" else used)
-    masked_lm.bert.wants_varlen = used == "varlen"
-    return masked_lm
+    return masked_lm, Bert(masked_lm.bert, varlen=used == "varlen")
 
 
 class _Steps:

@@ -7,11 +7,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from acclimate.backbones.options import ModelConfig
+from acclimate.backbones.source import copy_backbone
+from acclimate.backbones.vocabulary_extension import extend_backbone, plan_extension
 from acclimate.data.encoding import load_tokenizer
 from acclimate.data.fertility import sampled_batches
-from acclimate.models.backbone import copy_backbone
-from acclimate.models.options import ModelConfig
-from acclimate.models.vocabulary_extension import extend_backbone, plan_extension
 from acclimate.settings import Section
 from stages.command import Out, StageContext, main
 

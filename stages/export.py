@@ -70,7 +70,7 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
     logits = {}
     for name in tqdm(("torch", *files), desc=f"{task}: {len(rows.ids)} test rows", unit="variant", disable=None):
         if name == "torch":
-            logits[name] = reference.torch_logits(model, rows, predictors["fp32"].pad_id)
+            logits[name] = reference.torch_logits(model, rows, model.encoder.pad_id)
         else:
             logits[name] = reference.per_word(predictors[name].logits(rows.encodings), rows)
     compared = {name: parity.compare(logits["torch"], logits[name], rows.ids, kind=schema["kind"]) for name in files}

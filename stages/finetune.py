@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acclimate import artifacts, plugins
-from acclimate.data.encoding import load_tokenizer
+from acclimate.backbones.loading import load_backbone
 from acclimate.data.labelled import LabelledSplit, TableSchema, read_schema, read_split
 from acclimate.data.options import TaskConfig
 from acclimate.evaluation.metrics import score
-from acclimate.models.backbone import load_encoder
 from acclimate.models.task_model import TaskModel, save_task_model
 from acclimate.runtime import require_disk, seed_everything, set_threads
 from acclimate.settings import Section
@@ -56,9 +55,9 @@ def run(
     require_disk(out.parent, 5 * (encoder / "model.safetensors").stat().st_size)
     world = join_world(device, sharding=context.train.launch.sharding, timeout_s=context.train.launch.timeout_s)
     seed_everything(seed)
-    pad_id = load_tokenizer(encoder).token_to_id("[PAD]") or 0
     splits = {name: read_split(table, name, encoder=encoder, max_tokens=task_config.max_tokens) for name in ("train", "dev", "test")}
-    backbone = load_encoder(encoder, dropout=config.dropout, attention=context.train.attention)
+    backbone = load_backbone(encoder, dropout=config.dropout, attention=context.train.attention)
+    pad_id = backbone.pad_id
     model = build_task_model(backbone, config, task_config, schema, kind, splits["train"], encoder_name=encoder_name, seed=seed).to(device)
     history = MemorySink()
     _train(model, splits, kind, config, precision, context, history, world, seed=seed, pad_id=pad_id)
@@ -111,7 +110,7 @@ def _train(
         scores = score(model.spec.kind, kind.gold(split.labels, model.spec.labels), logits, labels=model.spec.labels)
         return {f"dev/{name}": value for name, value in scores.items()}
 
-    prepare_model(trained, context.train, method="standardized")
+    prepare_model(trained, context.train)
     result = fit(
         trained,
         batches,

@@ -15,8 +15,8 @@ from typing import Any
 from torch import Tensor
 
 from acclimate import artifacts, plugins
+from acclimate.backbones.loading import save_backbone
 from acclimate.data.options import TaskConfig
-from acclimate.models.backbone import save_encoder
 from acclimate.models.mlm_head import MlmModel
 from acclimate.runtime import require_disk, seed_everything, set_threads
 from acclimate.settings import Section
@@ -66,7 +66,7 @@ def run(params: Params, *, tokens: Path, encoder: Path, table: Path, out: Out, a
     history.log(result.steps, last_losses)
     context.sink.log(result.steps, last_losses)
     retention = _choose_share(model, base_state, last_state, job, params, table, encoder)
-    save_encoder(model.encoder, encoder, adapted)
+    save_backbone(model.encoder, encoder, adapted)
     _write(out, adapted, retention, base_losses, last_losses, result, job, history, context)
 
 
@@ -116,7 +116,7 @@ def _warm_up_head(model: MlmModel, job: Pretraining, context: StageContext) -> N
 def _pretrain(model: MlmModel, job: Pretraining, context: StageContext, history: MemorySink) -> FitResult:
     """Train encoder and head."""
     trained = sharded_copy(model, job.world, entry_points=("summed_loss",))
-    prepare_model(trained, context.train, method="features")
+    prepare_model(trained, context.train)
     result = fit(
         trained,
         job.batches(job.steps, job.seed),

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from acclimate import artifacts
+from acclimate.backbones.loading import load_backbone
 from acclimate.data.labelled import TableSchema, read_schema, read_split
 from acclimate.data.options import TaskConfig
 from acclimate.evaluation.metrics import LOWER_IS_BETTER
 from acclimate.evaluation.options import ProbeConfig
 from acclimate.evaluation.probes import probe_layers
-from acclimate.models.backbone import load_encoder
 from acclimate.runtime import seed_everything, set_threads
 from acclimate.settings import Section
 from acclimate.training.options import RunsConfig
@@ -76,7 +76,7 @@ def _probe(
         read_split(table, split, encoder=encoder, max_tokens=config.max_tokens, limit=limit) for split, limit in limits.items()
     )
     dev_scores, test_scores = probe_layers(
-        load_encoder(encoder).to(device),
+        load_backbone(encoder).to(device),
         schema,
         train,
         [dev, test],

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from acclimate.backbones.options import ModelConfig
 from acclimate.config import ReportConfig
-from acclimate.models.options import ModelConfig
 from acclimate.report.facts import Sources, read_facts
 from acclimate.report.page import page, summary
 from acclimate.settings import Section

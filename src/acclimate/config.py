@@ -11,11 +11,11 @@ from pydantic import Field, ValidationError, model_validator
 
 from acclimate import plugins
 from acclimate.adapters.options import RegisterConfig, TrackingConfig
+from acclimate.backbones.options import ModelConfig
 from acclimate.data.options import SOURCES, CorpusSource, IngestConfig, TaskConfig, TokenizeConfig, ValidateConfig
 from acclimate.errors import ConfigError
 from acclimate.evaluation.options import EvaluateConfig, ProbeConfig
 from acclimate.export.options import ExportConfig
-from acclimate.models.options import ModelConfig
 from acclimate.params_file import find_secrets, hide, read_yaml
 from acclimate.settings import Name, Section, listed, problems_of
 from acclimate.training.options import FinetuneConfig, PretrainConfig, RunsConfig, TrainConfig

@@ -14,7 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from acclimate import plugins
-from acclimate.models.backbone import load_encoder
+from acclimate.backbones.loading import load_backbone
 from acclimate.models.task_model import TaskModel, TaskSpec, load_task_model, save_task_model
 from acclimate.sinks import MemorySink
 from acclimate.training.batches import PaddedBatch, step_generator
@@ -82,7 +82,7 @@ class OneBatch:
 
 
 def build(encoder_dir: Path, kind: str, strategy: str) -> TaskModel:
-    encoder = load_encoder(encoder_dir)
+    encoder = load_backbone(encoder_dir)
     component = plugins.load("strategies", strategy)
     component.apply(encoder, component.Config())
     labels = LABEL_LISTS[kind]

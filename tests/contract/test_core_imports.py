@@ -7,7 +7,8 @@ import sys
 
 CORE = [
     "acclimate.data.packing",
-    "acclimate.models.backbone",
+    "acclimate.backbones.bert",
+    "acclimate.backbones.loading",
     "acclimate.models.low_rank",
     "acclimate.models.mlm_head",
     "acclimate.models.task_model",

@@ -35,7 +35,7 @@ EXEMPT = {
             "acclimate.config",
             "acclimate.settings",
             "acclimate.params_file",
-            *(f"acclimate.{room}.options" for room in ("adapters", "data", "evaluation", "export", "models", "training")),
+            *(f"acclimate.{room}.options" for room in ("adapters", "backbones", "data", "evaluation", "export", "training")),
         ],
         "checks values; DVC compares the values themselves, as `params`",
     ),

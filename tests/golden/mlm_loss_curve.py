@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
+from acclimate.backbones.loading import load_backbone
 from acclimate.data.encoding import Vocabulary, load_tokenizer
 from acclimate.data.fast_tokenizer import make_encoder
 from acclimate.data.packing import pack
-from acclimate.models.backbone import load_encoder
 from acclimate.models.mlm_head import MlmModel
 from acclimate.objectives import mlm
 from acclimate.sinks import MemorySink
@@ -38,7 +38,7 @@ def loss_curve(encoder_dir: Path) -> list[float]:
     make_batch = partial(mlm.make_batch, config=mlm.Config(rate=0.3), vocabulary=vocabulary)
     counts = np.bincount(packed.ids.ravel(), minlength=30522)
     torch.manual_seed(0)
-    model = MlmModel(load_encoder(encoder_dir), torch.from_numpy(counts))
+    model = MlmModel(load_backbone(encoder_dir), torch.from_numpy(counts))
     sink = MemorySink()
     groups = parameter_groups(model.named_parameters(), learning_rate=1e-2, weight_decay=0.01)
     with tempfile.TemporaryDirectory() as directory:

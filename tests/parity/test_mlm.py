@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from acclimate.backbones.loading import load_backbone
 from acclimate.data.encoding import Vocabulary
-from acclimate.models.backbone import load_encoder
 from acclimate.models.mlm_head import MlmModel
-from acclimate.models.packed import encode_packed
 from acclimate.objectives.mlm import Config, loss, make_batch
 from acclimate.training.batches import step_generator
 
@@ -74,11 +73,11 @@ def test_masks_equal_those_of_the_definition_written_in_torch(config: Config) ->
 
 
 def test_loss_on_masked_positions_equals_that_of_the_full_head(tiny_encoder_dir: Path) -> None:
-    model = MlmModel(load_encoder(tiny_encoder_dir), torch.ones(30522, dtype=torch.int64))
+    model = MlmModel(load_backbone(tiny_encoder_dir), torch.ones(30522, dtype=torch.int64))
     ids, segments = rows(3, 24)
     batch = make_batch(ids, segments, step_generator(5), config=Config(rate=0.3), vocabulary=VOCABULARY)
-    hidden = model.transform(encode_packed(model.encoder, batch.ids_BT, segments))
-    logits = hidden @ model.encoder.get_input_embeddings().weight.T + model.bias_V
+    hidden = model.transform(model.encoder.packed(batch.ids_BT, segments))
+    logits = hidden @ model.encoder.embeddings.T + model.bias_V
     labels = torch.full_like(ids, -100).flatten()
     labels[batch.masked] = batch.labels_M
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels, ignore_index=-100, reduction="sum")
@@ -87,8 +86,8 @@ def test_loss_on_masked_positions_equals_that_of_the_full_head(tiny_encoder_dir:
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_packed_documents_do_not_see_each_other(tiny_encoder_dir: Path, attention: str) -> None:
-    encoder = load_encoder(tiny_encoder_dir, attention=attention)
+    encoder = load_backbone(tiny_encoder_dir, attention=attention)
     ids, segments = rows(2, 24)
-    packed = encode_packed(encoder, ids, segments)
-    alone_first, alone_second = (encoder(input_ids=part).last_hidden_state for part in (ids[:, :13], ids[:, 13:]))
+    packed = encoder.packed(ids, segments)
+    alone_first, alone_second = (encoder.model(input_ids=part).last_hidden_state for part in (ids[:, :13], ids[:, 13:]))
     torch.testing.assert_close(packed, torch.cat([alone_first, alone_second], dim=1), rtol=1e-4, atol=1e-5)

@@ -19,13 +19,13 @@ LABELS = {
 
 def make_model(kind: str, encoder: Path):
     """A tiny model whose logits are of order 1, so that an absolute tolerance means something."""
-    from acclimate.models.backbone import load_encoder
+    from acclimate.backbones.loading import load_backbone
     from acclimate.models.task_model import TaskModel, TaskSpec
 
     labels = LABELS[kind]
     spec = TaskSpec("toy", kind, labels, False, "accuracy", "mean", 64, "base", 0, 32, len(labels or "1"))
     torch.manual_seed(1)
-    model = TaskModel(load_encoder(encoder, attention="sdpa"), spec, per_token=kind == "tagging").eval()
+    model = TaskModel(load_backbone(encoder, attention="sdpa"), spec, per_token=kind == "tagging").eval()
     torch.nn.init.normal_(model.head.weight)
     if kind == "regression":
         model.output_shift.fill_(3.0)

@@ -111,8 +111,8 @@ ODD: tuple[Callable[[], Any], ...] = (
 def predictors(tiny_encoder_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Predictor]:
     import torch
 
+    from acclimate.backbones.loading import load_backbone
     from acclimate.export.graph import export_graph
-    from acclimate.models.backbone import load_encoder
     from acclimate.models.task_model import TaskModel, TaskSpec, save_task_model
 
     made = []
@@ -120,7 +120,7 @@ def predictors(tiny_encoder_dir: Path, tmp_path_factory: pytest.TempPathFactory)
         labels = KINDS[kind]
         spec = TaskSpec("toy", kind, labels, pair, "accuracy", "mean", 16, "base", 0, 32, len(labels or "1"))  # type: ignore[arg-type]
         torch.manual_seed(1)
-        model = TaskModel(load_encoder(tiny_encoder_dir, attention="sdpa"), spec, per_token=kind == "tagging").eval()
+        model = TaskModel(load_backbone(tiny_encoder_dir, attention="sdpa"), spec, per_token=kind == "tagging").eval()
         directory = tmp_path_factory.mktemp(kind)
         save_task_model(model, tiny_encoder_dir, directory)
         export_graph(model, directory / "model.onnx", max_tokens=16)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from acclimate.artifacts import file_sha256, read_json
+from acclimate.backbones.options import ModelConfig
+from acclimate.backbones.source import copy_backbone
 from acclimate.errors import ModelError
-from acclimate.models.backbone import copy_backbone
-from acclimate.models.options import ModelConfig
 
 SWAPS, MAX_TRIES = 3, 30
 _SWAPS = """

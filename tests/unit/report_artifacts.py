@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acclimate.artifacts import write_json
+from acclimate.backbones.options import ModelConfig
 from acclimate.config import ReportConfig
 from acclimate.evaluation.options import EvaluateConfig
-from acclimate.models.options import ModelConfig
 from acclimate.sinks import MemorySink
 from acclimate.training.options import FinetuneConfig, RunsConfig, TrainConfig
 from stages import evaluate, report

@@ -20,6 +20,7 @@ from acclimate.evaluation.linear import logistic_logits, one_vs_rest_logits, rid
 from acclimate.evaluation.metrics import score
 
 if TYPE_CHECKING:
+    from acclimate.backbones.base import Backbone
     from acclimate.data.options import TaskConfig
     from acclimate.training.precision import Precision
 
@@ -40,7 +41,7 @@ class ProbeSplit:
 
 
 def probe_encoder(
-    encoder: Any,
+    encoder: Backbone,
     schema: TableSchema,
     train: LabelledSplit,
     evaluation: LabelledSplit,
@@ -56,7 +57,7 @@ def probe_encoder(
     )[0]
 
 
-def dev_scorer(table: Path, encoder: Path, task: TaskConfig, *, precision: Precision) -> Callable[[Any], float]:
+def dev_scorer(table: Path, encoder: Path, task: TaskConfig, *, precision: Precision) -> Callable[[Backbone], float]:
     """Score an encoder's frozen features on the dev split by the task's metric: fit on train, never touch test.
 
     Args:
@@ -65,7 +66,7 @@ def dev_scorer(table: Path, encoder: Path, task: TaskConfig, *, precision: Preci
     train, dev = (read_split(table, split, encoder=encoder, max_tokens=task.max_tokens) for split in ("train", "dev"))
     schema = read_schema(table)
 
-    def score_last_layer(model: Any) -> float:
+    def score_last_layer(model: Backbone) -> float:
         scores = probe_encoder(model, schema, train, dev, pooling=task.pooling, precision=precision, layers=[-1])
         return scores[-1][schema.metric]
 
@@ -73,7 +74,7 @@ def dev_scorer(table: Path, encoder: Path, task: TaskConfig, *, precision: Preci
 
 
 def probe_layers(
-    encoder: Any,
+    encoder: Backbone,
     schema: TableSchema,
     train: LabelledSplit,
     evaluations: Sequence[LabelledSplit],

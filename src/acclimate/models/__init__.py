@@ -1,1 +1,1 @@
-"""Backbones, pooling and heads."""
+"""Pooling and heads."""

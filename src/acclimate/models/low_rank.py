@@ -8,7 +8,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from acclimate.models.dropout import Dropout
+from acclimate.backbones.fast.dropout import Dropout
 
 
 class LowRankLinear(nn.Module):

@@ -7,63 +7,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from acclimate.backbones.base import Backbone, HeadNames
+from acclimate.backbones.fast.attention import Pieces, Positions
+from acclimate.backbones.fast.cross_entropy import linear_cross_entropy
+from acclimate.backbones.loading import WEIGHTS
 from acclimate.errors import ModelError
-from acclimate.models.attention import Pieces, Positions
-from acclimate.models.cross_entropy import linear_cross_entropy
-from acclimate.models.dropout import replace_dropout
-from acclimate.models.gelu import replace_gelu
-from acclimate.models.packed import encode_packed
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class HeadNames:
-    """What an architecture calls the parts of its head: dense, activation, norm, then a product with the embeddings plus a bias."""
-
-    dense: str
-    norm: str
-    bias: tuple[str, ...]
-    decoder: tuple[str, ...] = ()
-    activation: str | None = None
-    """The config's field; None is GELU."""
-
-
-_BERT = HeadNames(
-    "cls.predictions.transform.dense",
-    "cls.predictions.transform.LayerNorm",
-    ("cls.predictions.bias", "cls.predictions.decoder.bias"),
-    ("cls.predictions.decoder.weight",),
-    "hidden_act",
-)
-_ROBERTA = HeadNames("lm_head.dense", "lm_head.layer_norm", ("lm_head.bias", "lm_head.decoder.bias"), ("lm_head.decoder.weight",))
-HEADS = {
-    "bert": [_BERT],
-    "roberta": [_ROBERTA],
-    "xlm-roberta": [_ROBERTA],
-    "camembert": [_ROBERTA],
-    "electra": [
-        HeadNames(
-            "generator_predictions.dense", "generator_predictions.LayerNorm", ("generator_lm_head.bias",), ("generator_lm_head.weight",)
-        )
-    ],
-    "distilbert": [
-        HeadNames("vocab_transform", "vocab_layer_norm", ("vocab_projector.bias",), ("vocab_projector.weight",), activation="activation")
-    ],
-    "modernbert": [HeadNames("head.dense", "head.norm", ("decoder.bias",), ("decoder.weight",), activation="classifier_activation")],
-    "deberta-v2": [
-        HeadNames("lm_predictions.lm_head.dense", "lm_predictions.lm_head.LayerNorm", ("lm_predictions.lm_head.bias",), (), "hidden_act"),
-        _BERT,
-    ],
-}
-"""By model type; where an architecture has had several heads, the first whose weights are there."""
 
 
 class TrainedHead(nn.Module):
@@ -86,13 +42,10 @@ class MlmModel(nn.Module):
     while the encoder is frozen, and the control without adaptation gets the same warm-up.
     """
 
-    def __init__(self, encoder: Any, unigram_V: Tensor) -> None:
+    def __init__(self, encoder: Backbone, unigram_V: Tensor) -> None:
         super().__init__()
-        replace_dropout(encoder)
-        replace_gelu(encoder)
         self.encoder = encoder
-        width = encoder.get_input_embeddings().weight.shape[1]
-        self.transform: nn.Module = nn.Linear(encoder.config.hidden_size, width)
+        self.transform: nn.Module = nn.Linear(encoder.width, encoder.embedding_width)
         nn.init.eye_(self.transform.weight)
         nn.init.zeros_(self.transform.bias)
         counts_V = unigram_V.double() + 0.5
@@ -114,8 +67,7 @@ class MlmModel(nn.Module):
         Raises:
             ModelError: a part of the head is missing or does not fit.
         """
-        config = self.encoder.config
-        for names in HEADS.get(config.model_type, []):
+        for names in self.encoder.heads:
             if f"{names.dense}.weight" in weights:
                 break
         else:
@@ -129,7 +81,7 @@ class MlmModel(nn.Module):
     def _take(self, weights: dict[str, Tensor], names: HeadNames) -> None:
         from transformers.activations import ACT2FN
 
-        config, embeddings = self.encoder.config, self.encoder.get_input_embeddings().weight
+        config, embeddings = self.encoder.config, self.encoder.embeddings
         dense = _filled(nn.Linear, weights, names.dense)
         norm = _filled(nn.LayerNorm, weights, names.norm)
         norm.eps = getattr(config, "layer_norm_eps", getattr(config, "norm_eps", 1e-12))
@@ -148,14 +100,13 @@ class MlmModel(nn.Module):
 
         Sending every position through the decoder would cost 71-91 % of the step of a small encoder.
         """
-        features_MD: Tensor = self.transform(encode_packed(self.encoder, ids_BT, segments_BT, at=at, pieces=pieces))
+        features_MD: Tensor = self.transform(self.encoder.packed(ids_BT, segments_BT, at=at, pieces=pieces))
         return features_MD
 
     @property
     def decoder(self) -> Tensor:
         """The matrix that features are multiplied with, (V, D)."""
-        weight: Tensor = self.encoder.get_input_embeddings().weight if self.decoder_VD is None else self.decoder_VD
-        return weight
+        return self.encoder.embeddings if self.decoder_VD is None else self.decoder_VD
 
     def forward(self, ids_BT: Tensor, segments_BT: Tensor, at: Positions) -> Tensor:
         """Logits at the asked positions, (M, V)."""
@@ -184,11 +135,9 @@ def _filled(kind: type[Any], weights: dict[str, Tensor], name: str) -> Any:
     return module
 
 
-def load_mlm_model(directory: Path, encoder: Any, unigram_V: Tensor) -> MlmModel:
+def load_mlm_model(directory: Path, encoder: Backbone, unigram_V: Tensor) -> MlmModel:
     """Encoder and head: the trained one of the checkpoint in `directory`, else one made of the unigram counts."""
     from safetensors.torch import load_file
-
-    from acclimate.models.backbone import WEIGHTS
 
     model = MlmModel(encoder, unigram_V)
     if not model.take_head(load_file(directory / WEIGHTS)):

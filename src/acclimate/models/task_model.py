@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from acclimate import artifacts
+from acclimate.backbones.base import Backbone
+from acclimate.backbones.fast.attention import RealTokens
+from acclimate.backbones.fast.dropout import Dropout
+from acclimate.backbones.loading import load_backbone, save_backbone, save_weights
 from acclimate.errors import ModelError
-from acclimate.models.attention import RealTokens, real_tokens
-from acclimate.models.backbone import POST_NORM, load_encoder, save_encoder, save_weights
-from acclimate.models.dropout import Dropout, replace_dropout
-from acclimate.models.gelu import replace_gelu
-from acclimate.models.packed import encode_unpadded
 
 HEAD_WEIGHTS, TASK = "head.safetensors", "task.json"
 
@@ -54,10 +53,8 @@ class TaskModel(nn.Module):
     output_shift: Tensor
     output_scale: Tensor
 
-    def __init__(self, encoder: Any, spec: TaskSpec, *, per_token: bool, dropout: float = 0.0) -> None:
+    def __init__(self, encoder: Backbone, spec: TaskSpec, *, per_token: bool, dropout: float = 0.0) -> None:
         super().__init__()
-        replace_dropout(encoder)
-        replace_gelu(encoder)
         self.encoder = encoder
         self.spec = spec
         self.per_token = per_token
@@ -76,35 +73,20 @@ class TaskModel(nn.Module):
         Args:
             real: where the real tokens are, for training; worked out from the mask where the batch does not tell.
         """
-        if self.training and self.encoder.config.model_type in POST_NORM:
-            real = real or real_tokens(attention_mask.sum(1).cpu().numpy(), attention_mask.shape[1])
-            features = self._training_features(input_ids, attention_mask, token_type_ids, real)
-        else:
-            extra = {"token_type_ids": token_type_ids} if token_type_ids is not None and self.takes_type_ids else {}
-            hidden_BTD = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **extra).last_hidden_state
-            features = hidden_BTD if self.per_token else pool(hidden_BTD, attention_mask, self.spec.pooling)
+        first_only = not self.per_token and self.spec.pooling == "first"
+        hidden = self.encoder.padded(input_ids, attention_mask, token_type_ids, real=real, first_only=first_only)
+        features = hidden if self.per_token or first_only else pool(hidden, attention_mask, self.spec.pooling)
         logits: Tensor = self.head(self.dropout(features))
         return logits
-
-    def _training_features(self, ids_BT: Tensor, mask_BT: Tensor, type_ids_BT: Tensor | None, real: RealTokens) -> Tensor:
-        """What the head sees, by the written-out forward over real tokens; of the last layer only the first where no other is pooled."""
-        first_only = not self.per_token and self.spec.pooling == "first"
-        hidden = encode_unpadded(self.encoder, ids_BT, mask_BT, type_ids_BT, real, first_only=first_only)
-        return hidden if self.per_token or first_only else pool(hidden, mask_BT, self.spec.pooling)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Logits in the labels' own unit."""
         return self.standardized(input_ids, attention_mask, token_type_ids) * self.output_scale + self.output_shift
 
-    @property
-    def takes_type_ids(self) -> bool:
-        """Whether the encoder tells the two texts of a pair apart by type ids."""
-        return int(getattr(self.encoder.config, "type_vocab_size", 0)) > 1
-
 
 def save_task_model(model: TaskModel, template: Path, out: Path) -> None:
     """Write encoder, head, config, tokenizer and task.json."""
-    save_encoder(model.encoder, template, out)
+    save_backbone(model.encoder, template, out)
     head = {**{f"head.{name}": tensor for name, tensor in model.head.state_dict().items()}, **dict(model.named_buffers(recurse=False))}
     save_weights(head, out / HEAD_WEIGHTS)
     artifacts.write_json(out / TASK, asdict(model.spec))
@@ -124,7 +106,7 @@ def load_task_model(directory: Path, *, attention: str = "auto") -> TaskModel:
     from safetensors.torch import load_file
 
     spec = load_task_spec(directory)
-    model = TaskModel(load_encoder(directory, attention=attention), spec, per_token=spec.kind == "tagging")
+    model = TaskModel(load_backbone(directory, attention=attention), spec, per_token=spec.kind == "tagging")
     head = load_file(directory / HEAD_WEIGHTS)
     try:
         model.head.load_state_dict({"weight": head["head.weight"], "bias": head["head.bias"]})

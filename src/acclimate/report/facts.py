@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from acclimate import artifacts
-from acclimate.models.options import ModelConfig
+from acclimate.backbones.options import ModelConfig
 from acclimate.training.options import FinetuneConfig, RunsConfig
 
 Json = dict[str, Any]

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from acclimate.backbones.fast.attention import RealTokens, real_tokens
 from acclimate.errors import ConfigError
-from acclimate.models.attention import RealTokens, real_tokens
 
 _POOL_BATCHES = 32
 _WHOLE_PERMUTATION_ROWS = 1 << 21

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from acclimate import plugins
+from acclimate.backbones.base import Backbone
 from acclimate.data.labelled import LabelledSplit, TableSchema, target_collator
 from acclimate.data.options import TaskConfig
 from acclimate.models.task_model import TaskModel, TaskSpec
@@ -20,7 +21,7 @@ from acclimate.training.options import FinetuneConfig
 
 
 def build_task_model(
-    backbone: Any,
+    backbone: Backbone,
     config: FinetuneConfig,
     task: TaskConfig,
     schema: TableSchema,
@@ -39,7 +40,7 @@ def build_task_model(
         max_tokens=task.max_tokens,
         encoder=encoder_name,
         seed=seed,
-        hidden_size=backbone.config.hidden_size,
+        hidden_size=backbone.width,
         num_outputs=schema.num_outputs,
     )
     model = TaskModel(backbone, spec, per_token=kind.PER_TOKEN, dropout=config.dropout)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from acclimate.backbones.fast.attention import Pieces, Positions, packed_pieces, positions_at
 from acclimate.errors import ModelError
-from acclimate.models.attention import Pieces, Positions, packed_pieces, positions_at
 from acclimate.training.batches import to_device
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from acclimate import plugins
+from acclimate.backbones.loading import load_backbone
 from acclimate.data.encoding import read_vocabulary
-from acclimate.models.backbone import load_encoder
 from acclimate.models.mlm_head import MlmModel, load_mlm_model
 from acclimate.training.batches import PackedBatches
 from acclimate.training.distributed import World
@@ -110,4 +110,4 @@ def read_pretraining(config: PretrainConfig, tokens: Path, encoder: Path, *, see
 def read_mlm_model(config: PretrainConfig, tokens: Path, encoder: Path, *, attention: str) -> MlmModel:
     """Encoder and head as pretraining begins with them."""
     unigram_V = torch.from_numpy(np.load(tokens / "unigram.npy"))
-    return load_mlm_model(encoder, load_encoder(encoder, dropout=config.dropout, attention=attention), unigram_V)
+    return load_mlm_model(encoder, load_backbone(encoder, dropout=config.dropout, attention=attention), unigram_V)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from acclimate.backbones.loading import load_backbone
 from acclimate.data.encoding import encode_texts, encode_words, load_tokenizer
 from acclimate.evaluation.features import layer_features
-from acclimate.models.backbone import load_encoder
 
 TEXTS = ["a tool", "a rather longer text about package management and libraries", "short", "two words more or less"]
 SAME = 2e-5  # fp32; padding changes the order of sums
@@ -14,7 +14,7 @@ SAME = 2e-5  # fp32; padding changes the order of sums
 
 @pytest.fixture(scope="module")
 def encoder(tiny_encoder_dir):
-    return load_encoder(tiny_encoder_dir)
+    return load_backbone(tiny_encoder_dir)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def _hidden(encoder, encoded, row):
     start, end = encoded.offsets[row], encoded.offsets[row + 1]
     ids, types = (torch.from_numpy(part[start:end].astype(np.int64))[None] for part in (encoded.ids, encoded.type_ids))
     with torch.no_grad():
-        output = encoder(input_ids=ids, attention_mask=torch.ones_like(ids), token_type_ids=types, output_hidden_states=True)
+        output = encoder.model(input_ids=ids, attention_mask=torch.ones_like(ids), token_type_ids=types, output_hidden_states=True)
     return torch.cat(output.hidden_states).numpy()
 
 

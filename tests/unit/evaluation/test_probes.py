@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from acclimate.backbones.loading import load_backbone
 from acclimate.data.encoding import encode_texts, load_tokenizer
 from acclimate.data.labelled import LabelledSplit, TableSchema
 from acclimate.evaluation.probes import ProbeSplit, probe_encoder, probe_scores
-from acclimate.models.backbone import load_encoder
 
 
 def _schema(kind: str, labels: list[str] | None) -> TableSchema:
@@ -54,5 +54,5 @@ def test_an_encoder_is_probed_layer_by_layer(tiny_encoder_dir):
     texts = [f"{word} number {i}" for i in range(12) for word in ("apple", "kernel")]
     encoded = encode_texts(load_tokenizer(tiny_encoder_dir), texts, max_tokens=16)
     split = LabelledSplit([str(i) for i in range(24)], ["fruit", "unix"] * 12, encoded)
-    scores = probe_encoder(load_encoder(tiny_encoder_dir), _schema("classification", ["fruit", "unix"]), split, split)
+    scores = probe_encoder(load_backbone(tiny_encoder_dir), _schema("classification", ["fruit", "unix"]), split, split)
     assert [layer["accuracy"] for layer in scores] == [1.0, 1.0, 1.0]

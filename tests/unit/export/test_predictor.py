@@ -26,8 +26,8 @@ def export_directory(tiny_encoder_dir: Path, tmp_path_factory):
     """Make, once for each kind, the directory that the stage writes."""
     import torch
 
+    from acclimate.backbones.loading import load_backbone
     from acclimate.export.graph import export_graph
-    from acclimate.models.backbone import load_encoder
     from acclimate.models.task_model import TaskModel, TaskSpec, save_task_model
 
     made: dict[tuple[str, bool], Path] = {}
@@ -37,7 +37,7 @@ def export_directory(tiny_encoder_dir: Path, tmp_path_factory):
             labels = LABELS[kind]
             spec = TaskSpec("toy", kind, labels, pair, "accuracy", "mean", 16, "base", 0, 32, len(labels or "1"))
             torch.manual_seed(1)
-            model = TaskModel(load_encoder(tiny_encoder_dir, attention="sdpa"), spec, per_token=kind == "tagging").eval()
+            model = TaskModel(load_backbone(tiny_encoder_dir, attention="sdpa"), spec, per_token=kind == "tagging").eval()
             torch.nn.init.normal_(model.head.weight)
             directory = tmp_path_factory.mktemp(f"{kind}-{pair}")
             save_task_model(model, tiny_encoder_dir, directory)

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from acclimate.backbones.loading import load_backbone
 from acclimate.data.encoding import encode_texts, encode_words, load_tokenizer
 from acclimate.errors import DataError, ModelError
 from acclimate.export.options import ExportConfig
 from acclimate.export.predictor import Predictor
-from acclimate.models.backbone import load_encoder
 from acclimate.models.task_model import TaskModel, TaskSpec, save_task_model
 from acclimate.sinks import MemorySink
 from acclimate.training.inference import predict_logits
@@ -46,7 +46,7 @@ def make_inputs(directory: Path, encoder: Path, kind: str) -> tuple[Path, Path]:
     for seed, (name, dev) in enumerate({"base": 0.4, "adapted": 0.6}.items()):
         spec = TaskSpec(**schema, pooling="mean", max_tokens=16, encoder=name, seed=0, hidden_size=32, num_outputs=len(labels))
         torch.manual_seed(seed)
-        model = TaskModel(load_encoder(encoder), spec, per_token=kind == "tagging")
+        model = TaskModel(load_backbone(encoder), spec, per_token=kind == "tagging")
         out = finetune / f"{name}-0"
         out.mkdir(parents=True)
         save_task_model(model, encoder, out)

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from acclimate.backbones.loading import load_backbone
 from acclimate.data.encoding import Encoded, Vocabulary
 from acclimate.errors import AcclimateError
-from acclimate.models.backbone import load_encoder
 from acclimate.models.mlm_head import MlmModel
 from acclimate.models.task_model import TaskModel, TaskSpec
 from acclimate.objectives import mlm
@@ -46,7 +46,7 @@ def mlm_run(encoder_dir: Path, steps: int) -> tuple[nn.Module, BatchSource, Call
     ids = generator.integers(1000, 1400, (40, 24))
     segments = np.repeat(np.arange(3), 8)[None].repeat(40, 0)
     make_batch = functools.partial(mlm.make_batch, config=mlm.Config(rate=0.3), vocabulary=WORDS)
-    model = MlmModel(load_encoder(encoder_dir), torch.from_numpy(np.bincount(ids.ravel(), minlength=30522)))
+    model = MlmModel(load_backbone(encoder_dir), torch.from_numpy(np.bincount(ids.ravel(), minlength=30522)))
     return model, PackedBatches(ids, segments, make_batch, rows_per_batch=5, accumulation=2, steps=steps, seed=3), mlm.loss
 
 
@@ -62,7 +62,7 @@ def tagging_rows() -> Encoded:
 def task_run(encoder_dir: Path, steps: int, micro_batches: int = 2) -> tuple[nn.Module, BatchSource, Callable[..., Tensor]]:
     """A tagger with batches of 5 rows; an epoch is six batches, of which one has a single row."""
     torch.manual_seed(0)
-    encoder, rows = load_encoder(encoder_dir), tagging_rows()
+    encoder, rows = load_backbone(encoder_dir), tagging_rows()
     spec = TaskSpec("entities", "tagging", ["O", "B-x", "I-x"], False, "entity_f1", "mean", 32, "tiny", 0, 32, 3)
     model = TaskModel(encoder, spec, per_token=True)
     words = rows.word_positions or []

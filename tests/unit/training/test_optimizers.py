@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from acclimate.models.backbone import load_encoder
+from acclimate.backbones.loading import load_backbone
 from acclimate.training.optimizers import StableAdamW, adamw, make_optimizer, parameter_groups
 from acclimate.training.options import OptimizerName
 
@@ -235,8 +235,8 @@ def test_adamw_steps_as_the_fused_adamw_of_torch_does() -> None:
 
 
 def test_no_norm_and_no_bias_of_an_encoder_decays_and_every_matrix_does(tiny_encoder_dir: Path) -> None:
-    encoder = load_encoder(tiny_encoder_dir)
-    encoder.embeddings.token_type_embeddings.requires_grad_(False)
+    encoder = load_backbone(tiny_encoder_dir)
+    encoder.model.embeddings.token_type_embeddings.requires_grad_(False)
     groups = parameter_groups(encoder.named_parameters(), learning_rate=RATE, weight_decay=DECAY)
     decay = {id(member): group["weight_decay"] for group in groups for member in group["params"]}
     norms = {id(member) for module in encoder.modules() if isinstance(module, nn.LayerNorm) for member in module.parameters()}

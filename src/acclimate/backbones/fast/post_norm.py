@@ -2,22 +2,21 @@
 
 It gives what transformers' own forward gives, and saves what that cannot: the last layer is computed at the asked positions
 alone (keys and values still at all). Of a masked-language-modelling step that is 85 % of the last layer's other work: a third
-of a two-layer encoder, a twelfth of a twelve-layer one. Tokens are flat, whatever rows they come from (models/attention.py).
+of a two-layer encoder, a twelfth of a twelve-layer one. Tokens are flat, whatever rows they come from (attention.py).
 
 Shape suffixes: N tokens, M asked positions, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from acclimate.models.attention import Attention
+from acclimate.backbones.fast.attention import Attention
 
 
 @dataclass(frozen=True)
@@ -36,63 +35,14 @@ class Layer:
     num_heads: int
 
 
-def _bert_layer(layer: Any) -> Layer:
-    attention, mixed, output = layer.attention.self, layer.attention.output, layer.output
-    return Layer(
-        attention.query,
-        attention.key,
-        attention.value,
-        lambda hidden: mixed.dropout(mixed.dense(hidden)),
-        mixed.LayerNorm,
-        lambda hidden: output.dropout(output.dense(layer.intermediate(hidden))),
-        output.LayerNorm,
-        attention.num_attention_heads,
-    )
-
-
-def _distilbert_layer(layer: Any) -> Layer:
-    attention = layer.attention
-    parts = (attention.q_lin, attention.k_lin, attention.v_lin, attention.out_lin)
-    return Layer(*parts, layer.sa_layer_norm, layer.ffn, layer.output_layer_norm, attention.n_heads)
-
-
-def layers_of(encoder: Any) -> list[Layer]:
-    """The layers of an encoder of backbone.POST_NORM, first to last."""
-    if encoder.config.model_type == "distilbert":
-        return [_distilbert_layer(layer) for layer in encoder.transformer.layer]
-    return [_bert_layer(layer) for layer in encoder.encoder.layer]
-
-
-def embed(encoder: Any, ids_N: Tensor, position_N: Tensor, type_ids_N: Tensor | None) -> Tensor:
-    """Sum of the embeddings, normalised, (N, D)."""
-    given = (
-        {}
-        if encoder.config.model_type == "distilbert"
-        else {"token_type_ids": (torch.zeros_like(ids_N) if type_ids_N is None else type_ids_N)[None]}
-    )
-    hidden_1ND: Tensor = encoder.embeddings(input_ids=ids_N[None], position_ids=position_N[None], **given)
-    if hasattr(encoder, "embeddings_project"):
-        hidden_1ND = encoder.embeddings_project(hidden_1ND)
-    return hidden_1ND.squeeze(0)
-
-
-def encode(
-    encoder: Any,
-    ids_N: Tensor,
-    attention: Attention,
-    *,
-    position_N: Tensor,
-    type_ids_N: Tensor | None = None,
-    asked_M: Tensor | None = None,
-) -> Tensor:
+def encode(layers: Sequence[Layer], hidden_ND: Tensor, attention: Attention, *, asked_M: Tensor | None, recomputes: bool) -> Tensor:
     """Last hidden states, (N, D), or (M, D) of the asked tokens.
 
     Args:
+        hidden_ND: what the first layer sees.
         asked_M: indices of the tokens that `attention` too was told of.
+        recomputes: keep no activations inside a layer; backward computes them again.
     """
-    layers = layers_of(encoder)
-    hidden_ND = embed(encoder, ids_N, position_N, type_ids_N)
-    recomputes = encoder.training and encoder.is_activation_checkpointing
     for layer in layers[: None if asked_M is None else -1]:
         if recomputes:
             hidden_ND = checkpoint(_whole_layer, layer, hidden_ND, attention, use_reentrant=False)

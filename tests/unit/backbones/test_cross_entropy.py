@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from acclimate.models import cross_entropy
-from acclimate.models.cross_entropy import linear_cross_entropy
+from acclimate.backbones.fast import cross_entropy
+from acclimate.backbones.fast.cross_entropy import linear_cross_entropy
 
 
 def parts(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from acclimate.models.dropout import Dropout, replace_dropout
+from acclimate.backbones.fast.dropout import Dropout, replace_dropout
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from acclimate.models.gelu import Gelu, _Gelu, replace_gelu
+from acclimate.backbones.fast.gelu import Gelu, _Gelu, replace_gelu
 
 
 def test_value_and_slope_are_those_of_torch() -> None:

@@ -11,10 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from acclimate.models import packed
-from acclimate.models.attention import Pieces, RowAttention, UnpaddedAttention, VarlenAttention, packed_pieces, positions_at, real_tokens
-from acclimate.models.backbone import load_encoder
-from acclimate.models.packed import block_mask, encode_packed, encode_unpadded
+from acclimate.backbones.fast.attention import (
+    Pieces,
+    RowAttention,
+    UnpaddedAttention,
+    VarlenAttention,
+    packed_pieces,
+    positions_at,
+    real_tokens,
+)
+from acclimate.backbones.fast.rows import block_mask
+from acclimate.backbones.loading import load_backbone
+from acclimate.backbones.post_norm import PostNorm
 from acclimate.training.batches import step_generator
 
 HEADS, WIDTH = 2, 16
@@ -106,19 +114,19 @@ def test_pieces_of_packed_rows_give_what_the_block_mask_gives() -> None:
 @pytest.mark.usefixtures("kernel_in_words")
 @pytest.mark.parametrize("first_only", [False, True])
 def test_an_encoder_gives_the_same_by_pieces_as_by_masks(tiny_encoder_dir: Path, monkeypatch: pytest.MonkeyPatch, first_only: bool) -> None:
-    encoder = load_encoder(tiny_encoder_dir)
+    encoder = load_backbone(tiny_encoder_dir).train()
     ids = torch.randint(1000, 30000, (3, 8), generator=step_generator(3))
     pieces, at = packed_pieces(SEGMENTS.numpy(), ASKED), positions_at(ASKED, (3, 8)) if first_only else None
     lengths = np.array([8, 3, 6])
     mask, real = torch.arange(8) < torch.from_numpy(lengths)[:, None], real_tokens(lengths, 8)
 
     def both() -> list[Tensor]:
-        in_rows = encode_packed(encoder, ids, SEGMENTS, at=at, pieces=pieces)
-        unpadded = encode_unpadded(encoder, ids, mask, None, real, first_only=first_only)
+        in_rows = encoder.packed(ids, SEGMENTS, at=at, pieces=pieces)
+        unpadded = encoder.padded(ids, mask, real=real, first_only=first_only)
         return [in_rows, unpadded if first_only else unpadded[mask]]
 
     expected = both()
-    monkeypatch.setattr(packed, "takes_varlen", lambda _: True)
+    monkeypatch.setattr(PostNorm, "takes_varlen", True)
     for ours, theirs in zip(both(), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer
 
 from acclimate import artifacts
+from acclimate.backbones.loading import CONFIG, TOKENIZER, WEIGHTS, save_weights
+from acclimate.backbones.options import VocabularyConfig
 from acclimate.data.encoding import load_tokenizer
 from acclimate.data.fertility import BrokenWord, Fertility, FertilityConfig, measure_fertility
 from acclimate.errors import ModelError
-from acclimate.models.backbone import CONFIG, TOKENIZER, WEIGHTS, save_weights
-from acclimate.models.options import VocabularyConfig
 
 if TYPE_CHECKING:
     import torch

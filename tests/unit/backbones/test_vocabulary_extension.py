@@ -12,11 +12,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from acclimate.data.encoding import load_tokenizer
-from acclimate.data.fertility import BrokenWord
-from acclimate.errors import ModelError
-from acclimate.models.backbone import load_encoder, save_weights
-from acclimate.models.vocabulary_extension import (
+from acclimate.backbones.loading import load_backbone, save_weights
+from acclimate.backbones.vocabulary_extension import (
     VocabularyConfig,
     choose_words,
     extend_backbone,
@@ -24,6 +21,9 @@ from acclimate.models.vocabulary_extension import (
     extend_tokenizer,
     plan_extension,
 )
+from acclimate.data.encoding import load_tokenizer
+from acclimate.data.fertility import BrokenWord
+from acclimate.errors import ModelError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,"
 TRAIN = [["the modprobe and the qemu emulator", "modprobe loads qemu"] * 10]
@@ -104,14 +104,14 @@ def test_an_extended_backbone_loads_with_new_rows_and_reads_old_text_as_before(b
     out.mkdir()
     plan = plan_extension(load_tokenizer(backbone), TRAIN, HELDOUT, CONFIG)
     extend_backbone(backbone, plan, out)
-    old, new = load_encoder(backbone), load_encoder(out)
+    old, new = load_backbone(backbone), load_backbone(out)
     size = old.config.vocab_size
     assert new.config.vocab_size == size + 2 == load_tokenizer(out).get_vocab_size()
-    rows_VD = new.get_input_embeddings().weight
+    rows_VD = new.embeddings
     for place, ids in enumerate(plan.pieces):
-        torch.testing.assert_close(rows_VD[size + place], old.get_input_embeddings().weight[list(ids)].mean(dim=0))
+        torch.testing.assert_close(rows_VD[size + place], old.embeddings[list(ids)].mean(dim=0))
     ids_BT = torch.tensor([load_tokenizer(out).encode("the emulator loads").ids])
-    torch.testing.assert_close(new(ids_BT).last_hidden_state, old(ids_BT).last_hidden_state, rtol=0, atol=0)
+    torch.testing.assert_close(new.model(ids_BT).last_hidden_state, old.model(ids_BT).last_hidden_state, rtol=0, atol=0)
 
 
 def test_a_head_in_the_file_grows_with_the_embeddings(backbone: Path, tmp_path: Path) -> None:
