@@ -17,12 +17,12 @@ from acclimate.data.encoding import Vocabulary
 from acclimate.models.mlm_head import load_mlm_model
 from acclimate.objectives.mlm import Config, loss, make_batch
 from acclimate.training.batches import step_generator
-from tests.tiny_models import SETTINGS, write_tiny_model
+from tests.tiny_models import MASKED_LM, SETTINGS, write_tiny_model
 
 VOCABULARY = Vocabulary(size=120, mask_id=4, special_ids=(0, 1, 2, 3, 4))
 
 
-@pytest.fixture(scope="module", params=sorted(SETTINGS))
+@pytest.fixture(scope="module", params=MASKED_LM)
 def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """transformers' model with random weights, and the directory it was saved to."""
     directory = tmp_path_factory.mktemp(request.param)

@@ -73,8 +73,11 @@ class Backbone(nn.Module):
     """Where the family has had several masked-LM heads, the first whose weights are there is meant."""
     head_weights: ClassVar[tuple[str, ...]] = ()
     """How the names of weights begin that a checkpoint may hold beside the model's own: heads and poolers."""
-    dropout_fields: ClassVar[tuple[str, str]] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-    """The config's rates of hidden and of attention dropout."""
+    old_buffers: ClassVar[tuple[str, ...]] = ("position_ids", "token_type_ids", "inv_freq")
+    """How the names of constants end that older versions of transformers wrote among the weights."""
+    dropout_fields: ClassVar[tuple[str, ...]] = ("hidden_dropout_prob",)
+    """The config's rates of hidden dropout."""
+    attention_dropout_fields: ClassVar[tuple[str, ...]] = ("attention_probs_dropout_prob",)
     model_options: ClassVar[dict[str, Any]] = {}
     """Arguments of the model's constructor."""
     compiled: ClassVar[tuple[str, ...]] = ("_run", "_packed_rows")

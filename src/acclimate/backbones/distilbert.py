@@ -20,7 +20,8 @@ class DistilBert(PostNorm):
         HeadNames("vocab_transform", "vocab_layer_norm", ("vocab_projector.bias",), ("vocab_projector.weight",), activation="activation"),
     )
     head_weights: ClassVar[tuple[str, ...]] = ("vocab_transform.", "vocab_layer_norm.", "vocab_projector.", "pre_classifier.")
-    dropout_fields: ClassVar[tuple[str, str]] = ("dropout", "attention_dropout")
+    dropout_fields: ClassVar[tuple[str, ...]] = ("dropout",)
+    attention_dropout_fields: ClassVar[tuple[str, ...]] = ("attention_dropout",)
 
     def blocks(self) -> list[nn.Module]:
         """The transformer blocks, first to last."""

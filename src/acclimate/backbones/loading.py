@@ -6,7 +6,6 @@ import ast
 import functools
 import importlib
 import logging
-import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from acclimate.backbones.base import Backbone
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
-_OLD_BUFFERS = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq)$")
-"""Constants that older versions of transformers wrote among the weights."""
 _TASK_HEADS = ("classifier.", "qa_outputs.", "score.", "dropout.")
 """Heads of checkpoints that were fine-tuned before."""
 
@@ -91,9 +88,9 @@ def load_backbone(directory: Path, *, dropout: float = 0.0, attention: str = "au
         raise ModelError(f"{directory}: no {WEIGHTS}; has the stage that makes it run?")
     model_type = artifacts.read_json(directory / CONFIG).get("model_type")
     family = family_of(model_type)
-    hidden_field, attention_field = family.dropout_fields
+    rates = {**dict.fromkeys(family.dropout_fields, dropout), **dict.fromkeys(family.attention_dropout_fields, 0.0)}
     used = resolve_attention(attention, model_type)
-    model = family.new_model(directory, "sdpa" if used == "varlen" else used, {hidden_field: dropout, attention_field: 0.0})
+    model = family.new_model(directory, "sdpa" if used == "varlen" else used, rates)
     _load_weights(model, directory, family)
     return family(model, varlen=used == "varlen").eval()
 
@@ -108,12 +105,15 @@ def _load_weights(model: Any, directory: Path, family: type[Backbone]) -> None:
     weights = {_renamed(name): tensor for name, tensor in load_file(directory / WEIGHTS).items()}
     prefix = f"{model.base_model_prefix}."
     own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)} or weights
-    missing, unexpected = model.load_state_dict(own, strict=False)
+    absent, unexpected = model.load_state_dict(own, strict=False)
+    named = model.state_dict(keep_vars=True)
+    filled = {id(named[name]) for name in own if name in named}
+    missing = [name for name in absent if id(named[name]) not in filled]  # a tied weight stands there under one of its names
     if missing:
         raise ModelError(f"{directory / WEIGHTS}: {len(missing)} weights are missing, first {missing[0]}; it does not fit {CONFIG}")
     beside = [name for name in weights if not name.startswith(prefix)] if own is not weights else []
-    known = (*family.head_weights, *_TASK_HEADS)
-    strange = [name for name in (*unexpected, *beside) if not name.startswith(known) and not _OLD_BUFFERS.search(name)]
+    known, buffers = (*family.head_weights, *_TASK_HEADS), tuple(f".{name}" for name in family.old_buffers)
+    strange = [name for name in (*unexpected, *beside) if not name.startswith(known) and not f".{name}".endswith(buffers)]
     if strange:
         raise ModelError(
             f"{directory / WEIGHTS}: {len(strange)} weights are neither the model's nor a known head's, first {strange[0]};"
@@ -128,7 +128,9 @@ def _renamed(name: str) -> str:
 
 def save_backbone(backbone: Backbone, template: Path, out: Path) -> None:
     """Write weights (fp32 safetensors) beside the config and tokenizer of the backbone it came from."""
-    save_weights(backbone.model.state_dict(), out / WEIGHTS)
+    state, tied = backbone.model.state_dict(), getattr(backbone.model, "_tied_weights_keys", None) or {}
+    twice = {name for name, source in dict(tied).items() if state[name].data_ptr() == state[source].data_ptr()}
+    save_weights({name: tensor for name, tensor in state.items() if name not in twice}, out / WEIGHTS)
     for name in (CONFIG, TOKENIZER):
         shutil.copyfile(template / name, out / name)
 

@@ -20,7 +20,8 @@ class ModernBert(Backbone):
         HeadNames("head.dense", "head.norm", ("decoder.bias",), ("decoder.weight",), activation="classifier_activation"),
     )
     head_weights: ClassVar[tuple[str, ...]] = ("head.", "decoder.")
-    dropout_fields: ClassVar[tuple[str, str]] = ("mlp_dropout", "attention_dropout")
+    dropout_fields: ClassVar[tuple[str, ...]] = ("mlp_dropout",)
+    attention_dropout_fields: ClassVar[tuple[str, ...]] = ("attention_dropout",)
 
     def blocks(self) -> list[nn.Module]:
         """The transformer blocks, first to last."""

@@ -151,8 +151,10 @@ def test_hidden_states_are_those_of_transformers(any_backbone: Backbone) -> None
     ids, mask, types = rows(any_backbone)
     ours = any_backbone.hidden_states(ids, mask, types)
     given = {"token_type_ids": types} if any_backbone.takes_type_ids else {}
-    theirs = any_backbone.model(input_ids=ids, attention_mask=mask, output_hidden_states=True, **given).hidden_states
-    assert len(ours) == len(theirs) == len(any_backbone.layers()) == 4
+    model = any_backbone.model.encoder if any_backbone.shape == "encoder_decoder" else any_backbone.model
+    theirs = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, **given).hidden_states
+    assert len(ours) == len(theirs) == 4
+    assert len(any_backbone.layers()) == (7 if any_backbone.shape == "encoder_decoder" else 4)
     for left, right in zip(ours, theirs, strict=True):
         torch.testing.assert_close(left[mask.bool()], right[mask.bool()], rtol=1e-5, atol=1e-5)
 
@@ -205,13 +207,47 @@ def test_what_a_family_says_of_its_sizes_is_true(any_backbone: Backbone) -> None
     assert any_backbone.embeddings.shape == (any_backbone.vocabulary_size, any_backbone.embedding_width)
     longest = torch.full((1, any_backbone.max_length), 7)
     assert any_backbone.padded(longest, torch.ones_like(longest)).isfinite().all()
-    assert any_backbone.max_length == 64 - (2 if any_backbone.config.model_type in ("roberta", "xlm-roberta", "camembert") else 0)
+    from_padding = any_backbone.config.model_type in ("roberta", "xlm-roberta", "camembert")
+    assert any_backbone.max_length == (512 if any_backbone.config.model_type == "t5" else 62 if from_padding else 64)
 
 
 def test_the_literals_that_are_read_from_the_files_are_those_of_the_classes() -> None:
     assert sorted(families()) == supported() == sorted(SETTINGS)
     for model_type in supported():
         assert model_type in family_of(model_type).model_types
+
+
+def test_packed_documents_equal_each_by_itself(any_backbone: Backbone) -> None:
+    ids = torch.randint(5, 120, (3, 24), generator=step_generator(2))
+    together = any_backbone.packed(ids, SEGMENTS)
+    for row, start, end in ((0, 0, 24), (1, 0, 11), (1, 11, 24), (2, 5, 16), (2, 16, 24)):
+        alone = any_backbone.padded(ids[row : row + 1, start:end], torch.ones(1, end - start, dtype=torch.int64))
+        torch.testing.assert_close(together[row : row + 1, start:end], alone, **SAME)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_t5_decodes_to_the_logits_of_transformers(tied: bool, tmp_path: Path) -> None:
+    from acclimate.backbones.t5 import T5
+
+    theirs = write_tiny_model("t5", tmp_path, tie_word_embeddings=tied)
+    ours = load_backbone(tmp_path)
+    assert isinstance(ours, T5)
+    ids, mask, _ = rows(ours)
+    outputs = nn.functional.pad(ids[:, :5], (1, 0), value=ours.start_id)
+    hidden = ours.decode(outputs, ours.padded(ids, mask), mask)
+    expected = theirs(input_ids=ids, attention_mask=mask, decoder_input_ids=outputs).logits
+    torch.testing.assert_close(ours.lm_logits(hidden), expected, **SAME)
+
+
+def test_a_decoder_gives_the_logits_of_transformers(tmp_path: Path) -> None:
+    from acclimate.backbones.gpt2 import Gpt2
+
+    theirs = write_tiny_model("gpt2", tmp_path)
+    ours = load_backbone(tmp_path)
+    assert isinstance(ours, Gpt2)
+    ids, mask, _ = rows(ours)
+    expected = theirs(input_ids=ids, attention_mask=mask).logits
+    torch.testing.assert_close(ours.lm_logits(ours.padded(ids, mask))[mask.bool()], expected[mask.bool()], **SAME)
 
 
 def test_a_new_file_is_a_new_family_and_an_unknown_type_is_refused(tmp_path: Path) -> None:
@@ -229,7 +265,10 @@ def test_saving_keeps_the_names_of_transformers(any_backbone: Backbone, director
     (template / "config.json").write_bytes((directories[any_backbone.config.model_type] / "config.json").read_bytes())
     (template / "tokenizer.json").write_text("{}", encoding="utf-8")
     save_backbone(any_backbone, template, tmp_path)
-    assert set(load_file(tmp_path / "model.safetensors")) == set(any_backbone.model.state_dict())
+    written = set(load_file(tmp_path / "model.safetensors"))
+    tied = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
+    has_decoder = any_backbone.shape == "encoder_decoder"
+    assert written == set(any_backbone.model.state_dict()) - (tied if has_decoder else set())
     ids, mask, types = rows(any_backbone)
     torch.testing.assert_close(load_backbone(tmp_path).padded(ids, mask, types), any_backbone.padded(ids, mask, types), rtol=0, atol=0)
 
@@ -238,13 +277,14 @@ def test_saving_keeps_the_names_of_transformers(any_backbone: Backbone, director
 def test_a_weight_that_is_nobodys_is_refused_by_name(model_type: str, directories: dict[str, Path], tmp_path: Path) -> None:
     weights = load_file(directories[model_type] / "model.safetensors")
     (tmp_path / "config.json").write_bytes((directories[model_type] / "config.json").read_bytes())
-    prefix = load_backbone(directories[model_type]).model.base_model_prefix
-    for harmless in (f"{prefix}.embeddings.position_ids", "classifier.weight"):
+    prefix = f"{load_backbone(directories[model_type]).model.base_model_prefix}."
+    prefix = prefix if any(name.startswith(prefix) for name in weights) else ""
+    for harmless in (f"{prefix}embeddings.position_ids", "classifier.weight"):
         save_file({**weights, harmless: torch.zeros(1)}, tmp_path / "model.safetensors")
         load_backbone(tmp_path)
-    for strange in (f"{prefix}.adapter.down.weight", "adapter.down.weight"):
+    for strange in (f"{prefix}adapter.down.weight", "adapter.down.weight"):
         save_file({**weights, strange: torch.zeros(1)}, tmp_path / "model.safetensors")
-        with pytest.raises(ModelError, match=rf"1 weights .* first {strange.removeprefix(f'{prefix}.')};"):
+        with pytest.raises(ModelError, match=r"1 weights .* first adapter\.down\.weight;"):
             load_backbone(tmp_path)
 
 
