@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -81,7 +82,7 @@ def ours_task(work: Work, run: Run, turns: Turns) -> Timing:
     torch.manual_seed(run.seed)
     if run.variant == "lora":
         assert wrap_linear_layers(encoder, rank=8, alpha=16.0, dropout=0.0, targets=["query", "value"]) is None
-    model = TaskModel(encoder, _task_spec(work, run, encoder.config.hidden_size), per_token=False, dropout=0.1).to(run.device)
+    model = TaskModel(encoder, _task_spec(work, run, encoder.config.hidden_size), dropout=0.1).to(run.device)
     train = work.train.head(run.task_rows)
     batches = RaggedBatches(train, partial(_targets, train.labels), run.rows, 1, 1.0, seed=run.seed, pad_id=PAD)
     groups = parameter_groups(model.named_parameters(), learning_rate=run.learning_rate, weight_decay=0.0)
@@ -110,8 +111,8 @@ def _task_spec(work: Work, run: Run, width: int) -> TaskSpec:
     return TaskSpec("section", "classification", work.labels, False, "accuracy", "mean", 128, run.size, run.seed, width, len(work.labels))
 
 
-def _targets(labels: Any, rows: Any, width: int) -> tuple[Tensor, int]:  # noqa: ARG001 - the batches' signature
-    return torch.from_numpy(labels[rows]), len(rows)
+def _targets(labels: Any, rows: Any, width: int) -> tuple[Tensor, np.ndarray]:  # noqa: ARG001 - the batches' signature
+    return torch.from_numpy(labels[rows]), np.ones(len(rows), dtype=np.int64)
 
 
 def _task_loss(model: Any, batch: Any) -> Tensor:

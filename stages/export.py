@@ -8,10 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from acclimate import kinds
 from acclimate.artifacts import read_json, write_json
 from acclimate.export import choice, graph, latency, parity, quantize, reference
 from acclimate.export.options import ExportConfig
-from acclimate.export.predictor import Predictor
+from acclimate.export.predictor import DECODER, Predictor
 from acclimate.settings import Section
 from acclimate.training.options import RunsConfig
 from stages.command import Out, StageContext, main
@@ -46,13 +47,13 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
     """
     from tqdm import tqdm
 
-    from acclimate.evaluation.metrics import LOWER_IS_BETTER, score
+    from acclimate.evaluation.metrics import score
     from acclimate.models.task_model import load_task_model
     from acclimate.runtime import set_threads
 
     set_threads()
     schema = read_json(table / "schema.json")
-    metric, lower_is_better = schema["metric"], schema["metric"] in LOWER_IS_BETTER
+    metric, lower_is_better = schema["metric"], not kinds.higher_is_better(schema["kind"], schema["metric"])
     chosen = choice.best_run(
         finetune,
         encoders=params.runs.encoders,
@@ -67,18 +68,18 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
 
     predictors = {name: Predictor.load(out, variant=file) for name, file in files.items()}
     rows = reference.read_test_rows(table, chosen.directory, predictors["fp32"])
-    logits = {}
+    decoder = predictors["fp32"].decoder
+    predictions = {}
     for name in tqdm(("torch", *files), desc=f"{task}: {len(rows.ids)} test rows", unit="variant", disable=None):
         if name == "torch":
-            logits[name] = reference.torch_logits(model, rows, predictors["fp32"].pad_id)
+            predictions[name] = reference.torch_predictions(model, rows, predictors["fp32"])
         else:
-            logits[name] = reference.per_word(predictors[name].logits(rows.encodings), rows)
-    compared = {name: parity.compare(logits["torch"], logits[name], rows.ids, kind=schema["kind"]) for name in files}
+            predictions[name] = reference.onnx_predictions(predictors[name], rows)
+    compared = {name: parity.compare(predictions["torch"], predictions[name], rows.ids, decoder) for name in files}
     parity.require_parity(compared["fp32"], limit=params.export.max_logit_difference, what=f"export of {task}")
 
     variants: dict[str, dict[str, Any]] = {
-        name: {"metric": score(schema["kind"], rows.gold, [row.ravel() for row in values], labels=schema["labels"])}
-        for name, values in logits.items()
+        name: {"metric": score(schema["kind"], rows.gold, values, labels=schema["labels"])} for name, values in predictions.items()
     }
     for name, file in files.items():
         found = compared[name]
@@ -93,10 +94,10 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
         batch=params.export.latency_batches[0],
     )
     _report(variants, metric)
-    training = asdict(parity.compare(rows.trained_logits, logits["torch"], rows.ids, kind=schema["kind"]))
+    training = asdict(parity.compare(rows.trained, predictions["torch"], rows.ids, decoder))
     write_json(out / "metrics.json", {"metric": metric, "variants": variants, "latency": conditions, "against_finetuning": training})
     write_json(out / "chosen.json", {"encoder": chosen.encoder, "seed": chosen.seed, "variant": variant, "file": files[variant]})
-    write_json(out / "parity.json", reference.examples(rows, logits, predictors[variant]))
+    write_json(out / "parity.json", reference.examples(rows, predictions, predictors[variant]))
     context.final_metrics |= {f"{name}/{metric}": found["metric"][metric] for name, found in variants.items()}
     context.final_metrics |= {f"{name}/max_logit_difference": found.max_logit_difference for name, found in compared.items()}
     context.artifacts += [out / name for name in ("metrics.json", "chosen.json", "parity.json")]
@@ -105,6 +106,7 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
 def _write_graphs(model: TaskModel, source: Path, out: Path, files: dict[str, str]) -> None:
     for name in ("tokenizer.json", "task.json"):
         shutil.copyfile(source / name, out / name)
+    shutil.copyfile(kinds.decode_file(model.spec.kind), out / DECODER)
     logger.info("writing the ONNX graph, about ten seconds")
     graph.export_graph(model, out / files["fp32"], max_tokens=model.spec.max_tokens)
     if "int8" in files:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from acclimate import artifacts, plugins
+from acclimate import artifacts, kinds, plugins
 from acclimate.data.encoding import load_tokenizer
 from acclimate.data.labelled import LabelledSplit, TableSchema, read_schema, read_split
 from acclimate.data.options import TaskConfig
@@ -48,7 +46,7 @@ def run(
 ) -> None:
     """Fine-tune, predict dev and test, and write model, predictions, metrics and history."""
     config, task_config, schema = params.finetune, params.tasks[task], read_schema(table)
-    kind = plugins.load("tasks", task_config.kind)
+    kind = kinds.model(task_config.kind)
     device = resolve_device()
     precision = resolve_precision(config.precision, device)
     context.record.update(device=str(device), precision=precision.name, threads=set_threads())
@@ -79,7 +77,7 @@ def run(
 def _train(
     model: TaskModel,
     splits: dict[str, LabelledSplit],
-    kind: ModuleType,
+    kind: kinds.Model,
     config: FinetuneConfig,
     precision: Precision,
     context: StageContext,
@@ -96,7 +94,7 @@ def _train(
         config.health,
         context.train,
         watch=f"dev/{model.spec.metric}",
-        maximize=True,
+        maximize=kinds.higher_is_better(model.spec.kind, model.spec.metric),
         seed=seed,
         log_every=math.ceil(batches.steps / _LOGS_PER_RUN),
         evaluate_every=evaluate_every(batches, config),
@@ -107,15 +105,15 @@ def _train(
 
     def dev_scores() -> dict[str, float]:
         split = splits["dev"]
-        logits = [values.ravel() for values in predict_logits(trained, split.encoded, precision=precision, pad_id=pad_id)]
-        scores = score(model.spec.kind, kind.gold(split.labels, model.spec.labels), logits, labels=model.spec.labels)
+        predictions = kind.predictions(predict_logits(trained, split.encoded, precision=precision, pad_id=pad_id), split.encoded)
+        scores = score(model.spec.kind, kind.gold(split.labels, model.spec.labels), predictions, labels=model.spec.labels)
         return {f"dev/{name}": value for name, value in scores.items()}
 
     prepare_model(trained, context.train, method="standardized")
     result = fit(
         trained,
         batches,
-        summed_loss(kind.loss),
+        summed_loss(kind),
         optimizer=task_optimizer(trained, config),
         precision=precision,
         config=loop,
@@ -143,7 +141,7 @@ def _train(
 
 
 def _predict(
-    model: TaskModel, splits: dict[str, LabelledSplit], kind: ModuleType, schema: TableSchema, precision: Precision, pad_id: int, out: Path
+    model: TaskModel, splits: dict[str, LabelledSplit], kind: kinds.Model, schema: TableSchema, precision: Precision, pad_id: int, out: Path
 ) -> dict[str, Any]:
     """Predict dev and test, write predictions.parquet, and give the metrics."""
     metrics: dict[str, Any] = {}
@@ -151,26 +149,23 @@ def _predict(
     for name in ("dev", "test"):
         split = splits[name]
         gold = kind.gold(split.labels, schema.labels)
-        logits = [values.astype(np.float32).ravel() for values in predict_logits(model, split.encoded, precision=precision, pad_id=pad_id)]
-        metrics[name] = score(schema.kind, gold, logits, labels=schema.labels)
-        columns = {"split": [name] * len(gold), "id": split.ids, "gold": gold, "logits": pa.array(logits, pa.list_(pa.float32()))}
-        tables.append(pa.table(columns))
+        predictions = kind.predictions(predict_logits(model, split.encoded, precision=precision, pad_id=pad_id), split.encoded)
+        metrics[name] = score(schema.kind, gold, predictions, labels=schema.labels)
+        tables.append(pa.table({"split": [name] * len(gold), "id": split.ids, "gold": gold, "prediction": pa.array(predictions)}))
     pq.write_table(pa.concat_tables(tables), out / "predictions.parquet")
     total = sum(len(split.ids) for split in splits.values())
     return {**metrics, "truncated_share": sum(split.encoded.truncated for split in splits.values()) / total}
 
 
 def _losses(
-    model: TaskModel, splits: dict[str, LabelledSplit], kind: ModuleType, config: FinetuneConfig, precision: Precision, pad_id: int
+    model: TaskModel, splits: dict[str, LabelledSplit], kind: kinds.Model, config: FinetuneConfig, precision: Precision, pad_id: int
 ) -> dict[str, float]:
     """Mean loss per target of the trained model on dev rows and on as many training rows: the gap tells what was learnt by heart."""
     found = {}
     for name in ("train", "dev"):
         batches = task_batches(model, splits[name], kind, config, seed=0, pad_id=pad_id)
         limit = -(-len(splits["dev"].ids) // config.rows_per_batch)
-        found[f"{name}_loss"] = mean_loss(
-            model, batches.epoch_batches(0)[:limit], summed_loss(kind.loss), batches.padded, precision=precision
-        )
+        found[f"{name}_loss"] = mean_loss(model, batches.epoch_batches(0)[:limit], summed_loss(kind), batches.padded, precision=precision)
     return found
 
 

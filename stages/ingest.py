@@ -147,7 +147,7 @@ def _near_duplicates(tables: list[LoadedTable], parts: dict[str, list[Prepared]]
             rows = table.by_split[split]
             for start in range(0, len(rows), _FINGERPRINT_ROWS):
                 some = rows[start : start + _FINGERPRINT_ROWS]
-                prints = fingerprints([f"{row.text}\n{row.text_pair or ''}" for row in some], rules)
+                prints = fingerprints(["\n".join(row.texts) for row in some], rules)
                 shards.append(scratch / "tables" / table.name / f"{split}-{start:09d}")
                 write_shard(shards[-1], f"{table.table}:{split}", [row.id for row in some], prints)
     shards += [shard for table in ("heldout", "corpus") for part in parts[table] for shard in part.fingerprint_shards()]

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from acclimate import artifacts, plugins
+from acclimate import artifacts, kinds, plugins
 from acclimate.data.options import TaskConfig
 from acclimate.models.backbone import save_encoder
 from acclimate.models.mlm_head import MlmModel
@@ -180,10 +180,17 @@ def _choose_share(
         value = score(model.encoder) if score else -sum(losses.values()) / len(losses)
         candidates.append({"share": share, "score": value, **losses})
         logger.info("share %.2f of the adapted weights: %s %.4f, %s", share, retention.criterion, value, losses)
-    chosen = max(candidates[1:], key=lambda candidate: (candidate["score"], -candidate["share"]))
+    task = params.tasks.get(retention.task)
+    chosen = best_share(candidates[1:], higher_is_better=not (score and task) or kinds.higher_is_better(task.kind, task.deciding_metric))
     model.load_state_dict(method.combine(base, last, chosen["share"]))
     named = f"dev score of a linear probe on {retention.task}" if score else "mean of the held-out losses, negated"
     return {"method": retention.method, "criterion": named, "chosen": chosen["share"], "candidates": candidates}
+
+
+def best_share(candidates: Sequence[dict[str, Any]], *, higher_is_better: bool) -> dict[str, Any]:
+    """The candidate with the best score; of equal ones the one with the smallest share."""
+    sign = 1.0 if higher_is_better else -1.0
+    return max(candidates, key=lambda candidate: (sign * candidate["score"], -candidate["share"]))
 
 
 def _write(

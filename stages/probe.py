@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 
-from acclimate import artifacts
+from acclimate import artifacts, kinds
 from acclimate.data.labelled import TableSchema, read_schema, read_split
 from acclimate.data.options import TaskConfig
-from acclimate.evaluation.metrics import LOWER_IS_BETTER
 from acclimate.evaluation.options import ProbeConfig
 from acclimate.evaluation.probes import probe_layers
 from acclimate.models.backbone import load_encoder
@@ -57,7 +56,7 @@ def run(params: Params, *, tables: Path, base: Path, adapted: Path, verdict: Pat
         metrics[task] = {"metric": schema.metric}
         for name, encoder in (("base", base), ("adapted", adapted)):
             dev, test = _probe(params, task, schema, tables / task, encoder, precision, device)
-            metrics[task][name] = _choose_layer(dev, test, schema.metric)
+            metrics[task][name] = _choose_layer(dev, test, schema)
             rows += [
                 {"task": task, "encoder": name, "layer": layer, "metric": metric, "value": value}
                 for layer, scores in enumerate(test)
@@ -87,10 +86,10 @@ def _probe(
     return dev_scores, test_scores
 
 
-def _choose_layer(dev: Scores, test: Scores, metric: str) -> dict[str, Any]:
+def _choose_layer(dev: Scores, test: Scores, schema: TableSchema) -> dict[str, Any]:
     """The layer that is best on dev, and the last one, with their test scores."""
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    best = max(range(len(dev)), key=lambda layer: sign * dev[layer][metric])
+    sign = 1.0 if kinds.higher_is_better(schema.kind, schema.metric) else -1.0
+    best = max(range(len(dev)), key=lambda layer: sign * dev[layer][schema.metric])
     return {"best_layer": best, "best": test[best], "last": test[-1]}
 
 

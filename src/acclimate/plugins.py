@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -27,17 +27,37 @@ def names(family: str) -> list[str]:
     return sorted(valid or (module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")))
 
 
+def check_among(what: str, name: str, valid: Collection[str]) -> None:
+    """Refuse a name that is not one of those that there are.
+
+    Raises:
+        ValueError: the message names the nearest and all valid ones.
+    """
+    if name not in valid:
+        nearest = difflib.get_close_matches(name, valid, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise ValueError(f"{name!r} is not one of the {what}{hint} (allowed: {', '.join(valid)})")
+
+
 def check_name(family: str, name: str) -> None:
     """Refuse a component that has no file.
 
     Raises:
         ValueError: the message names the nearest and all valid ones.
     """
-    valid = names(family)
-    if name not in valid:
-        nearest = difflib.get_close_matches(name, valid, n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        raise ValueError(f"{name!r} is not one of the {family}{hint} (allowed: {', '.join(valid)})")
+    check_among(family, name, names(family))
+
+
+def require(family: str, name: str) -> None:
+    """As `check_name`, for a name that was not checked with params.yaml.
+
+    Raises:
+        ConfigError: there is no such component.
+    """
+    try:
+        check_name(family, name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def load(family: str, name: str) -> ModuleType:
@@ -46,10 +66,7 @@ def load(family: str, name: str) -> ModuleType:
     Raises:
         ConfigError: there is no such component; the message names the nearest and all valid ones.
     """
-    try:
-        check_name(family, name)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    require(family, name)
     return importlib.import_module(f"acclimate.{family}.{name}")
 
 

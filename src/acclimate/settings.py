@@ -6,7 +6,7 @@ import difflib
 import reprlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +21,8 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 LearningRate = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+UNKNOWN_KEY = "unknown_key"
+"""Type of a problem that names its own nearest key."""
 MAX_SHOWN = 50
 """Problems that an error names."""
 
@@ -62,6 +64,8 @@ def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = ""
         path = ".".join([prefix, *map(str, item["loc"])]).strip(".")
         if item["type"] == "extra_forbidden":
             lines.append(f"{path}: unknown key; {_suggest(model, item['loc'])}")
+        elif item["type"] == UNKNOWN_KEY:
+            lines.append(f"{path}: {item['msg']}")
         elif item["type"] == "missing":
             lines.append(f"{path}: missing; it must be given")
         else:
@@ -90,8 +94,12 @@ def _suggest(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
         section = _descend(section, part)
     if not (isinstance(section, type) and issubclass(section, BaseModel)):
         return "remove it"
-    valid = [field.alias or name for name, field in section.model_fields.items()]
-    nearest = difflib.get_close_matches(str(loc[-1]), valid, n=1, cutoff=0.5)
+    return nearest_key(str(loc[-1]), [field.alias or name for name, field in section.model_fields.items()])
+
+
+def nearest_key(key: str, valid: Sequence[str]) -> str:
+    """What to write instead of an unknown key."""
+    nearest = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
     return f"did you mean `{nearest[0]}`?" if nearest else f"allowed: {', '.join(valid)}"
 
 

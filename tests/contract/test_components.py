@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from acclimate import plugins
+from acclimate import kinds, plugins
+from acclimate.data.encoding import load_tokenizer
 from acclimate.models.backbone import load_encoder
 from acclimate.models.task_model import TaskModel, TaskSpec, load_task_model, save_task_model
 from acclimate.sinks import MemorySink
-from acclimate.training.batches import PaddedBatch, step_generator
+from acclimate.training.batches import PaddedBatch, make_padded_batch
 from acclimate.training.checkpoints import CheckpointStore
 from acclimate.training.loop import LoopConfig, fit
 from acclimate.training.optimizers import adamw, parameter_groups
@@ -25,18 +28,11 @@ from acclimate.training.precision import Precision
 
 EVERY = [(family, name) for family in plugins.FAMILIES for name in plugins.names(family)]
 FP32 = Precision("fp32", "cpu")
-LABELS: dict[str, list[Any]] = {
-    "classification": ["a", "b", "c", "a"],
-    "multi_label": [["a"], ["a", "c"], [], ["b"]],
-    "regression": [10.0, 30.0, 20.0, 50.0],
-    "tagging": [["O", "B-x"], ["B-x", "I-x"], ["O", "O"], ["O", "B-x"]],
-}
-LABEL_LISTS: dict[str, list[str] | None] = {
-    "classification": ["a", "b", "c"],
-    "multi_label": ["a", "b", "c"],
-    "regression": None,
-    "tagging": ["O", "B-x", "I-x"],
-}
+
+
+def example(kind: str) -> Any:
+    """Four rows of a kind: INPUTS, LABELS, LABEL_LIST and OPTIONS of tests/contract/kind_examples/<kind>.py."""
+    return importlib.import_module(f"tests.contract.kind_examples.{kind}")
 
 
 @pytest.mark.parametrize(("family", "name"), EVERY)
@@ -45,7 +41,7 @@ def test_a_component_cites_its_source(family: str, name: str) -> None:
     assert re.search(r"\(.* \d{4}.*https://", docstring, re.DOTALL)
 
 
-@pytest.mark.parametrize(("family", "name"), EVERY)
+@pytest.mark.parametrize(("family", "name"), [each for each in EVERY if each[0] != "tasks"])
 def test_its_options_have_defaults_and_refuse_what_is_unknown(family: str, name: str) -> None:
     config_class = plugins.load(family, name).Config
     config_class()
@@ -55,9 +51,11 @@ def test_its_options_have_defaults_and_refuse_what_is_unknown(family: str, name:
 
 def test_naming_components_imports_no_torch() -> None:
     code = (
-        "import sys; from acclimate import plugins\n"
+        "import sys; from acclimate import kinds, plugins\n"
         "for family in plugins.FAMILIES:\n"
         "    for name in plugins.names(family): plugins.load(family, name)\n"
+        "for kind in plugins.names('tasks'):\n"
+        "    for part in (kinds.table, kinds.model, kinds.metrics, kinds.baseline): part(kind)\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -68,14 +66,14 @@ class OneBatch:
 
     steps = 3
 
-    def __init__(self, kind: str) -> None:
-        task = plugins.load("tasks", kind)
-        ids = torch.randint(1000, 30000, (4, 8), generator=step_generator(1))
-        shift, scale = task.standardization(LABELS[kind])
-        gold = task.gold(LABELS[kind], LABEL_LISTS[kind])
-        values = [(value - shift) / scale for value in gold] if kind == "regression" else gold
-        targets, count = task.collate(values, [np.array([1, 3])] * 4, 8)
-        self.batch = PaddedBatch(ids, torch.ones_like(ids), torch.zeros_like(ids), targets, np.arange(4), count)
+    def __init__(self, kind: str, encoder_dir: Path) -> None:
+        task, rows = kinds.model(kind), example(kind)
+        shift, scale = task.standardization(rows.LABELS)
+        gold = task.gold(rows.LABELS, rows.LABEL_LIST)
+        values = gold if (shift, scale) == (0.0, 1.0) else [(value - shift) / scale for value in gold]
+        encoded = task.encode(rows.INPUTS, load_tokenizer(encoder_dir), max_length=16, options=rows.OPTIONS)
+        numbers = np.arange(len(encoded.lengths))
+        self.batch = make_padded_batch(encoded, numbers, partial(task.targets, values, encoded), pad_id=0)
 
     def window(self, step: int) -> list[PaddedBatch]:
         return [self.batch]
@@ -85,22 +83,22 @@ def build(encoder_dir: Path, kind: str, strategy: str) -> TaskModel:
     encoder = load_encoder(encoder_dir)
     component = plugins.load("strategies", strategy)
     component.apply(encoder, component.Config())
-    labels = LABEL_LISTS[kind]
-    spec = TaskSpec("t", kind, labels, False, "m", "mean", 16, "base", 0, 32, len(labels) if labels else 1)
-    return TaskModel(encoder, spec, per_token=plugins.load("tasks", kind).PER_TOKEN)
+    labels = example(kind).LABEL_LIST
+    spec = TaskSpec("t", kind, labels, False, "m", "mean", 16, "base", 0, 32, kinds.model(kind).num_outputs(labels))
+    return TaskModel(encoder, spec)
 
 
 @pytest.mark.parametrize("kind", plugins.names("tasks"))
 @pytest.mark.parametrize("strategy", plugins.names("strategies"))
 def test_it_trains_merges_saves_and_loads(kind: str, strategy: str, tiny_encoder_dir: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model, batches, task = build(tiny_encoder_dir, kind, strategy), OneBatch(kind), plugins.load("tasks", kind)
-    model.output_scale.fill_(task.standardization(LABELS[kind])[1])
+    model, batches, task = build(tiny_encoder_dir, kind, strategy), OneBatch(kind, tiny_encoder_dir), kinds.model(kind)
+    model.output_scale.fill_(task.standardization(example(kind).LABELS)[1])
     sink = MemorySink()
     fit(
         model,
         batches,
-        lambda m, b: task.loss(m.standardized(b.ids_BT, b.mask_BT, b.type_ids_BT), b.targets),  # type: ignore[operator]
+        lambda m, b: task.row_losses(m.standardized(b.ids_BT, b.mask_BT, b.type_ids_BT), b.targets).sum(),  # type: ignore[operator]
         optimizer=adamw(parameter_groups(model.named_parameters(), learning_rate=1e-2, weight_decay=0.0), betas=(0.9, 0.99), epsilon=1e-8),
         precision=FP32,
         config=LoopConfig(clip_norm=1.0, schedule="constant", warmup_share=0.0, seed=0, log_every=1),

@@ -229,7 +229,7 @@ def write_predictions(table: Path, directory: Path, *, seed: int) -> None:
         rows = pq.read_table(table / f"{split}.parquet")
         gold = [labels.index(label) for label in rows["label"].to_pylist()]
         logits = pa.array([list(random.random(len(labels))) for _ in gold], pa.list_(pa.float32()))
-        tables.append(pa.table({"split": [split] * len(gold), "id": rows["id"].combine_chunks(), "gold": gold, "logits": logits}))
+        tables.append(pa.table({"split": [split] * len(gold), "id": rows["id"].combine_chunks(), "gold": gold, "prediction": logits}))
     directory.mkdir(parents=True)
     pq.write_table(pa.concat_tables(tables), directory / "predictions.parquet")
 

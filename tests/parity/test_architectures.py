@@ -134,8 +134,8 @@ def test_a_task_model_trains_on_the_logits_that_transformers_forward_gives(
 
     monkeypatch.setattr(packed, "_WORTH_UNPADDING", worth_unpadding)
     _, directory = reference
-    spec = TaskSpec("t", "classification", ["a", "b", "c"], False, "accuracy", pooling, 24, "base", 0, 32, 3)
-    model = TaskModel(load_encoder(directory), spec, per_token=pooling == "per token")
+    kind = "tagging" if pooling == "per token" else "classification"
+    model = TaskModel(load_encoder(directory), TaskSpec("t", kind, ["a", "b", "c"], False, "accuracy", pooling, 24, "base", 0, 32, 3))
     ids, _ = packed_rows()
     pad_id = int(model.encoder.config.pad_token_id)
     mask = torch.ones_like(ids)

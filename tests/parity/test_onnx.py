@@ -25,7 +25,7 @@ def make_model(kind: str, encoder: Path):
     labels = LABELS[kind]
     spec = TaskSpec("toy", kind, labels, False, "accuracy", "mean", 64, "base", 0, 32, len(labels or "1"))
     torch.manual_seed(1)
-    model = TaskModel(load_encoder(encoder, attention="sdpa"), spec, per_token=kind == "tagging").eval()
+    model = TaskModel(load_encoder(encoder, attention="sdpa"), spec).eval()
     torch.nn.init.normal_(model.head.weight)
     if kind == "regression":
         model.output_shift.fill_(3.0)

@@ -152,7 +152,7 @@ def _predictions(table: Path, task: str, split: str, skill: float, generator: np
             (generator.normal(size=(len(row), len(labels))) + skill * np.eye(len(labels))[row]).astype(np.float32).ravel() for row in gold
         ]
     return pa.table(
-        {"split": [split] * len(gold), "id": rows["id"].to_pylist(), "gold": gold, "logits": pa.array(logits, pa.list_(pa.float32()))}
+        {"split": [split] * len(gold), "id": rows["id"].to_pylist(), "gold": gold, "prediction": pa.array(logits, pa.list_(pa.float32()))}
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acclimate import artifacts
+from acclimate import artifacts, kinds
 from acclimate.adapters.options import GatesConfig
 from acclimate.errors import DataError
 
@@ -61,7 +61,7 @@ def read_candidate(task: str, export: Path, evaluate: Path) -> Candidate:
         kind=str(spec["kind"]),
         metric=metric,
         value=float(measured.get("variants", variant, "metric", metric)),
-        baseline=(min if _lower_is_better(metric) else max)(baselines) if baselines else None,
+        baseline=(max if kinds.higher_is_better(str(spec["kind"]), metric) else min)(baselines) if baselines else None,
         calibration_error=None if calibration is None else float(calibration),
         latency_ms=float(latency[str(batch)]),
         latency_batch=batch,
@@ -95,7 +95,7 @@ def judge(candidate: Candidate, gates: GatesConfig, champion: dict[str, str] | N
     Args:
         champion: tags of the present champion's version; None when there is no champion.
     """
-    sign = -1.0 if _lower_is_better(candidate.metric) else 1.0
+    sign = 1.0 if kinds.higher_is_better(candidate.kind, candidate.metric) else -1.0
     found = []
     if gates.min_metric is not None:
         # An error must not exceed the limit, any other metric must reach it.
@@ -150,9 +150,3 @@ def _over_champion(candidate: Candidate, champion: dict[str, str] | None, limit:
     except (KeyError, ValueError):  # an alias that was set by hand, on a version of another program
         return Gate("min_over_champion", None, limit, holds=False, note="the champion's tag `metric` is no number")
     return _above("min_over_champion", candidate, measured, limit, sign, "")
-
-
-def _lower_is_better(metric: str) -> bool:
-    from acclimate.evaluation.metrics import LOWER_IS_BETTER
-
-    return metric in LOWER_IS_BETTER

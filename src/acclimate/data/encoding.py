@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,15 @@ class Encoded:
     offsets: np.ndarray
     """int64, (rows + 1,)."""
     word_positions: list[np.ndarray] | None
-    """Tagging: for each row the position, inside the row, of the first sub-token of each kept word."""
+    """Where only some tokens are read: for each row their positions in it, such as the first sub-token of each kept word."""
     truncated: int
     """Rows that were cut."""
     only_special: int
     """Rows without any token but special ones."""
+    example_of_row: np.ndarray | None = None
+    """int64, (rows,): which example each row is of, in order, where an example is several rows; None: a row is an example."""
+    own: Any = None
+    """What a kind of task keeps of its rows, for its targets and predictions."""
 
     def row(self, index: int) -> np.ndarray:
         """Token ids of one row."""
@@ -92,6 +96,12 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str
     return _ragged(encodings, None)
 
 
+def encode_inputs(tokenizer: Tokenizer, inputs: Sequence[Mapping[str, Any]], *, max_tokens: int) -> Encoded:
+    """Encode rows with a `text` and, where the task is on pairs, a `text_pair`; see `encode_texts`."""
+    pairs = [row["text_pair"] for row in inputs] if inputs and "text_pair" in inputs[0] else None
+    return encode_texts(tokenizer, [row["text"] for row in inputs], pairs, max_tokens=max_tokens)
+
+
 def encode_words(tokenizer: Tokenizer, rows: Sequence[Sequence[str]], *, max_tokens: int) -> Encoded:
     """Encode rows of words, keeping where each word begins.
 
@@ -149,5 +159,6 @@ def require_content(encoded: Encoded, ids: Sequence[str], *, where: str) -> None
         DataError: with the first rows at fault.
     """
     if encoded.only_special:
-        empty = [ids[row] for row in np.flatnonzero(encoded.lengths <= int(encoded.lengths.min())).tolist()][:5]
+        examples = np.arange(len(encoded.lengths)) if encoded.example_of_row is None else encoded.example_of_row
+        empty = [ids[examples[row]] for row in np.flatnonzero(encoded.lengths <= int(encoded.lengths.min())).tolist()][:5]
         raise DataError(f"{where}: {encoded.only_special} rows hold no token but special ones, such as {', '.join(empty)}; remove them")

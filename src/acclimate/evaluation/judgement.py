@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+from acclimate import kinds
 from acclimate.data.labelled import TableSchema
 from acclimate.evaluation.baselines import Baseline
 from acclimate.evaluation.calibration import CalibrationBin, calibration_bins, expected_calibration_error
-from acclimate.evaluation.metrics import LOWER_IS_BETTER, METRICS, RowStatistics, decode, row_statistics, score
+from acclimate.evaluation.metrics import RowStatistics, row_statistics, score
 from acclimate.evaluation.options import EvaluateConfig
 from acclimate.evaluation.predictions import Predictions, require_same_rows
 from acclimate.evaluation.significance import Comparison, PairedComparison, compare, holm
@@ -44,7 +45,7 @@ class TaskJudgement:
     """Mean over seeds, by encoder."""
     confusion_of: str | None
     confusion: list[dict[str, str]] | None
-    """Classification: actual and predicted label of each test row, of the run that is best on dev."""
+    """Where a row has one label: actual and predicted one of each test row, of the run that is best on dev."""
 
     @property
     def encoders(self) -> list[str]:
@@ -55,7 +56,7 @@ class TaskJudgement:
         """Mean, standard deviation and each seed's value of every test metric. One seed has no deviation."""
         seeds = {seed: splits["test"] for (name, seed), splits in self.scores.items() if name == encoder}
         found: dict[str, dict[str, Any]] = {}
-        for metric in METRICS[self.kind]:
+        for metric in kinds.metric_names(self.kind):
             values = [scores[metric] for scores in seeds.values()]
             found[metric] = {"mean": fmean(values), "seeds": {str(seed): scores[metric] for seed, scores in seeds.items()}}
             if len(values) > 1:
@@ -106,12 +107,13 @@ def judge_task(
     """
     tests = {run: splits["test"] for run, splits in runs.items()}
     require_same_rows({f"{schema.name}/{encoder}-{number}": each for (encoder, number), each in tests.items()})
-    statistics = {run: row_statistics(schema.kind, each.gold, each.logits, labels=schema.labels) for run, each in tests.items()}
+    statistics = {run: row_statistics(schema.kind, each.gold, each.predictions, labels=schema.labels) for run, each in tests.items()}
     scores = {
-        run: {split: score(schema.kind, each.gold, each.logits, labels=schema.labels) for split, each in splits.items()}
+        run: {split: score(schema.kind, each.gold, each.predictions, labels=schema.labels) for split, each in splits.items()}
         for run, splits in runs.items()
     }
-    best = _best_on_dev(scores, schema.metric) if schema.kind == "classification" else None
+    best = _best_on_dev(scores, schema)
+    confusion = kinds.metrics(schema.kind).confusion(tests[best].gold, tests[best].predictions, schema.labels)
     return TaskJudgement(
         kind=schema.kind,
         metric=schema.metric,
@@ -121,15 +123,15 @@ def judge_task(
         over_baseline=_over_baseline(statistics, schema, baseline, config, seed),
         calibration=_pooled_bins(schema.kind, tests, config.calibration_bins),
         calibration_error=_calibration_error(schema.kind, tests, config.calibration_bins),
-        confusion_of=f"{best[0]}-{best[1]}" if best else None,
-        confusion=_confusion(tests[best], schema) if best else None,
+        confusion_of=f"{best[0]}-{best[1]}" if confusion is not None else None,
+        confusion=confusion,
     )
 
 
-def _best_on_dev(scores: Mapping[Run, Mapping[str, Mapping[str, float]]], metric: str) -> Run:
+def _best_on_dev(scores: Mapping[Run, Mapping[str, Mapping[str, float]]], schema: TableSchema) -> Run:
     """As export chooses: best dev metric, of equal ones the adapted encoder's, then the lowest seed's."""
-    sign = 1.0 if metric in LOWER_IS_BETTER else -1.0
-    return min(scores, key=lambda run: (sign * scores[run]["dev"][metric], run[0] != "adapted", run[1]))
+    sign = -1.0 if kinds.higher_is_better(schema.kind, schema.metric) else 1.0
+    return min(scores, key=lambda run: (sign * scores[run]["dev"][schema.metric], run[0] != "adapted", run[1]))
 
 
 def _difference(statistics: Mapping[Run, RowStatistics], config: EvaluateConfig, seed: int) -> PairedComparison | None:
@@ -144,7 +146,7 @@ def _over_baseline(
     statistics: Mapping[Run, RowStatistics], schema: TableSchema, baseline: Baseline, config: EvaluateConfig, seed: int
 ) -> dict[str, PairedComparison]:
     """Each encoder minus the baseline, which has no seed and stands against every seed."""
-    before = row_statistics(schema.kind, baseline.test_gold, baseline.test_logits, labels=schema.labels)
+    before = row_statistics(schema.kind, baseline.test_gold, baseline.test_predictions, labels=schema.labels)
     found = {}
     for encoder in dict.fromkeys(encoder for encoder, _ in statistics):
         after = [each for (name, _), each in statistics.items() if name == encoder]
@@ -156,8 +158,8 @@ def _pooled_bins(kind: str, tests: Mapping[Run, Predictions], num_bins: int) -> 
     pooled = {}
     for encoder in dict.fromkeys(encoder for encoder, _ in tests):
         parts = [each for (name, _), each in tests.items() if name == encoder]
-        gold, logits = [row for part in parts for row in part.gold], [row for part in parts for row in part.logits]
-        if bins := calibration_bins(kind, gold, logits, num_bins=num_bins):
+        gold, predictions = [row for part in parts for row in part.gold], [row for part in parts for row in part.predictions]
+        if bins := calibration_bins(kind, gold, predictions, num_bins=num_bins):
             pooled[encoder] = bins
     return pooled
 
@@ -165,15 +167,9 @@ def _pooled_bins(kind: str, tests: Mapping[Run, Predictions], num_bins: int) -> 
 def _calibration_error(kind: str, tests: Mapping[Run, Predictions], num_bins: int) -> dict[str, float]:
     errors: dict[str, list[float]] = {}
     for (encoder, _), each in tests.items():
-        if bins := calibration_bins(kind, each.gold, each.logits, num_bins=num_bins):
+        if bins := calibration_bins(kind, each.gold, each.predictions, num_bins=num_bins):
             errors.setdefault(encoder, []).append(expected_calibration_error(bins))
     return {encoder: fmean(values) for encoder, values in errors.items()}
-
-
-def _confusion(test: Predictions, schema: TableSchema) -> list[dict[str, str]]:
-    labels = schema.labels or []
-    predicted = decode(schema.kind, test.logits, labels)
-    return [{"actual": labels[gold], "predicted": labels[found]} for gold, found in zip(test.gold, predicted, strict=True)]
 
 
 def compare_tasks(judged: Mapping[str, TaskJudgement], config: EvaluateConfig) -> dict[str, Any]:
@@ -185,7 +181,8 @@ def compare_tasks(judged: Mapping[str, TaskJudgement], config: EvaluateConfig) -
         found: dict[str, Any] = {"metric": each.metric, "confusion_of": each.confusion_of}
         found["over_baseline"] = {encoder: asdict(over.by_metric[each.metric]) for encoder, over in each.over_baseline.items()}
         if each.difference:
-            decision = decide(compared[task], adjusted[task], config.confidence, lower_is_better=each.metric in LOWER_IS_BETTER)
+            lower_is_better = not kinds.higher_is_better(each.kind, each.metric)
+            decision = decide(compared[task], adjusted[task], config.confidence, lower_is_better=lower_is_better)
             found |= {
                 "decision": decision,
                 "p_holm": adjusted[task],

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from acclimate import kinds
 from acclimate.errors import DataError
-from acclimate.evaluation.metrics import METRICS, Floats, RowStatistics, resampled_scores
+from acclimate.evaluation.arrays import Floats
+from acclimate.evaluation.metrics import RowStatistics, resampled_scores
 
 _MAX_WEIGHTS = 4_000_000
 """Weights held at once, 32 MB."""
@@ -78,7 +80,7 @@ def compare(
     chunks = [_differences(before, after, weights_SR) for weights_SR in _resampled_weights(generator, samples, num_rows)]
     seed_weights_SK = _counts(generator, samples, num_seeds) / num_seeds
     by_metric = {}
-    for name in METRICS[before[0].kind]:
+    for name in kinds.metric_names(before[0].kind):
         resampled_S = (seed_weights_SK * np.concatenate([chunk[name] for chunk in chunks])).sum(axis=1)
         by_metric[name] = _summarize(float(observed[name].mean()), resampled_S, confidence)
     return PairedComparison(by_metric, num_rows, num_seeds, samples)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,8 @@ class TaskSpec:
     seed: int
     hidden_size: int
     num_outputs: int
+    options: dict[str, Any] = field(default_factory=dict)
+    """What the kind's table carries to training and serving."""
 
 
 def pool(hidden_BTD: Tensor, mask_BT: Tensor, how: Literal["mean", "first"]) -> Tensor:
@@ -54,17 +56,18 @@ class TaskModel(nn.Module):
     output_shift: Tensor
     output_scale: Tensor
 
-    def __init__(self, encoder: Any, spec: TaskSpec, *, per_token: bool, dropout: float = 0.0) -> None:
+    def __init__(self, encoder: Any, spec: TaskSpec, *, dropout: float = 0.0) -> None:
         super().__init__()
         replace_dropout(encoder)
         replace_gelu(encoder)
         self.encoder = encoder
         self.spec = spec
-        self.per_token = per_token
+        from acclimate import kinds  # here, because what trains imports no pydantic
+
+        kind = kinds.model(spec.kind)
+        self.per_token = kind.per_token
         self.dropout = Dropout(dropout)
-        self.head = nn.Linear(spec.hidden_size, spec.num_outputs)
-        nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
+        self.head = kind.head(spec.hidden_size, spec.num_outputs)
         self.register_buffer("output_shift", torch.zeros(()))
         self.register_buffer("output_scale", torch.ones(()))
 
@@ -124,10 +127,10 @@ def load_task_model(directory: Path, *, attention: str = "auto") -> TaskModel:
     from safetensors.torch import load_file
 
     spec = load_task_spec(directory)
-    model = TaskModel(load_encoder(directory, attention=attention), spec, per_token=spec.kind == "tagging")
+    model = TaskModel(load_encoder(directory, attention=attention), spec)
     head = load_file(directory / HEAD_WEIGHTS)
     try:
-        model.head.load_state_dict({"weight": head["head.weight"], "bias": head["head.bias"]})
+        model.head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in head.items() if name.startswith("head.")})
     except (KeyError, RuntimeError) as error:
         raise ModelError(f"{directory / HEAD_WEIGHTS}: does not fit {TASK}: {error}") from None
     model.output_shift.copy_(head["output_shift"])

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from acclimate import artifacts
+from acclimate import artifacts, kinds
 from acclimate.models.options import ModelConfig
 from acclimate.training.options import FinetuneConfig, RunsConfig
 
@@ -47,6 +47,8 @@ class Table:
 
     schema: Json
     rows: dict[str, int]
+    counted: str
+    """What its labels are counted as."""
     labels: dict[str, int]
 
 
@@ -234,21 +236,13 @@ def _table(directory: Path) -> Table:
 
     rows, labels = {}, Counter[str]()
     schema = _json(directory / "schema.json", {})
+    kind = kinds.table(schema["kind"]) if schema else None
     for split in ("train", "dev", "test"):
         if (path := directory / f"{split}.parquet").is_file():
             values = pq.read_table(path, columns=["label"])["label"].to_pylist()
             rows[split] = len(values)
-            labels.update(_names(values, schema.get("kind", "")))
-    return Table(schema, rows, dict(labels.most_common()))
-
-
-def _names(values: list[Any], kind: str) -> list[str]:
-    """The labels to count: every label of a row; an entity once, by its type."""
-    if kind == "regression":
-        return []
-    if kind == "tagging":
-        return [tag[2:] for tags in values for tag in tags if tag[:2] in ("B-", "S-")]
-    return [label for row in values for label in (row if kind == "multi_label" else [row])]
+            labels.update(name for value in values for name in (kind.counted_labels(value) if kind else []))
+    return Table(schema, rows, kind.counted if kind else "", dict(labels.most_common()))
 
 
 def _records(directory: Path, runs: RunsConfig) -> list[Json]:

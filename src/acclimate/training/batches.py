@@ -23,8 +23,6 @@ _WHOLE_PERMUTATION_ROWS = 1 << 21
 _BLOCK_ROWS = 256
 _POOL_BLOCKS = 1024
 _LENGTH_MULTIPLE = 8
-IGNORE = -100
-"""Target of a token that is not predicted, as torch's cross_entropy has it."""
 
 logger = logging.getLogger(__name__)
 
@@ -188,9 +186,15 @@ class PaddedBatch:
     type_ids_BT: Tensor
     targets: Tensor
     rows: np.ndarray
-    num_targets: int
+    targets_per_row: np.ndarray
+    """How many terms of the loss each row has, (B,)."""
     real: RealTokens | None = None
     """Where the real tokens are."""
+
+    @property
+    def num_targets(self) -> int:
+        """How many terms the loss sums."""
+        return int(self.targets_per_row.sum())
 
     @property
     def num_tokens(self) -> int:
@@ -204,12 +208,11 @@ class PaddedBatch:
 
     def part(self, start: int, stop: int) -> PaddedBatch:
         """Some of the rows, padded as they are."""
-        targets = self.targets[start:stop]
-        per_token = targets.ndim == 2 and targets.shape[1] == self.ids_BT.shape[1] and not targets.is_floating_point()
-        count = int((targets != IGNORE).sum()) if per_token else self.num_targets * (stop - start) // self.num_rows
-        ids_BT, mask_BT, type_ids_BT = (tensor[start:stop] for tensor in (self.ids_BT, self.mask_BT, self.type_ids_BT))
+        ids_BT, mask_BT, type_ids_BT, targets = (
+            tensor[start:stop] for tensor in (self.ids_BT, self.mask_BT, self.type_ids_BT, self.targets)
+        )
         real = real_tokens(mask_BT.sum(1).numpy(), mask_BT.shape[1])
-        return PaddedBatch(ids_BT, mask_BT, type_ids_BT, targets, self.rows[start:stop], count, real)
+        return PaddedBatch(ids_BT, mask_BT, type_ids_BT, targets, self.rows[start:stop], self.targets_per_row[start:stop], real)
 
     def to(self, device: torch.device) -> PaddedBatch:
         """The same batch on another device."""
@@ -254,11 +257,11 @@ def _padded_width(lengths: np.ndarray) -> int:
 class RaggedBatches:
     """Labelled rows in batches of similar length: shuffle, sort inside pools of 32 batches, shuffle the batches.
 
-    `collate_targets(rows, width)` gives the target tensor of the rows and how many loss terms it holds.
+    `collate_targets(rows, width)` gives the target tensor of the rows and how many loss terms each of them has.
     """
 
     encoded: Rows
-    collate_targets: Callable[[np.ndarray, int], tuple[Tensor, int]]
+    collate_targets: Callable[[np.ndarray, int], tuple[Tensor, np.ndarray]]
     rows_per_batch: int
     accumulation: int
     epochs: float
@@ -338,13 +341,13 @@ class RaggedBatches:
 
 
 def make_padded_batch(
-    encoded: Rows, rows: np.ndarray, collate_targets: Callable[[np.ndarray, int], tuple[Tensor, int]], pad_id: int
+    encoded: Rows, rows: np.ndarray, collate_targets: Callable[[np.ndarray, int], tuple[Tensor, np.ndarray]], pad_id: int
 ) -> PaddedBatch:
     """Pad rows and collate their targets."""
     ids_BT, mask_BT, type_ids_BT = pad_rows(encoded, rows, pad_id)
-    targets, num_targets = collate_targets(rows, ids_BT.shape[1])
+    targets, targets_per_row = collate_targets(rows, ids_BT.shape[1])
     real = real_tokens(encoded.offsets[rows + 1] - encoded.offsets[rows], ids_BT.shape[1])
-    return PaddedBatch(ids_BT, mask_BT, type_ids_BT, targets, rows, num_targets, real)
+    return PaddedBatch(ids_BT, mask_BT, type_ids_BT, targets, rows, targets_per_row, real)
 
 
 def by_length(encoded: Rows, *, tokens_per_batch: int) -> Iterator[np.ndarray]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from types import ModuleType
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from acclimate import plugins
-from acclimate.data.labelled import LabelledSplit, TableSchema, target_collator
+from acclimate import kinds, plugins
+from acclimate.data.labelled import LabelledSplit, TableSchema
 from acclimate.data.options import TaskConfig
 from acclimate.models.task_model import TaskModel, TaskSpec
 from acclimate.training.batches import PaddedBatch, RaggedBatches
@@ -24,7 +24,7 @@ def build_task_model(
     config: FinetuneConfig,
     task: TaskConfig,
     schema: TableSchema,
-    kind: ModuleType,
+    kind: kinds.Model,
     train: LabelledSplit,
     *,
     encoder_name: str,
@@ -40,9 +40,9 @@ def build_task_model(
         encoder=encoder_name,
         seed=seed,
         hidden_size=backbone.config.hidden_size,
-        num_outputs=schema.num_outputs,
+        num_outputs=kind.num_outputs(schema.labels),
     )
-    model = TaskModel(backbone, spec, per_token=kind.PER_TOKEN, dropout=config.dropout)
+    model = TaskModel(backbone, spec, dropout=config.dropout)
     shift, scale = kind.standardization(train.labels)
     model.output_shift.fill_(shift)
     model.output_scale.fill_(scale)
@@ -56,7 +56,7 @@ def strategy_options(config: FinetuneConfig) -> Any:
 
 
 def task_batches(
-    model: TaskModel, split: LabelledSplit, kind: ModuleType, config: FinetuneConfig, *, seed: int, pad_id: int
+    model: TaskModel, split: LabelledSplit, kind: kinds.Model, config: FinetuneConfig, *, seed: int, pad_id: int
 ) -> RaggedBatches:
     """Batches of a labelled split, with a regression's targets brought to the model's scale."""
     gold = kind.gold(split.labels, model.spec.labels)
@@ -64,7 +64,7 @@ def task_batches(
     targets = [(value - shift) / scale for value in gold] if scale != 1.0 or shift != 0.0 else gold
     return RaggedBatches(
         split.encoded,
-        target_collator(targets, split.encoded, kind.collate),
+        partial(kind.targets, targets, split.encoded),
         rows_per_batch=config.rows_per_batch,
         accumulation=config.accumulation,
         epochs=config.epochs,
@@ -86,11 +86,12 @@ def task_optimizer(model: TaskModel, config: FinetuneConfig) -> torch.optim.Opti
     return make_optimizer(config.optimizer, groups, betas=(config.beta1, config.beta2), epsilon=config.epsilon)
 
 
-def summed_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[nn.Module, Any], Tensor]:
-    """A task's loss as the loop calls it."""
+def summed_loss(kind: kinds.Model) -> Callable[[nn.Module, Any], Tensor]:
+    """A task's loss as the loop calls it, summed over rows."""
 
     def of_batch(model: nn.Module, batch: PaddedBatch) -> Tensor:
         assert isinstance(model, TaskModel)
-        return loss(model.standardized(batch.ids_BT, batch.mask_BT, batch.type_ids_BT, batch.real), batch.targets)
+        outputs = model.standardized(batch.ids_BT, batch.mask_BT, batch.type_ids_BT, batch.real)
+        return kind.row_losses(outputs, batch.targets).sum()
 
     return of_batch

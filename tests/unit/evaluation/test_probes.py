@@ -5,7 +5,8 @@ import pytest
 
 from acclimate.data.encoding import encode_texts, load_tokenizer
 from acclimate.data.labelled import LabelledSplit, TableSchema
-from acclimate.evaluation.probes import ProbeSplit, probe_encoder, probe_scores
+from acclimate.evaluation.probes import probe_encoder, probe_scores
+from acclimate.kinds import ProbeRows
 from acclimate.models.backbone import load_encoder
 
 
@@ -27,7 +28,7 @@ def _features(seed: int, num_rows: int = 80):
 )
 def test_what_is_linear_in_the_features_is_found(kind, labels, gold_of, metric):
     train, test = _features(0), _features(1)
-    scores = probe_scores(_schema(kind, labels), ProbeSplit(train, gold_of(train)), [ProbeSplit(test, gold_of(test))], regularization=0.1)
+    scores = probe_scores(_schema(kind, labels), ProbeRows(train, gold_of(train)), [ProbeRows(test, gold_of(test))], regularization=0.1)
     assert scores[0][metric] > 0.9
 
 
@@ -35,9 +36,9 @@ def test_tagging_probes_words_and_counts_cut_words_as_outside():
     features = _features(0, 90)
     tags = (features[:, 0] > 0).astype(int)
     rows = [list(row) for row in tags.reshape(30, 3)]
-    split = ProbeSplit(features, rows, np.full(30, 3))
+    split = ProbeRows(features, rows, np.full(30, 3))
     kept = np.full(30, 2)
-    cut = ProbeSplit(features.reshape(30, 3, 6)[:, :2].reshape(-1, 6), rows, kept)
+    cut = ProbeRows(features.reshape(30, 3, 6)[:, :2].reshape(-1, 6), rows, kept)
     whole_scores, cut_scores = probe_scores(_schema("tagging", ["O", "B-X"]), split, [split, cut], regularization=0.1)
     assert whole_scores["token_accuracy"] > 0.9
     assert cut_scores["entity_recall"] < whole_scores["entity_recall"]
@@ -45,8 +46,8 @@ def test_tagging_probes_words_and_counts_cut_words_as_outside():
 
 def test_a_label_that_training_lacks_is_scored_and_not_predicted():
     train, test = _features(0), _features(1)
-    split = ProbeSplit(train, (train[:, 0] > 0).astype(int))
-    scores = probe_scores(_schema("classification", ["a", "b", "c"]), split, [ProbeSplit(test, np.full(80, 2))], regularization=1.0)
+    split = ProbeRows(train, (train[:, 0] > 0).astype(int))
+    scores = probe_scores(_schema("classification", ["a", "b", "c"]), split, [ProbeRows(test, np.full(80, 2))], regularization=1.0)
     assert scores[0]["accuracy"] == 0.0
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
+from acclimate import kinds
 from acclimate.errors import DataError, ModelError
 from acclimate.export.choice import best_run, choose_variant
 from acclimate.export.latency import full_length_inputs, median_latency_ms, one_core
 from acclimate.export.parity import compare, require_parity
+from acclimate.export.predictor import load_decoder
 
 
 def write_runs(directory, metric, **values):
@@ -73,12 +76,16 @@ def test_deployed_variant_is_the_fastest_that_loses_little(optimize_for, max_met
     assert found == expected
 
 
+def decoder(kind: str) -> Any:
+    return load_decoder(kinds.decode_file(kind))({"labels": ["a", "b"], "pair": False}, None)
+
+
 def test_parity_names_the_worst_example_and_counts_flips():
     import numpy as np
 
     torch_rows = [np.array([1.0, 0.0], np.float32), np.array([0.1, 0.0], np.float32)]
     onnx_rows = [np.array([1.0, 0.0], np.float32), np.array([0.0, 0.2], np.float32)]
-    parity = compare(torch_rows, onnx_rows, ["first", "second"], kind="classification")
+    parity = compare(torch_rows, onnx_rows, ["first", "second"], decoder("classification"))
     assert (parity.worst_id, parity.label_flips, parity.decisions) == ("second", 1, 2)
     assert parity.max_logit_difference == pytest.approx(0.2)
     with pytest.raises(ModelError, match=r"0\.2 at example 'second' \(1 of 2 decisions flip\); export\.max_logit_difference allows 0\.001"):
@@ -90,7 +97,7 @@ def test_logits_that_are_not_finite_are_refused():
 
     rows = [np.array([np.nan], np.float32)]
     with pytest.raises(ModelError, match="example 'a': a logit is not finite"):
-        compare(rows, rows, ["a"], kind="regression")
+        compare(rows, rows, ["a"], decoder("regression"))
 
 
 def test_latency_is_measured_on_one_core_that_is_given_back():

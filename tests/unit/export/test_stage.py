@@ -46,12 +46,12 @@ def make_inputs(directory: Path, encoder: Path, kind: str) -> tuple[Path, Path]:
     for seed, (name, dev) in enumerate({"base": 0.4, "adapted": 0.6}.items()):
         spec = TaskSpec(**schema, pooling="mean", max_tokens=16, encoder=name, seed=0, hidden_size=32, num_outputs=len(labels))
         torch.manual_seed(seed)
-        model = TaskModel(load_encoder(encoder), spec, per_token=kind == "tagging")
+        model = TaskModel(load_encoder(encoder), spec)
         out = finetune / f"{name}-0"
         out.mkdir(parents=True)
         save_task_model(model, encoder, out)
         logits = predict_logits(model, encoded, precision=resolve_precision("fp32", torch.device("cpu")), pad_id=0)
-        columns = {"split": ["test"] * 3, "id": ids, "gold": gold, "logits": [row.ravel().tolist() for row in logits]}
+        columns = {"split": ["test"] * 3, "id": ids, "gold": gold, "prediction": [row.ravel().tolist() for row in logits]}
         pq.write_table(pa.table(columns), out / "predictions.parquet")
         (out / "metrics.json").write_text(json.dumps({"dev": {metric: dev}}))
     return table, finetune
@@ -75,7 +75,7 @@ def test_stage_writes_a_directory_that_predicts_as_torch(kind, tiny_encoder_dir,
     context = export(tmp_path, table, finetune)
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == {
-        "model.onnx", "model.int8.onnx", "tokenizer.json", "task.json", "metrics.json", "chosen.json", "parity.json",
+        "model.onnx", "model.int8.onnx", "tokenizer.json", "task.json", "decode.py", "metrics.json", "chosen.json", "parity.json",
     }  # fmt: skip
     assert json.loads((out / "chosen.json").read_text()) == {"encoder": "adapted", "seed": 0, "variant": "fp32", "file": "model.onnx"}
     metrics = json.loads((out / "metrics.json").read_text())
@@ -91,7 +91,7 @@ def test_stage_writes_a_directory_that_predicts_as_torch(kind, tiny_encoder_dir,
     examples = json.loads((out / "parity.json").read_text())["examples"]
     assert [example["id"] for example in examples] == ["x", "y", "z"]
     predictor = Predictor.load(out)
-    assert [example["prediction"] for example in examples] == predictor.predict([example["text"] for example in examples])
+    assert [example["prediction"] for example in examples] == predictor.predict([example["inputs"]["text"] for example in examples])
 
 
 def test_export_that_computes_something_else_is_refused(tiny_encoder_dir, tmp_path):

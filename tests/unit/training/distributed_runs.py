@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from acclimate import kinds
 from acclimate.data.encoding import Encoded, Vocabulary
 from acclimate.errors import AcclimateError
 from acclimate.models.backbone import load_encoder
@@ -23,7 +24,6 @@ from acclimate.models.task_model import TaskModel, TaskSpec
 from acclimate.objectives import mlm
 from acclimate.runtime import StoppedError
 from acclimate.sinks import MemorySink
-from acclimate.tasks import tagging
 from acclimate.training.batches import BatchSource, PackedBatches, RaggedBatches
 from acclimate.training.checkpoints import CheckpointStore
 from acclimate.training.distributed import World, collect, join_world, leave_world, local, sharded_copy
@@ -64,15 +64,15 @@ def task_run(encoder_dir: Path, steps: int, micro_batches: int = 2) -> tuple[nn.
     torch.manual_seed(0)
     encoder, rows = load_encoder(encoder_dir), tagging_rows()
     spec = TaskSpec("entities", "tagging", ["O", "B-x", "I-x"], False, "entity_f1", "mean", 32, "tiny", 0, 32, 3)
-    model = TaskModel(encoder, spec, per_token=True)
+    model = TaskModel(encoder, spec)
     words = rows.word_positions or []
-    values = [np.arange(row, row + len(positions)) % 3 for row, positions in enumerate(words)]
+    values = [(np.arange(row, row + len(positions)) % 3).tolist() for row, positions in enumerate(words)]
 
-    def collate(chosen: np.ndarray, width: int) -> tuple[Tensor, int]:
-        return tagging.collate([values[row].tolist() for row in chosen], [words[row] for row in chosen], width)
+    kind = kinds.model("tagging")
+    collate = functools.partial(kind.targets, values, rows)
 
     def loss(trained: Any, batch: Any) -> Tensor:
-        return tagging.loss(trained.standardized(batch.ids_BT, batch.mask_BT, batch.type_ids_BT), batch.targets)
+        return kind.row_losses(trained.standardized(batch.ids_BT, batch.mask_BT, batch.type_ids_BT), batch.targets).sum()
 
     epochs = steps * micro_batches / 6
     return model, RaggedBatches(rows, collate, rows_per_batch=5, accumulation=micro_batches, epochs=epochs, seed=3, pad_id=0), loss
