@@ -88,4 +88,4 @@ snapshot: setup ## build data/debian again from Debian's archive (needs apt); FU
 	@python -m tools.debian.build --out data/debian$(if $(FULL),-full --full)
 
 clean: ## remove what a run made; keeps the environment, the registry and DVC's cache
-	@rm -rf artifacts reports records dvc_plots .acclimate/checkpoints .acclimate/prefect .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf artifacts reports records code.lock.yaml dvc_plots .acclimate/checkpoints .acclimate/prefect .mypy_cache .pytest_cache .ruff_cache .hypothesis

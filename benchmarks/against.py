@@ -1,10 +1,11 @@
 """The stages of an earlier commit against those of this checkout, in turns: does a change cost speed?
 
-    python -m benchmarks.against COMMIT [--rounds 5] [--stages ingest,tokenize,pretrain,finetune@section-base-0] [--json FILE]
+    python -m benchmarks.against COMMIT [--rounds 5] [--stages ingest,tokenize,pretrain@mlm] [--json FILE]
 
 Both sides run the default data with the profile `tiny` in work trees of their own and share this environment. The first run of each is
-not counted. Then both take turns with each stage. Prints, for each stage, the median of the ratios of equal rounds, new over old:
-processor seconds of the stage with its children, which other work on the machine disturbs less, and wall time.
+not counted. Then both take turns with each stage; `pretrain=pretrain@mlm` is one that the earlier commit calls `pretrain`. Prints, for
+each stage, the median of the ratios of equal rounds, new over old: processor seconds of the stage with its children, which other work on
+the machine disturbs less, and wall time.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from acclimate.params_file import read_yaml
 ROOT = Path(__file__).parents[1]
 _SET_CHILD_SUBREAPER = 36
 """Processes that lose their parent become children of this one (Linux), and their time is counted."""
-STAGES = "ingest,tokenize,pretrain,finetune@section-base-0"
+STAGES = "ingest,tokenize,pretrain@mlm,finetune@section-base-full-0"
 
 
 def main() -> None:
@@ -38,32 +39,32 @@ def main() -> None:
     parser.add_argument("--stages", default=STAGES)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    stages = given.stages.split(",")
+    stages = [dict(zip(("old", "new"), (*spec.split("="), spec), strict=False)) for spec in given.stages.split(",")]
     ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1)
     with ExitStack() as stack:
         sides = {name: stack.enter_context(checkout(commit)) for name, commit in (("old", given.commit), ("new", "HEAD"))}
         for name, side in sides.items():
             print(f"{name}: the whole of the profile, not counted", flush=True)
             run(side, "acclimate check --profile tiny")
-            run(side, f"dvc repro -q {' '.join(stages)}")
-        results = {stage: compare(sides, stage, given.rounds) for stage in stages}
+            run(side, f"dvc repro -q {' '.join(stage[name] for stage in stages)}")
+        results = {stage["new"]: compare(sides, stage, given.rounds) for stage in stages}
     if given.json:
         given.json.write_text(json.dumps(results, indent=1))
 
 
-def compare(sides: dict[str, Path], stage: str, rounds: int) -> dict[str, dict[str, float]]:
-    """Run one stage in turns; medians over the rounds."""
+def compare(sides: dict[str, Path], stage: dict[str, str], rounds: int) -> dict[str, dict[str, float]]:
+    """Run one stage, by its name on each side, in turns; medians over the rounds."""
     taken = []
     for number in range(rounds):
         order = list(sides.items()) if number % 2 else list(reversed(sides.items()))
-        taken.append({name: measure(side, read_yaml(side / "dvc.lock")["stages"][stage]["cmd"]) for name, side in order})
+        taken.append({name: measure(side, read_yaml(side / "dvc.lock")["stages"][stage[name]]["cmd"]) for name, side in order})
     found = {}
     for unit in ("processor_s", "wall_s"):
         ratios = [each["new"][unit] / each["old"][unit] for each in taken]
         found[unit] = {name: statistics.median(each[name][unit] for each in taken) for name in sides}
         found[unit] |= {"ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
         old, new = found[unit]["old"], found[unit]["new"]
-        print(f"{stage:26} {unit:12} old {old:7.1f}  new {new:7.1f}  new/old {found[unit]['ratio']:.3f}", end="  ")
+        print(f"{stage['new']:30} {unit:12} old {old:7.1f}  new {new:7.1f}  new/old {found[unit]['ratio']:.3f}", end="  ")
         print(f"({min(ratios):.3f} to {max(ratios):.3f})", flush=True)
     return found
 

@@ -19,6 +19,7 @@ the resident memory of that process and its children together, pages that they s
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -31,7 +32,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from importlib.metadata import version
 from itertools import chain, pairwise
 from pathlib import Path
@@ -118,7 +118,7 @@ def peer_tokenize(dataset: Any, tokenizer: Any) -> tuple[Any, Any]:
 
 def our_tokenize(parquet: Path, directory: Path) -> Any:
     done = tokenize_splits({"corpus": parquet}, directory / "out", encoder=encoder_directory(), scratch=directory / "scratch", workers=1)
-    (directory / "out" / INDEX).write_text(json.dumps({"tokens_per_row": TOKENS_PER_ROW}), encoding="utf-8")
+    (directory / "out" / INDEX).write_text(json.dumps({"sequence_length": TOKENS_PER_ROW}), encoding="utf-8")
     return done
 
 
@@ -190,26 +190,26 @@ def measure_packing(out: Path, grouped: Any) -> dict[str, float]:
 # Loading and masking, goal G6.
 
 
-def our_loader(packed: PackedText, rows_per_batch: int) -> Iterator[int]:
-    from acclimate.objectives import mlm
-    from acclimate.training.batches import PackedBatches
+def our_loader(packed: PackedText, batch_size: int) -> Iterator[int]:
+    from acclimate.objectives.mlm import Mlm
+    from acclimate.protocols import Facts
+    from acclimate.training.orders import Shuffled
+    from acclimate.training.streams import PackedSource, Stream
 
-    make_batch = partial(mlm.make_batch, config=mlm.Config(rate=MASK_RATE), vocabulary=read_vocabulary(encoder_directory()))
-    batches = PackedBatches(packed.ids, packed.segments, make_batch, rows_per_batch, accumulation=1, steps=1, seed=0)
-    step = 0
-    while True:
-        for batch in batches.window(step):
-            yield batch.num_tokens
-        step += 1
+    facts, objective = Facts(read_vocabulary(encoder_directory()), 0, np.ones(1), dict), Mlm(rate=MASK_RATE)
+    source = PackedSource(packed)
+    stream = Stream("mlm", source, lambda view, draw: objective.batch(view, facts, draw), Shuffled(len(source), batch_size, 0), 0)
+    for index in itertools.count():
+        yield stream.batch(index).num_tokens
 
 
-def peer_loader(grouped: Any, rows_per_batch: int, workers: int) -> Iterator[int]:
+def peer_loader(grouped: Any, batch_size: int, workers: int) -> Iterator[int]:
     from torch.utils.data import DataLoader
     from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 
     tokenizer = AutoTokenizer.from_pretrained(str(encoder_directory()))
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASK_RATE)
-    loader = DataLoader(grouped, batch_size=rows_per_batch, shuffle=True, drop_last=True, collate_fn=collator, num_workers=workers)
+    loader = DataLoader(grouped, batch_size=batch_size, shuffle=True, drop_last=True, collate_fn=collator, num_workers=workers)
     while True:
         for batch in loader:
             yield batch["input_ids"].numel()
@@ -225,11 +225,11 @@ def tokens_per_second(loader: Iterator[int], seconds: float) -> float:
     return tokens / (time.perf_counter() - started)
 
 
-def measure_loading(packed: PackedText, grouped: Any, rows_per_batch: int, rounds: int, seconds: float) -> dict[str, Any]:
+def measure_loading(packed: PackedText, grouped: Any, batch_size: int, rounds: int, seconds: float) -> dict[str, Any]:
     makers: dict[str, Callable[[], Iterator[int]]] = {
-        "ours": lambda: our_loader(packed, rows_per_batch),
-        "peer, 0 workers": lambda: peer_loader(grouped, rows_per_batch, 0),
-        "peer, 2 workers": lambda: peer_loader(grouped, rows_per_batch, 2),
+        "ours": lambda: our_loader(packed, batch_size),
+        "peer, 0 workers": lambda: peer_loader(grouped, batch_size, 0),
+        "peer, 2 workers": lambda: peer_loader(grouped, batch_size, 2),
     }
     rates: dict[str, list[float]] = {name: [] for name in makers}
     for _ in range(rounds):
@@ -239,7 +239,7 @@ def measure_loading(packed: PackedText, grouped: Any, rows_per_batch: int, round
             loader.close()  # type: ignore[attr-defined]
     found = {name: statistics.median(values) for name, values in rates.items()}
     return {
-        "rows_per_batch": rows_per_batch,
+        "batch_size": batch_size,
         "tokens_per_s": found,
         "ratio_one_core_each": found["ours"] / found["peer, 0 workers"],
         "ratio_against_two_workers": found["ours"] / found["peer, 2 workers"],
@@ -354,7 +354,7 @@ def report(results: dict[str, Any]) -> None:
     print(f"  ratio {g5['ratio']:.1f} by wall time, {g5['ratio_of_processor_time']:.1f} by processor time")
     print(f"  documents with other ids: {g5['documents_with_other_ids']} of {g5['documents']:,}")
     for g6 in results["G6"]:
-        print(f"\nG6 loading and masking, batches of {g6['rows_per_batch']} rows of {TOKENS_PER_ROW} (goal: 30 times)")
+        print(f"\nG6 loading and masking, batches of {g6['batch_size']} rows of {TOKENS_PER_ROW} (goal: 30 times)")
         for name, rate in g6["tokens_per_s"].items():
             print(f"  {name + ':':18s}{rate / 1e6:8.2f} M tokens/s")
         print(f"  ratio {g6['ratio_one_core_each']:.1f} on one core each, {g6['ratio_against_two_workers']:.1f} against two workers")

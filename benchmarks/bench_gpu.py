@@ -33,7 +33,7 @@ def contests(wanted: Sequence[str], sizes: Sequence[str], base: Run) -> list[Con
     found = [
         (
             "base",
-            mlm_contest("MLM base 512", replace(mlm, size="base", rows=128, tokens_per_row=512), [best, shipped, busy], wanted=wanted),
+            mlm_contest("MLM base 512", replace(mlm, size="base", rows=128, sequence_length=512), [best, shipped, busy], wanted=wanted),
         ),
         ("mini", mlm_contest("MLM mini", small, [replace(best, at_least=4.0), busy], wanted=wanted)),
         ("base", mlm_contest("MLM base 128", replace(mlm, size="base", rows=256), [best, busy], wanted=wanted)),

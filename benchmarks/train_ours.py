@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from acclimate.backbones.bert import Bert
+from acclimate.backbones.loading import resolve_attention
 from acclimate.data.encoding import Vocabulary
 from acclimate.data.packing import pack
-from acclimate.models.backbone import resolve_attention
-from acclimate.models.low_rank import wrap_linear_layers
-from acclimate.models.mlm_head import MlmModel
-from acclimate.models.task_model import TaskModel, TaskSpec
-from acclimate.training.batches import BatchSource, PackedBatches, RaggedBatches
+from acclimate.objectives._masked_lm import LmHead
+from acclimate.objectives.mlm import Mlm
+from acclimate.protocols import Draw, Facts, Rates, Trained
+from acclimate.strategies.full import Full
+from acclimate.strategies.lora import Lora
+from acclimate.training.batches import LabelledBatch, make_labelled_batch
+from acclimate.training.finetuning import STREAM, FineTuned, LabelledSource, RowNumbers
 from acclimate.training.loop import LoopConfig, fit
-from acclimate.training.masking import mask_rows
-from acclimate.training.optimizers import make_optimizer, parameter_groups
+from acclimate.training.optimizers import make_optimizer
+from acclimate.training.orders import ByLength, Shuffled
 from acclimate.training.precision import resolve_precision
-from acclimate.training.settings import prepare_model
+from acclimate.training.streams import PackedSource, Stream, Streams, Windows
+from acclimate.training.task_model import TaskModel, TaskSpec
 from benchmarks.train_work import (
     MASK,
     MASK_RATE,
@@ -39,70 +44,54 @@ from benchmarks.train_work import (
 )
 
 
-@dataclass(frozen=True)
-class Masking:
-    """As run_mlm masks."""
-
-    rate: float = MASK_RATE
-    mask_share: float = 0.8
-    random_share: float = 0.1
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """`train` of params.yaml with compile: true, as the peer with its best flags compiles."""
-
-    compile: bool = True
-    activation_checkpointing: bool = False
-
-
 def ours_mlm(work: Work, run: Run, turns: Turns) -> Timing:
-    """Pretrain on packed rows, attention inside each document, for `turns.steps` steps."""
-    masked_lm = _new_masked_lm(run, dropout=0.0)
+    """Pretrain on packed rows, attention inside each document, for `turns.steps` steps; compiled, as the peer with its best flags is."""
+    masked_lm, encoder = _new_masked_lm(run, dropout=0.0)
     digest = weights_digest(masked_lm.bert)
-    model = MlmModel(masked_lm.bert, torch.ones(VOCABULARY_SIZE))
-    assert model.take_head(masked_lm.state_dict())
-    model.to(run.device)
-    prepare_model(model, Compiled(), method="features")
-    packed = pack(work.documents.ids, work.documents.offsets[:-1], tokens_per_row=run.tokens_per_row)
+    encoder.prepare(compile=True, activation_checkpointing=False)
     vocabulary = Vocabulary(VOCABULARY_SIZE, MASK, tuple(range(len(SPECIAL))))
-    make_batch = partial(mask_rows, config=Masking(), vocabulary=vocabulary)
-    batches = PackedBatches(packed.ids, packed.segments, make_batch, run.rows, accumulation=1, steps=turns.steps, seed=run.seed)
-    groups = parameter_groups(model.named_parameters(), learning_rate=run.learning_rate, weight_decay=0.0)
-    _fit(model, batches, _mlm_loss, groups, run, turns)
-    masked_lm.load_state_dict(_as_masked_lm(model), strict=False)
+    facts = Facts(vocabulary, PAD, np.ones(VOCABULARY_SIZE), masked_lm.state_dict)
+    objective = Mlm(rate=MASK_RATE)
+    model = objective.build(encoder, facts, torch.Generator()).to(run.device)
+    packed = pack(work.documents.ids, work.documents.offsets[:-1], sequence_length=run.sequence_length)
+    source = PackedSource(packed)
+    stream = Stream(
+        "mlm", source, lambda view, draw: objective.batch(view, facts, draw), Shuffled(len(source), run.rows, run.seed), run.seed
+    )
+    _fit(model, Streams(turns.steps, [stream]), run, turns)
+    masked_lm.load_state_dict(_as_masked_lm(model.head), strict=False)
     return turns.timing(quality={"loss": heldout_loss(masked_lm, work)}, weights_at_start=digest)
 
 
 def ours_task(work: Work, run: Run, turns: Turns) -> Timing:
     """Fine-tune on the task `section` for `turns.steps` steps, in full or by LoRA (`run.variant`)."""
-    encoder = _new_masked_lm(run, dropout=0.1).bert
+    _, encoder = _new_masked_lm(run, dropout=0.1)
     digest = weights_digest(encoder)
     torch.manual_seed(run.seed)
-    if run.variant == "lora":
-        assert wrap_linear_layers(encoder, rank=8, alpha=16.0, dropout=0.0, targets=["query", "value"]) is None
-    model = TaskModel(encoder, _task_spec(work, run, encoder.config.hidden_size), per_token=False, dropout=0.1).to(run.device)
+    model = TaskModel(encoder, _task_spec(work, run, encoder.width), dropout=0.1)
+    strategy = Lora(rank=8, alpha=16.0) if run.variant == "lora" else Full()
+    strategy.apply(model, torch.Generator().manual_seed(run.seed))
+    model.to(run.device)
     train = work.train.head(run.task_rows)
-    batches = RaggedBatches(train, partial(_targets, train.labels), run.rows, 1, 1.0, seed=run.seed, pad_id=PAD)
-    groups = parameter_groups(model.named_parameters(), learning_rate=run.learning_rate, weight_decay=0.0)
-    _fit(model, _Steps(batches, turns.steps), _task_loss, groups, run, turns)
+
+    def make_batch(view: RowNumbers, _draw: Draw) -> LabelledBatch:
+        return make_labelled_batch(train, view.rows, lambda rows, _: (torch.from_numpy(train.labels[rows]), np.ones(len(rows), int)), PAD)
+
+    order = ByLength(np.diff(train.offsets), run.rows, run.seed)
+    stream = Stream(STREAM, LabelledSource(len(order.lengths)), make_batch, order, run.seed)
+    _fit(FineTuned(model, strategy, {}, {}), Streams(turns.steps, [stream]), run, turns)
     return turns.timing(quality=accuracy(model, work.dev, run.device), weights_at_start=digest)
 
 
-def _mlm_loss(model: Any, batch: Any) -> Tensor:
-    loss: Tensor = model.summed_loss(batch.ids_BT, batch.segments_BT, batch.at, batch.labels_M, batch.pieces)
-    return loss
-
-
-def _as_masked_lm(model: MlmModel) -> dict[str, Tensor]:
+def _as_masked_lm(head: LmHead) -> dict[str, Tensor]:
     """The head's weights under transformers' names; the encoder is the same object."""
     return {
-        "cls.predictions.transform.dense.weight": model.transform.dense.weight,
-        "cls.predictions.transform.dense.bias": model.transform.dense.bias,
-        "cls.predictions.transform.LayerNorm.weight": model.transform.norm.weight,
-        "cls.predictions.transform.LayerNorm.bias": model.transform.norm.bias,
-        "cls.predictions.bias": model.bias_V,
-        "cls.predictions.decoder.bias": model.bias_V,
+        "cls.predictions.transform.dense.weight": head.transform.dense.weight,
+        "cls.predictions.transform.dense.bias": head.transform.dense.bias,
+        "cls.predictions.transform.LayerNorm.weight": head.transform.norm.weight,
+        "cls.predictions.transform.LayerNorm.bias": head.transform.norm.bias,
+        "cls.predictions.bias": head.bias_V,
+        "cls.predictions.decoder.bias": head.bias_V,
     }
 
 
@@ -110,33 +99,17 @@ def _task_spec(work: Work, run: Run, width: int) -> TaskSpec:
     return TaskSpec("section", "classification", work.labels, False, "accuracy", "mean", 128, run.size, run.seed, width, len(work.labels))
 
 
-def _targets(labels: Any, rows: Any, width: int) -> tuple[Tensor, int]:  # noqa: ARG001 - the batches' signature
-    return torch.from_numpy(labels[rows]), len(rows)
-
-
-def _task_loss(model: Any, batch: Any) -> Tensor:
-    logits_BC = model.standardized(batch.ids_BT, batch.mask_BT, batch.type_ids_BT, batch.real)
-    return nn.functional.cross_entropy(logits_BC.float(), batch.targets, reduction="sum")
-
-
-def _new_masked_lm(run: Run, dropout: float) -> Any:
+def _new_masked_lm(run: Run, dropout: float) -> tuple[Any, Bert]:
+    """transformers' model, and the encoder in it as ours."""
     used = resolve_attention(run.attention, "bert")
     masked_lm = new_masked_lm(run.size, dropout=dropout, attention_dropout=0.0, attention="sdpa" if used == "varlen" else used)
-    masked_lm.bert.wants_varlen = used == "varlen"
-    return masked_lm
-
-
-class _Steps:
-    """A source of batches that ends after so many steps."""
-
-    def __init__(self, batches: Any, steps: int) -> None:
-        self.steps, self.window, self.rows = steps, batches.window, batches.rows
+    return masked_lm, Bert(masked_lm.bert, varlen=used == "varlen")
 
 
 class _Counted:
     """A source of batches that remembers what the last window held."""
 
-    def __init__(self, batches: BatchSource) -> None:
+    def __init__(self, batches: Windows) -> None:
         self.steps = batches.steps
         self._batches = batches
         self.rows = batches.rows
@@ -144,7 +117,7 @@ class _Counted:
 
     def window(self, step: int) -> Any:
         window = self._batches.window(step)
-        self.tokens, self.sequences = sum(batch.num_tokens for batch in window), sum(len(batch.ids_BT) for batch in window)
+        self.tokens, self.sequences = sum(work.batch.num_tokens for work in window), sum(work.batch.num_rows for work in window)
         return window
 
 
@@ -168,21 +141,14 @@ class _NoCheckpoints:
         return None
 
 
-def _fit(
-    model: nn.Module,
-    batches: BatchSource,
-    loss: Callable[[Any, Any], Tensor],
-    groups: list[dict[str, Any]],
-    run: Run,
-    turns: Turns,
-) -> None:
+def _fit(trained: Trained[Any], batches: Windows, run: Run, turns: Turns) -> None:
     counted = _Counted(batches)
     config = LoopConfig(clip_norm=1.0, schedule="linear", warmup_share=0.0, seed=run.seed, log_every=1, label="bench")
     fit(
-        model,
+        trained,
         counted,
-        loss,
-        optimizer=make_optimizer("adamw", groups, betas=(0.9, 0.999), epsilon=1e-8),
+        groups=lambda whole: whole.groups(Rates(run.learning_rate, run.learning_rate, 0.0)),
+        optimizer=partial(make_optimizer, "adamw", betas=(0.9, 0.999), epsilon=1e-8),
         precision=resolve_precision("bf16", torch.device(run.device)),
         config=config,
         sink=_TakeTurns(counted, turns),

@@ -149,10 +149,10 @@ def peer_mlm(work: Work, run: Run, turns: Turns) -> Timing:
     digest = weights_digest(model.bert)
     tokenizer = peer_tokenizer(work)
     if variant.lines:
-        cut = work.documents.cut(run.tokens_per_row)
+        cut = work.documents.cut(run.sequence_length)
         rows: Any = [cut.row(index) for index in range(len(cut))]
     else:
-        rows = work.packed(run.tokens_per_row)
+        rows = work.packed(run.sequence_length)
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASK_RATE)
     _train(model, run, variant, turns, dataset=_Rows(rows, special_mask=True), collator=collator, tokenizer=tokenizer)
     return turns.timing(quality={"loss": heldout_loss(model, work)}, weights_at_start=digest)

@@ -365,7 +365,7 @@ def _utilisation_line(contest: Contest, goal: Goal, sides: Mapping[str, Side], w
 
 def flops_of_run(run: Run, work: Work) -> float:
     """Operations of a real token of masked-language modelling; attention inside a document alone earns, on both sides."""
-    lengths = work.packed_lengths(run.tokens_per_row)
+    lengths = work.packed_lengths(run.sequence_length)
     return flops_per_token(SIZES[run.size], lengths, masked_share=work.masked_share())
 
 

@@ -124,7 +124,7 @@ class Run:
     """Name of the peer's flags, see train_peers.VARIANTS; for ours `full` or `lora` (task only)."""
     size: str = "tiny"
     rows: int = 32
-    tokens_per_row: int = 128
+    sequence_length: int = 128
     task_rows: int = TASK_ROWS["train"]
     """Task: how many of the labelled rows make an epoch."""
     learning_rate: float = 1e-3
@@ -301,15 +301,15 @@ class Work:
     labels: list[str]
     tokenizer_file: Path
 
-    def packed(self, tokens_per_row: int) -> np.ndarray:
+    def packed(self, sequence_length: int) -> np.ndarray:
         """Rows of the documents laid end to end, as group_texts makes them: (rows, tokens); what fills no row is left out."""
-        count = len(self.documents.ids) // tokens_per_row
-        return self.documents.ids[: count * tokens_per_row].reshape(count, tokens_per_row)
+        count = len(self.documents.ids) // sequence_length
+        return self.documents.ids[: count * sequence_length].reshape(count, sequence_length)
 
-    def packed_lengths(self, tokens_per_row: int) -> np.ndarray:
+    def packed_lengths(self, sequence_length: int) -> np.ndarray:
         """Tokens of each piece of a document in those rows."""
-        total = self.packed(tokens_per_row).size
-        starts = np.union1d(self.documents.offsets[self.documents.offsets < total], np.arange(0, total, tokens_per_row))
+        total = self.packed(sequence_length).size
+        starts = np.union1d(self.documents.offsets[self.documents.offsets < total], np.arange(0, total, sequence_length))
         return np.diff(np.append(starts, total))
 
     def masked_share(self) -> float:

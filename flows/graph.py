@@ -16,7 +16,7 @@ from acclimate.errors import ConfigError
 
 @dataclass(frozen=True)
 class StageNode:
-    """A stage instance, such as `finetune@section-base-0`, and those it waits for."""
+    """A stage instance, such as `finetune@section-base-full-0`, and those it waits for."""
 
     name: str
     upstream: tuple[str, ...]

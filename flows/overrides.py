@@ -11,25 +11,28 @@ from acclimate.config import load_config
 from acclimate.errors import ConfigError
 
 _PATHS = {
-    "finetune_lr": "finetune.lr",
+    "encoders": "runs.encoders",
+    "recipes": "runs.recipes",
+    "finetune_learning_rate": "finetune.learning_rate",
     "finetune_epochs": "finetune.epochs",
-    "finetune_strategy": "finetune.strategy",
-    "pretrain_max_tokens": "pretrain.max_tokens",
+    "pretrain_tokens": "pretrain.tokens",
     "seeds": "runs.seeds",
 }
 _OPEN = (
     "seed",
     "tokenize",
     "pretrain",
-    "runs",
+    "encoders",
     "finetune",
+    "recipes",
+    "runs",
     "probe",
     "tasks.*.max_train_rows",
     "tasks.*.max_dev_rows",
     "tasks.*.max_test_rows",
-    "tasks.*.max_tokens",
+    "tasks.*.max_length",
     "tasks.*.pooling",
-    "train.micro_rows",
+    "train.micro_batch_size",
     "train.compile",
     "train.activation_checkpointing",
     "train.attention",
@@ -47,15 +50,16 @@ class Overrides(BaseModel):
 
     everything: ClassVar[bool] = False
 
-    finetune_lr: Annotated[float, Field(gt=0)] | None = Field(default=None, title="Fine-tuning: learning rate")
-    finetune_epochs: Annotated[float, Field(gt=0)] | None = Field(default=None, title="Fine-tuning: epochs")
-    finetune_strategy: str | None = Field(
-        default=None, title="Fine-tuning: strategy", description="A file name under strategies/: full, lora, ..."
+    encoders: list[str] | None = Field(default=None, title="Encoders to compare", description="`base` or names under `encoders`")
+    recipes: list[str] | None = Field(default=None, title="Recipes to compare", description="Names under `recipes`")
+    finetune_learning_rate: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, title="Fine-tuning: learning rate", description="Of every recipe that has none of its own"
     )
-    pretrain_max_tokens: Annotated[int, Field(gt=0)] | None = Field(default=None, title="Pretraining: tokens to read")
+    finetune_epochs: Annotated[float, Field(gt=0)] | None = Field(default=None, title="Fine-tuning: epochs")
+    pretrain_tokens: Annotated[int, Field(gt=0)] | None = Field(default=None, title="Pretraining: tokens to train on")
     seeds: list[int] | None = Field(default=None, title="Seeds of fine-tuning")
     params: dict[str, Any] = Field(
-        default={}, title="Any other value", description='Dotted paths of params.yaml, such as {"tokenize.tokens_per_row": 64}'
+        default={}, title="Any other value", description='Dotted paths of params.yaml, such as {"tokenize.sequence_length": 64}'
     )
 
     def by_path(self) -> dict[str, Any]:

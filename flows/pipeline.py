@@ -186,7 +186,7 @@ def _workspace(values: dict[str, Any]) -> Iterator[Workspace]:
             {
                 **environment,
                 # The same store, spools and checkpoints as the main checkout's, which outlives this one.
-                "MLFLOW_TRACKING_URI": resolve_uri(configured_uri(load_config(root / "params.yaml").tracking)),
+                "MLFLOW_TRACKING_URI": resolve_uri(configured_uri(load_config(root / "params.yaml", components=False).tracking)),
                 STATE_VARIABLE: str(root / STATE_DIRECTORY),
                 TRIAL_VARIABLE: str(run),
                 "PYTHONPATH": f"{path / 'src'}:{path}",
@@ -212,7 +212,7 @@ def _publish_summary(nodes: Sequence[StageNode], progress: Progress, workspace: 
     docs = workspace.root / "reports" / "data_docs" / "index.html"
     if docs.exists():
         lines += ["", f"Data Docs: `{docs}`"]
-    uri = public_uri(configured_uri(load_config().tracking))
+    uri = public_uri(configured_uri(load_config(components=False).tracking))
     if uri.startswith("http"):
         lines += ["", f"Runs and models: [{uri}]({uri})"]
     create_markdown_artifact("\n".join(lines), key="pipeline-summary", description="What ran, and what came of it")
@@ -242,7 +242,7 @@ def main(argv: list[str]) -> int:
 
 
 def parse_values(settings: Sequence[str]) -> dict[str, Any]:
-    """`finetune.lr=2e-4` as YAML would read the value.
+    """`finetune.epochs=2` as YAML would read the value.
 
     Raises:
         ConfigError: no `=` in a setting.
@@ -253,7 +253,7 @@ def parse_values(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         path, separator, text = setting.partition("=")
         if not separator:
-            raise ConfigError(f"--set {setting}: expected PATH=VALUE, such as finetune.lr=2e-4")
+            raise ConfigError(f"--set {setting}: expected PATH=VALUE, such as finetune.epochs=2")
         values[path] = YAML(typ="safe", pure=True).load(text)
     return values
 

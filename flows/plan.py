@@ -8,21 +8,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from acclimate import artifacts
-from acclimate.config import Config, load_config
+from acclimate.config import BASE, Config, load_config
 from acclimate.errors import AcclimateError, ConfigError, EnvironmentUnfitError
+from acclimate.forecasts import PLAN
 from acclimate.lifeline import child_environment
 from acclimate.params_file import read_yaml
-from acclimate.predictions import PLAN
 from acclimate.redaction import redact
 from acclimate.runtime import STATE_DIRECTORY, free_memory_mb, keep_private
 from flows import dvc_process
@@ -45,28 +47,40 @@ def make_plan(root: Path, config: Config, memory_mb: float | None) -> list[Plann
         raise ConfigError("train.launch.nodes: a plan tries one node; set it to 1 for the plan")
     nodes = read_graph(root)
     training = {node.name: node for node in nodes if node.command.startswith(_TRAINING)}
-    data = [node.name for node in select(nodes, training) if node.name not in training]
+    data = [node.name for node in select(nodes, training) if node.name not in training and not _waits_for(node, training, nodes)]
     if subprocess.run(dvc_process.command("--alone", "repro", *data), cwd=root, stdout=sys.stderr, check=False).returncode:
         raise EnvironmentUnfitError(f"a data stage failed ({', '.join(data)})")
     # On a cold disk imports take 20 s longer the first time.
     subprocess.run([sys.executable, "-c", "import stages.pretrain, stages.finetune, sklearn.linear_model"], cwd=root, check=False)
     alike: dict[str, list[StageNode]] = {}
     for node in training.values():
-        words = shlex.split(node.command)
-        alike.setdefault(f"finetune {words[words.index('--task') + 1]}" if "--task" in words else "pretrain", []).append(node)
-    return [_plan(name, group, root, config, memory_mb) for name, group in sorted(alike.items(), key=lambda each: each[0] != "pretrain")]
+        alike.setdefault(_name(node.command), []).append(node)
+    pretraining_first = sorted(alike.items(), key=lambda each: not each[0].startswith("pretrain"))
+    return [_plan(name, group, root, config, memory_mb) for name, group in pretraining_first]
+
+
+def _waits_for(node: StageNode, training: Collection[str], nodes: Sequence[StageNode]) -> bool:
+    """Whether a stage needs what training makes."""
+    return any(each.name in training for each in select(nodes, [node.name]))
+
+
+def _name(command: str) -> str:
+    """What stages that are alike have in common: the encoder that is made, or task and recipe."""
+    words = shlex.split(command)
+    flags = ("--task", "--recipe") if "--task" in words else ("--encoder-name",)
+    return " ".join(["finetune" if "--task" in words else "pretrain", *(words[words.index(flag) + 1] for flag in flags)])
 
 
 def _plan(name: str, group: list[StageNode], root: Path, config: Config, memory_mb: float | None) -> Planned:
-    # The adapted encoder has the size of its base, and is not there before pretraining.
-    command = group[0].command.replace("encoders/adapted", "encoders/base")
+    # A made encoder has the size of its base, and is not there before pretraining.
+    command = re.sub(r"(--(?:encoder|start-from) artifacts/encoders/)\w+", rf"\g<1>{BASE}", group[0].command)
     found, remedies = _try(name, command, root, memory_mb), []
     if not found["fits"]:
         if 0 < found["fitting_rows"] < found["rows"]:
-            remedies.append(f"train.micro_rows: {found['fitting_rows']}")
+            remedies.append(f"train.micro_batch_size: {found['fitting_rows']}")
         again = found if config.train.activation_checkpointing else _try(name, command, root, memory_mb, activation_checkpointing=True)
         if again["fits"] or again["fitting_rows"] > found["fitting_rows"]:
-            rows = "" if again["fits"] else f" with train.micro_rows: {again['fitting_rows']}"
+            rows = "" if again["fits"] else f" with train.micro_batch_size: {again['fitting_rows']}"
             remedies.append(f"train.activation_checkpointing: true{rows}")
     return {**found, "name": name, "instances": [node.name for node in group], "remedies": remedies}
 
@@ -111,7 +125,7 @@ def render(plan: list[Planned], price_per_hour: float | None) -> list[str]:
         parts = ", ".join(f"{part} {seconds:.1f}" for part, seconds in stage["parts_s"].items())
         lines.append(f"{stage['name']}, seconds on {stage['device']}, threads {stage['threads']}, processes {stage['processes']}: {parts}")
         if stage["fitting_rows"] < stage["rows"]:
-            lines.append(f"{stage['name']}: {stage['fitting_rows']} of {stage['rows']} rows are computed at once (micro_rows)")
+            lines.append(f"{stage['name']}: {stage['fitting_rows']} of {stage['rows']} rows are computed at once (micro_batch_size)")
     return lines if plan else []
 
 
@@ -139,7 +153,7 @@ def refusals(plan: list[Planned]) -> list[str]:
 
 
 def main(argv: list[str]) -> int:
-    """Print a plan, and keep the predictions for the stages' records."""
+    """Print a plan, and keep the forecasts for the stages' records."""
     parser = argparse.ArgumentParser(prog="python -m flows.plan", description=__doc__)
     parser.add_argument("--memory-mb", type=float)
     memory_mb, started = parser.parse_args(argv).memory_mb, time.monotonic()

@@ -241,7 +241,7 @@ def status(ports: Ports) -> bool:
 
 def _local_store() -> str:
     """The database of params.yaml; MLFLOW_TRACKING_URI does not count here, as it may name the very server to start."""
-    uri = load_config(ROOT / "params.yaml").tracking.uri
+    uri = load_config(ROOT / "params.yaml", components=False).tracking.uri
     path = uri.removeprefix("sqlite:///")
     if path == uri:
         raise EnvironmentUnfitError(f"tracking.uri is {uri}; the stack serves a sqlite store, as in sqlite:///mlflow.db")

@@ -7,19 +7,21 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from acclimate.backbones.loading import SOURCE
+from acclimate.backbones.options import ModelConfig
+from acclimate.backbones.source import copy_backbone
+from acclimate.backbones.vocabulary_extension import extend_backbone, plan_extension
+from acclimate.code import Code
 from acclimate.data.encoding import load_tokenizer
 from acclimate.data.fertility import sampled_batches
-from acclimate.models.backbone import copy_backbone
-from acclimate.models.options import ModelConfig
-from acclimate.models.vocabulary_extension import extend_backbone, plan_extension
-from acclimate.settings import Section
+from acclimate.settings import Options
 from stages.command import Out, StageContext, main
 
 _TRAIN_CHARS, _HELDOUT_CHARS = 20_000_000, 2_000_000
 logger = logging.getLogger("stages.backbone")
 
 
-class Params(Section):
+class Params(Options):
     """What this stage reads."""
 
     model: ModelConfig
@@ -37,15 +39,15 @@ def run(params: Params, *, corpus: Path, heldout: Path, out: Out, context: Stage
     """
     config = params.model.vocabulary
     if not config.new_words:
-        copy_backbone(params.model, out)
+        copy_backbone(params.model, out, code_of=Code().of_family)
         return
     with tempfile.TemporaryDirectory(dir=out.parent) as directory:
         original = Path(directory)
-        copy_backbone(params.model, original)
+        copy_backbone(params.model, original, code_of=Code().of_family)
         texts = list(sampled_batches(heldout, max_chars=_HELDOUT_CHARS))
         plan = plan_extension(load_tokenizer(original), sampled_batches(corpus, max_chars=_TRAIN_CHARS), texts, config)
         extend_backbone(original, plan, out)
-        shutil.copyfile(original / "source.json", out / "source.json")
+        shutil.copyfile(original / SOURCE, out / SOURCE)
     logger.info("%d words added; %.1f %% fewer tokens a word on held-out text", len(plan.words), 100 * plan.fertility_drop)
     context.final_metrics.update(new_words=float(len(plan.words)), fertility_drop=plan.fertility_drop)
 

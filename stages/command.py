@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib
 import inspect
 import json
 import logging
@@ -16,16 +15,18 @@ import sys
 import tempfile
 import time
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from acclimate import artifacts, lifeline, locks
-from acclimate.config import Config, load_config
+from acclimate import artifacts, leftovers, lifeline, locks
+from acclimate.code import LOCK, Code, Digests
+from acclimate.config import Config, defined, load_config
 from acclimate.dvc_records import problems
 from acclimate.errors import AcclimateError, ConfigError, DataError, DoesNotFitError, LostProcessError, disk_faults_named
+from acclimate.forecasts import forecast, params_digest
 from acclimate.launch import (
     CONTINUE_EXIT_CODE,
     LOST_EXIT_CODE,
@@ -36,7 +37,7 @@ from acclimate.launch import (
     run_processes,
     say_last,
 )
-from acclimate.predictions import params_digest, predicted
+from acclimate.params_file import read_yaml
 from acclimate.runtime import (
     STATE_DIRECTORY,
     StoppedError,
@@ -47,14 +48,16 @@ from acclimate.runtime import (
     prepare_environment,
     process_age_s,
 )
-from acclimate.settings import Section
+from acclimate.settings import Options
 from acclimate.sinks import MemorySink, Sink
 from acclimate.training.options import TrainConfig
 
 if TYPE_CHECKING:
     from acclimate.training.trial import Trial
 
-_OUT = "out"
+USES_COMPONENTS = "uses_components"
+"""Class variable of a stage's `Params`: true where the stage asks the chosen components, and not only for their names."""
+_OUT, _WRITES_LOCK = "out", "code"
 Out = Annotated[Path, _OUT]
 """A `run` argument that is an out of dvc.yaml; every plain `Path` argument is a dep."""
 
@@ -84,7 +87,7 @@ class StageContext:
     """Files to copy to the tracker: paths inside the outs, small ones."""
 
 
-def main(run: Callable[..., None], params_class: type[Section], *, trains: bool = False) -> None:
+def main(run: Callable[..., None], params_class: type[Options], *, trains: bool = False) -> None:
     """Run one stage as a command and exit.
 
     Args:
@@ -118,26 +121,26 @@ def main(run: Callable[..., None], params_class: type[Section], *, trains: bool 
 
 def _launches() -> bool:
     """Whether params.yaml asks for several processes and this is not yet one of them."""
-    launch = load_config().train.launch
+    launch = load_config(components=False).train.launch
     return not is_launched() and launch.processes * launch.nodes > 1
 
 
 def _execute_launched(run: Callable[..., None], argv: list[str]) -> int:
     parse_arguments(run, argv)  # a mistake is told once
     module = getattr(sys.modules["__main__"].__spec__, "name", f"stages.{stage_name(run)}")
-    launch = load_config().train.launch
+    launch = load_config(components=False).train.launch
     status, lines = run_processes(["-m", module, *argv], launch.processes, launch.nodes, launch.rendezvous)
     for line in lines:
         print(line if line.startswith(stage_name(run)) else f"{stage_name(run)}: {line}", file=sys.stderr)
     return status
 
 
-def execute(run: Callable[..., None], params_class: type[Section], argv: list[str]) -> int:
+def execute(run: Callable[..., None], params_class: type[Options], argv: list[str]) -> int:
     """Parse flags, run the stage, publish its outs and its record."""
     arguments = parse_arguments(run, argv)
     record_path, tried, memory_mb = (arguments.pop(name) for name in ("record", "try", "memory_mb"))
-    config = load_config()
-    params = select_params(config, params_class, task=arguments.get("task"))
+    config = load_config(components=getattr(params_class, USES_COMPONENTS, False))
+    params = select_params(config, params_class, arguments)
     outs = {name: arguments[name] for name in out_names(run)}
     name = instance_name(run, arguments)
     with ExitStack() as held:
@@ -149,8 +152,9 @@ def execute(run: Callable[..., None], params_class: type[Section], argv: list[st
         if tried or process_rank():
             return _run_apart(run, params, arguments, outs, config, inputs, num_steps=tried, memory_mb=memory_mb)
         _check_deps(files)
-        checkpoints = checkpoint_directory(run, name, params.model_dump(mode="json", by_alias=True), inputs)
-        held.enter_context(locks.held(locks.lock_of(checkpoints, checkpoints.parents[1]), str(checkpoints)))
+        _check_code(run, params)
+        checkpoints = checkpoint_directory(run, name, params, inputs)
+        held.enter_context(locks.held(leftovers.lock_of(checkpoints), str(checkpoints)))
         _execute_alone(run, params, arguments, outs, config, inputs, name=name, checkpoints=checkpoints, record_path=record_path)
     return 0
 
@@ -182,16 +186,16 @@ def _check_deps(files_by_dep: dict[Path, dict[str, str]]) -> None:
         logger.warning("%s", line)
 
 
-def checkpoint_directory(run: Callable[..., None], stage: str, params: dict[str, Any], inputs: dict[str, str]) -> Path:
+def checkpoint_directory(run: Callable[..., None], stage: str, params: Options, inputs: dict[str, str]) -> Path:
     """Where a stage keeps what it goes on from. Outside a work tree, which goes away: a retry finds it again."""
-    from acclimate.adapters.tracking import state_directory
+    from acclimate.adapters.tracking import TRIAL_VARIABLE, state_directory
 
-    return state_directory() / "checkpoints" / fingerprint(run, stage, params, inputs)
+    return leftovers.directory_of(state_directory(), os.environ.get(TRIAL_VARIABLE)) / fingerprint(run, stage, params, inputs)
 
 
 def _execute_alone(
     run: Callable[..., None],
-    params: Section,
+    params: Options,
     arguments: dict[str, Any],
     outs: dict[str, Path],
     config: Config,
@@ -221,6 +225,7 @@ def _execute_alone(
         tracker.set_outputs(outs_md5)
         run_id = tracker.run_id()
     artifacts.remove(context.checkpoint_directory)
+    leftovers.collect(context.checkpoint_directory.parent, name.replace("@", "-"))
     record = {
         "stage": name,
         "run_id": run_id,
@@ -232,14 +237,14 @@ def _execute_alone(
         "outs_md5": outs_md5,
         **({"goes_on": True} if goes_on else {}),
         **context.record,
-        **predicted(name, params_digest(config, values), context.record),
+        **forecast(name, params_digest(config, values), context.record),
     }
     artifacts.write_json(record_path, record)
 
 
 def _run_apart(
     run: Callable[..., None],
-    params: Section,
+    params: Options,
     arguments: dict[str, Any],
     outs: dict[str, Path],
     config: Config,
@@ -262,7 +267,7 @@ def _run_apart(
         temporaries = {flag: Path(scratch) / flag for flag in outs}
         for temporary in temporaries.values():
             temporary.mkdir()
-        checkpoints = Path(scratch) / "checkpoints" if trial else checkpoint_directory(run, name, values, inputs)
+        checkpoints = Path(scratch) / "checkpoints" if trial else checkpoint_directory(run, name, params, inputs)
         identity = {str(arguments[flag]): md5 for flag, md5 in inputs.items()}
         context = StageContext(name, MemorySink(), checkpoints, lambda: None, identity, config.train, trial)
         with suppress(DoesNotFitError), losses_of_processes_named():
@@ -290,7 +295,7 @@ def stage_name(run: Callable[..., None]) -> str:
 
 
 def instance_name(run: Callable[..., None], arguments: dict[str, Any]) -> str:
-    """The stage's name with its matrix values, as DVC spells it: `finetune@section-base-0`. It becomes part of file names."""
+    """The stage's name with its matrix values, as DVC spells it: `finetune@section-base-full-0`. It becomes part of file names."""
     given = os.environ.get("DVC_STAGE", "")
     if re.fullmatch(rf"{re.escape(stage_name(run))}[\w.@-]*", given):
         return given
@@ -326,17 +331,55 @@ def out_names(run: Callable[..., None]) -> list[str]:
     return [name for name, hint in hints.items() if typing.get_origin(hint) is Annotated and _OUT in typing.get_args(hint)[1:]]
 
 
-def select_params(config: Config, params_class: type[Section], *, task: str | None = None) -> Section:
-    """The sections that a stage reads, out of the validated whole; a stage of one task sees that task alone."""
+_NAMED_BY = {"tasks": "task", "encoders": "encoder_name", "recipes": "recipe"}
+"""Sections of named entries, and the flag that names the one that a stage is for."""
+
+
+def select_params(config: Config, params_class: type[Options], arguments: Mapping[str, Any] = {}) -> Options:
+    """The sections that a stage reads, out of the validated whole; a stage of one task, encoder or recipe sees that one alone.
+
+    Raises:
+        ConfigError: the flags name one that params.yaml does not define.
+    """
     sections = {name: getattr(config, name) for name in params_class.model_fields}
-    if task and "tasks" in sections:
-        sections["tasks"] = {task: config.tasks[task]}
+    for section, flag in _NAMED_BY.items():
+        if section in sections and (name := arguments.get(flag)):
+            sections[section] = {name: defined(section, name, sections[section])}
     return params_class.model_construct(**sections)
 
 
-def fingerprint(run: Callable[..., None], stage: str, params: dict[str, Any], inputs: dict[str, str]) -> str:
-    """Names a checkpoint directory: equal only for the same stage, params, inputs and code."""
-    package = Path(importlib.import_module("acclimate").__file__).parent  # type: ignore[arg-type]
-    code = {"library": artifacts.dvc_md5(package), "stage": artifacts.file_md5(Path(inspect.getfile(run)))}
-    text = json.dumps([stage, params, inputs, code], sort_keys=True)
+def fingerprint(run: Callable[..., None], stage: str, params: Options, inputs: dict[str, str]) -> str:
+    """Names a checkpoint directory: equal only for the same stage, params, inputs and code, that of chosen components included."""
+    text = json.dumps([stage, params.model_dump(mode="json", by_alias=True), inputs, code_digests(run, params)], sort_keys=True)
     return f"{stage.replace('@', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def code_digests(run: Callable[..., None], params: Options) -> Digests:
+    """The entries of the code's lock that are this stage's: its own, and those of the encoder, recipe and task that it is for."""
+    code = Code(stages=Path(inspect.getfile(run)).parent)
+    digest_of: dict[str, Callable[[Any], str]] = {"encoders": code.of_encoder, "recipes": code.of_recipe, "tasks": code.of_task}
+    chosen = {section: getattr(params, section) for section in digest_of if section in type(params).model_fields}
+    name = stage_name(run)
+    return {
+        "stages": {name: code.of_stage(name)},
+        **{section: {each: digest_of[section](value) for each, value in entries.items()} for section, entries in chosen.items()},
+    }
+
+
+def _check_code(run: Callable[..., None], params: Options) -> None:
+    """Under DVC, refuse to run code that is not what DVC will record: it was changed since the stage `code` ran.
+
+    Raises:
+        ConfigError: names the entries of the lock that differ.
+    """
+    if "DVC_STAGE" not in os.environ or stage_name(run) == _WRITES_LOCK or not LOCK.is_file():
+        return
+    recorded = read_yaml(LOCK)
+    differing = [
+        f"{section}.{name}"
+        for section, entries in code_digests(run, params).items()
+        for name, digest in entries.items()
+        if recorded.get(section, {}).get(name) != digest
+    ]
+    if differing:
+        raise ConfigError(f"{LOCK}: the code was changed after it was written ({', '.join(differing)}); run the same command again")

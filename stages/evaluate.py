@@ -1,4 +1,4 @@
-"""Score every fine-tuned run by the official metrics, and say with intervals whether adaptation helped."""
+"""Score every fine-tuned run by the official metrics, and say with intervals which variants are better than the reference."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from acclimate.evaluation.baselines import fit_baseline
 from acclimate.evaluation.judgement import Run, TaskJudgement, judge_task
 from acclimate.evaluation.options import EvaluateConfig
 from acclimate.evaluation.predictions import read_predictions
-from acclimate.settings import Section
+from acclimate.settings import Options
 from acclimate.training.options import RunsConfig
 from stages.command import Out, StageContext, main
 
 logger = logging.getLogger("stages.evaluate")
 
 
-class Params(Section):
+class Params(Options):
     """What this stage reads."""
 
     seed: int
@@ -34,7 +34,7 @@ def run(params: Params, *, finetune: Path, ingest_tables: Path, verdict: Path, o
     """Judge each task.
 
     Args:
-        finetune: the fine-tuned runs, `<task>/<encoder>-<seed>` each; only those that params.yaml names are read.
+        finetune: the fine-tuned runs, `<task>/<encoder>-<recipe>-<seed>` each; only those that params.yaml names are read.
         ingest_tables: the ingested tables; the baselines are fitted on their train rows.
         verdict: that the data passed, and whether the corpus was checked against dev and test.
         out: metrics, comparisons, confusions, calibration, baselines.
@@ -47,26 +47,27 @@ def run(params: Params, *, finetune: Path, ingest_tables: Path, verdict: Path, o
     judged: dict[str, TaskJudgement] = {}
     for task in params.runs.all_tasks:
         schema = read_schema(ingest_tables / task)
-        names: list[Run] = [(encoder, seed) for encoder in params.runs.encoders for seed in params.runs.seeds_of(task)]
-        runs = {name: read_predictions(finetune / task / f"{name[0]}-{name[1]}") for name in names}
+        names: list[Run] = [(variant, seed) for variant in params.runs.variants for seed in params.runs.seeds_of(task)]
+        runs = {(variant, seed): read_predictions(finetune / task / f"{variant.name}-{seed}") for variant, seed in names}
         baseline = fit_baseline(ingest_tables / task, schema.kind, schema.labels, metric=schema.metric)
-        judged[task] = judge_task(schema, runs, baseline, params.evaluate, seed=params.seed)
+        judged[task] = judge_task(schema, runs, baseline, params.evaluate, reference=params.runs.reference, seed=params.seed)
     comparisons = judgement.compare_tasks(judged, params.evaluate)
     for task, found in comparisons["tasks"].items():
-        logger.info("%s: %s", task, found["verdict"])
+        for compared in found["variants"].values() or [found]:
+            logger.info("%s: %s", task, compared["verdict"])
     artifacts.write_json(out / "metrics.json", {task: each.metrics() for task, each in judged.items()})
     artifacts.write_json(out / "comparisons.json", comparisons)
     artifacts.write_json(out / "baselines.json", {task: each.baseline_card() for task, each in judged.items()})
     artifacts.write_csv(
         out / "scores.csv",
-        ["task", "encoder", "seed", "split", "metric", "value"],
+        ["task", "encoder", "recipe", "seed", "split", "metric", "value"],
         [row for task, each in judged.items() for row in each.score_rows(task)],
     )
     for task, each in judged.items():
         if each.confusion is not None:
             artifacts.write_csv(out / f"confusion_{task}.csv", ["actual", "predicted"], each.confusion)
         if each.calibration:
-            rows = [{"encoder": encoder, **_rename(asdict(bin_))} for encoder, bins in each.calibration.items() for bin_ in bins]
+            rows = [{"variant": variant.name, **_rename(asdict(bin_))} for variant, bins in each.calibration.items() for bin_ in bins]
             artifacts.write_csv(out / f"calibration_{task}.csv", list(rows[0]), rows)
     confusions = [each.confusion for each in judged.values() if each.confusion is not None]
     artifacts.write_csv(out / "confusion.csv", ["actual", "predicted"], confusions[0] if confusions else [])
@@ -84,7 +85,7 @@ def _require_decontaminated(verdict: Path, config: EvaluateConfig) -> None:
         raise DataError(
             f"{problem}; no score is given. Enable it, or set evaluate.allow_unchecked_corpus: true, and the report will say so"
         )
-    logger.warning("%s; scores of the adapted encoder may be too high", problem)
+    logger.warning("%s; scores of encoders trained on it may be too high", problem)
 
 
 def _rename(bin_: dict[str, Any]) -> dict[str, Any]:
@@ -94,10 +95,10 @@ def _rename(bin_: dict[str, Any]) -> dict[str, Any]:
 def _headline(judged: TaskJudgement) -> dict[str, float]:
     """The deciding metric on test, few enough numbers for a line of `dvc metrics show`."""
     found = {"baseline": judged.baseline.scores["test"][judged.metric]}
-    found |= {encoder: judged.summary(encoder)[judged.metric]["mean"] for encoder in judged.encoders}
-    if judged.difference:
-        difference = judged.difference.by_metric[judged.metric]
-        found |= {"difference": difference.mean, "p": difference.p}
+    found |= {variant.name: judged.summary(variant)[judged.metric]["mean"] for variant in judged.variants}
+    for variant, each in judged.differences.items():
+        difference = each.by_metric[judged.metric]
+        found |= {f"{variant.name} difference": difference.mean, f"{variant.name} p": difference.p}
     return found
 
 
@@ -105,11 +106,12 @@ def _flat(judged: dict[str, TaskJudgement]) -> dict[str, float]:
     """The deciding metric of each task for the tracker."""
     flat = {}
     for task, each in judged.items():
-        for encoder in each.encoders:
-            flat[f"{task}/{encoder}/{each.metric}"] = each.summary(encoder)[each.metric]["mean"]
+        for variant in each.variants:
+            flat[f"{task}/{variant.name}/{each.metric}"] = each.summary(variant)[each.metric]["mean"]
         flat[f"{task}/baseline/{each.metric}"] = each.baseline.scores["test"][each.metric]
-        if each.difference:
-            flat |= {f"{task}/difference/{name}": value for name, value in asdict(each.difference.by_metric[each.metric]).items()}
+        for variant, compared in each.differences.items():
+            values = asdict(compared.by_metric[each.metric]).items()
+            flat |= {f"{task}/{variant.name}/difference/{name}": value for name, value in values}
     return flat
 
 

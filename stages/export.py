@@ -8,23 +8,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from acclimate import kinds
 from acclimate.artifacts import read_json, write_json
 from acclimate.export import choice, graph, latency, parity, quantize, reference
 from acclimate.export.options import ExportConfig
-from acclimate.export.predictor import Predictor
-from acclimate.settings import Section
+from acclimate.export.predictor import DECODER, Predictor
+from acclimate.settings import Options
 from acclimate.training.options import RunsConfig
 from stages.command import Out, StageContext, main
 
 if TYPE_CHECKING:
-    from acclimate.models.task_model import TaskModel
+    from acclimate.training.task_model import TaskModel
 
 logger = logging.getLogger("stages.export")
 
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 
 
-class Params(Section):
+class Params(Options):
     """The sections of params.yaml that this stage reads."""
 
     export: ExportConfig
@@ -36,7 +37,7 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
 
     Args:
         task: its name under `tasks`.
-        finetune: the task's fine-tuned runs, `<encoder>-<seed>` each.
+        finetune: the task's fine-tuned runs, `<encoder>-<recipe>-<seed>` each.
         table: the task's ingested table.
         verdict: that the data passed; a dep only.
         out: the export directory.
@@ -46,39 +47,40 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
     """
     from tqdm import tqdm
 
-    from acclimate.evaluation.metrics import LOWER_IS_BETTER, score
-    from acclimate.models.task_model import load_task_model
+    from acclimate.evaluation.metrics import score
     from acclimate.runtime import set_threads
+    from acclimate.training.task_model import load_task_model
 
     set_threads()
     schema = read_json(table / "schema.json")
-    metric, lower_is_better = schema["metric"], schema["metric"] in LOWER_IS_BETTER
+    metric, lower_is_better = schema["metric"], not kinds.higher_is_better(schema["kind"], schema["metric"])
     chosen = choice.best_run(
         finetune,
-        encoders=params.runs.encoders,
+        variants=params.runs.variants,
+        reference=params.runs.reference,
         seeds=params.runs.seeds_of(task),
         metric=metric,
         lower_is_better=lower_is_better,
     )
-    logger.info("%s: %s-%d is the best on dev (%s %.4f)", task, chosen.encoder, chosen.seed, metric, chosen.dev_metric)
+    logger.info("%s: %s-%d is the best on dev (%s %.4f)", task, chosen.variant.name, chosen.seed, metric, chosen.dev_metric)
     model = load_task_model(chosen.directory, attention="sdpa")
     files = {name: FILES[name] for name in ("fp32", *params.export.quantize)}
     _write_graphs(model, chosen.directory, out, files)
 
     predictors = {name: Predictor.load(out, variant=file) for name, file in files.items()}
     rows = reference.read_test_rows(table, chosen.directory, predictors["fp32"])
-    logits = {}
+    decoder = predictors["fp32"].decoder
+    predictions = {}
     for name in tqdm(("torch", *files), desc=f"{task}: {len(rows.ids)} test rows", unit="variant", disable=None):
         if name == "torch":
-            logits[name] = reference.torch_logits(model, rows, predictors["fp32"].pad_id)
+            predictions[name] = reference.torch_predictions(model, rows, predictors["fp32"])
         else:
-            logits[name] = reference.per_word(predictors[name].logits(rows.encodings), rows)
-    compared = {name: parity.compare(logits["torch"], logits[name], rows.ids, kind=schema["kind"]) for name in files}
+            predictions[name] = reference.onnx_predictions(predictors[name], rows)
+    compared = {name: parity.compare(predictions["torch"], predictions[name], rows.ids, decoder) for name in files}
     parity.require_parity(compared["fp32"], limit=params.export.max_logit_difference, what=f"export of {task}")
 
     variants: dict[str, dict[str, Any]] = {
-        name: {"metric": score(schema["kind"], rows.gold, [row.ravel() for row in values], labels=schema["labels"])}
-        for name, values in logits.items()
+        name: {"metric": score(schema["kind"], rows.gold, values, labels=schema["labels"])} for name, values in predictions.items()
     }
     for name, file in files.items():
         found = compared[name]
@@ -93,10 +95,11 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
         batch=params.export.latency_batches[0],
     )
     _report(variants, metric)
-    training = asdict(parity.compare(rows.trained_logits, logits["torch"], rows.ids, kind=schema["kind"]))
+    training = asdict(parity.compare(rows.trained, predictions["torch"], rows.ids, decoder))
     write_json(out / "metrics.json", {"metric": metric, "variants": variants, "latency": conditions, "against_finetuning": training})
-    write_json(out / "chosen.json", {"encoder": chosen.encoder, "seed": chosen.seed, "variant": variant, "file": files[variant]})
-    write_json(out / "parity.json", reference.examples(rows, logits, predictors[variant]))
+    run_of = {"encoder": chosen.variant.encoder, "recipe": chosen.variant.recipe, "seed": chosen.seed}
+    write_json(out / "chosen.json", {**run_of, "variant": variant, "file": files[variant]})
+    write_json(out / "parity.json", reference.examples(rows, predictions, predictors[variant]))
     context.final_metrics |= {f"{name}/{metric}": found["metric"][metric] for name, found in variants.items()}
     context.final_metrics |= {f"{name}/max_logit_difference": found.max_logit_difference for name, found in compared.items()}
     context.artifacts += [out / name for name in ("metrics.json", "chosen.json", "parity.json")]
@@ -105,8 +108,9 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
 def _write_graphs(model: TaskModel, source: Path, out: Path, files: dict[str, str]) -> None:
     for name in ("tokenizer.json", "task.json"):
         shutil.copyfile(source / name, out / name)
+    shutil.copyfile(kinds.decode_file(model.spec.kind), out / DECODER)
     logger.info("writing the ONNX graph, about ten seconds")
-    graph.export_graph(model, out / files["fp32"], max_tokens=model.spec.max_tokens)
+    graph.export_graph(model, out / files["fp32"], max_length=model.spec.max_length)
     if "int8" in files:
         quantize.quantize_int8(out / files["fp32"], out / files["int8"])
 
@@ -115,7 +119,7 @@ def _measure_latency(
     config: ExportConfig, model: TaskModel, out: Path, files: dict[str, str], variants: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """Fill in `latency_ms` of every variant; return the conditions it was measured under."""
-    tokens = model.spec.max_tokens
+    tokens = model.spec.max_length
     logger.info("measuring latency on one core: %d rounds at batch %s", config.latency_rounds, ", ".join(map(str, config.latency_batches)))
     with latency.one_core() as core:
         calls = {"torch": reference.torch_call(model)}

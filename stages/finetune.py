@@ -1,54 +1,72 @@
-"""Fine-tune one encoder on one task with one seed, and keep its predictions."""
+"""Fine-tune one encoder on one task by one recipe with one seed, and keep its predictions."""
 
 from __future__ import annotations
 
 import logging
 import math
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from acclimate import artifacts, plugins
-from acclimate.data.encoding import load_tokenizer
+from acclimate import artifacts, kinds
+from acclimate.backbones.loading import load_backbone
 from acclimate.data.labelled import LabelledSplit, TableSchema, read_schema, read_split
 from acclimate.data.options import TaskConfig
 from acclimate.evaluation.metrics import score
-from acclimate.models.backbone import load_encoder
-from acclimate.models.task_model import TaskModel, save_task_model
 from acclimate.runtime import require_disk, seed_everything, set_threads
-from acclimate.settings import Section
+from acclimate.settings import Options
 from acclimate.sinks import MemorySink, TeeSink
 from acclimate.training.checkpoints import CheckpointStore
-from acclimate.training.distributed import World, collect, join_world, leave_world, sharded_copy
-from acclimate.training.finetuning import build_task_model, evaluate_every, summed_loss, task_batches, task_optimizer
+from acclimate.training.distributed import World, join_world, leave_world
+from acclimate.training.finetuning import (
+    FineTuned,
+    build_task_model,
+    evaluate_every,
+    fine_tuned,
+    rates,
+    task_batches,
+    task_optimizer,
+    task_stream,
+)
 from acclimate.training.inference import mean_loss, predict_logits
 from acclimate.training.loop import fit
-from acclimate.training.options import FinetuneConfig
+from acclimate.training.options import RecipeConfig
 from acclimate.training.precision import Precision, choose_matmul_precision, resolve_device, resolve_precision
-from acclimate.training.settings import loop_config, prepare_model
+from acclimate.training.settings import loop_config
+from acclimate.training.task_model import TaskModel, save_task_model
 from stages.command import Out, StageContext, main
 
 _LOGS_PER_RUN = 40
 logger = logging.getLogger("stages.finetune")
 
 
-class Params(Section):
+class Params(Options):
     """What this stage reads."""
 
-    finetune: FinetuneConfig
+    uses_components: ClassVar[bool] = True
+
+    finetune: dict[str, Any]
+    recipes: dict[str, RecipeConfig]
     tasks: dict[str, TaskConfig]
 
 
 def run(
-    params: Params, *, task: str, encoder_name: str, seed: int, encoder: Path, table: Path, verdict: Path, out: Out, context: StageContext
+    params: Params,
+    *,
+    task: str,
+    encoder_name: str,
+    recipe: str,
+    seed: int,
+    encoder: Path,
+    table: Path,
+    verdict: Path,
+    out: Out,
+    context: StageContext,
 ) -> None:
     """Fine-tune, predict dev and test, and write model, predictions, metrics and history."""
-    config, task_config, schema = params.finetune, params.tasks[task], read_schema(table)
-    kind = plugins.load("tasks", task_config.kind)
+    config, task_config, schema = params.recipes[recipe], params.tasks[task], read_schema(table)
     device = resolve_device()
     precision = resolve_precision(config.precision, device)
     context.record.update(device=str(device), precision=precision.name, threads=set_threads())
@@ -56,19 +74,21 @@ def run(
     require_disk(out.parent, 5 * (encoder / "model.safetensors").stat().st_size)
     world = join_world(device, sharding=context.train.launch.sharding, timeout_s=context.train.launch.timeout_s)
     seed_everything(seed)
-    pad_id = load_tokenizer(encoder).token_to_id("[PAD]") or 0
-    splits = {name: read_split(table, name, encoder=encoder, max_tokens=task_config.max_tokens) for name in ("train", "dev", "test")}
-    backbone = load_encoder(encoder, dropout=config.dropout, attention=context.train.attention)
-    model = build_task_model(backbone, config, task_config, schema, kind, splits["train"], encoder_name=encoder_name, seed=seed).to(device)
+    splits = {name: read_split(table, name, encoder=encoder, max_length=task_config.max_length) for name in ("train", "dev", "test")}
+    backbone = load_backbone(encoder, dropout=config.dropout, attention=context.train.attention)
+    backbone.prepare(compile=context.train.compile, activation_checkpointing=context.train.activation_checkpointing)
+    names = {"encoder_name": encoder_name, "recipe_name": recipe}
+    model = build_task_model(backbone, config, task_config, schema, splits["train"], **names, seed=seed).to(device)
+    trained = fine_tuned(model, config)
     history = MemorySink()
-    _train(model, splits, kind, config, precision, context, history, world, seed=seed, pad_id=pad_id)
+    _train(trained, splits, schema, config, precision, context, history, world, seed=seed)
     leave_world()
     if not world.is_main:
         return
-    plugins.load("strategies", config.strategy).merge(model.encoder)
-    metrics = _predict(model, splits, kind, schema, precision, pad_id, out)
-    metrics["fit"] = _losses(model, splits, kind, config, precision, pad_id)
-    logger.info("%s %s seed %d: dev %s %.4f", task, encoder_name, seed, schema.metric, metrics["dev"][schema.metric])
+    config.strategy.component.merge(model)
+    metrics = _predict(model, splits, schema, precision, out)
+    metrics["fit"] = _losses(trained, splits, config, precision)
+    logger.info("%s %s-%s seed %d: dev %s %.4f", task, encoder_name, recipe, seed, schema.metric, metrics["dev"][schema.metric])
     save_task_model(model, encoder, out)
     history.write_csv(out / "history.csv")
     artifacts.write_json(out / "metrics.json", metrics)
@@ -77,55 +97,46 @@ def run(
 
 
 def _train(
-    model: TaskModel,
+    trained: FineTuned,
     splits: dict[str, LabelledSplit],
-    kind: ModuleType,
-    config: FinetuneConfig,
+    schema: TableSchema,
+    config: RecipeConfig,
     precision: Precision,
     context: StageContext,
     history: MemorySink,
     world: World,
     *,
     seed: int,
-    pad_id: int,
 ) -> None:
-    batches = task_batches(model, splits["train"], kind, config, seed=seed, pad_id=pad_id)
-    trained = sharded_copy(model, world, entry_points=("standardized",))
+    model = trained.model
+    stream = task_stream(model, splits["train"], config, seed=seed, terms=trained.terms)
+    batches = task_batches(stream, config)
     loop = loop_config(
         config,
         config.health,
         context.train,
-        watch=f"dev/{model.spec.metric}",
-        maximize=True,
+        watch=f"dev/{schema.metric}",
+        maximize=kinds.higher_is_better(schema.kind, schema.metric),
         seed=seed,
         log_every=math.ceil(batches.steps / _LOGS_PER_RUN),
-        evaluate_every=evaluate_every(batches, config),
+        evaluate_every=evaluate_every(stream, config),
         checkpoint_every_s=config.checkpoint_every_s,
-        label=f"{model.spec.name} {model.spec.encoder} seed {seed}",
+        label=f"{schema.name} {model.spec.encoder}-{model.spec.recipe} seed {seed}",
         trial=context.trial,
     )
-
-    def dev_scores() -> dict[str, float]:
-        split = splits["dev"]
-        logits = [values.ravel() for values in predict_logits(trained, split.encoded, precision=precision, pad_id=pad_id)]
-        scores = score(model.spec.kind, kind.gold(split.labels, model.spec.labels), logits, labels=model.spec.labels)
-        return {f"dev/{name}": value for name, value in scores.items()}
-
-    prepare_model(trained, context.train, method="standardized")
     result = fit(
         trained,
         batches,
-        summed_loss(kind.loss),
-        optimizer=task_optimizer(trained, config),
+        groups=lambda whole: whole.groups(rates(config)),
+        optimizer=task_optimizer(config),
         precision=precision,
         config=loop,
         sink=TeeSink([history, context.sink]),
         checkpoints=CheckpointStore(context.checkpoint_directory),
-        evaluate=dev_scores,
+        evaluate=lambda: {f"dev/{name}": value for name, value in _scores(model, splits["dev"], schema, precision)[0].items()},
         world=world,
         identity=context.identity,
     )
-    collect(trained, model)
     seconds = max(result.seconds, 1e-9)
     context.record.update(
         train_tokens_per_s=round(result.tokens / seconds, 1),
@@ -137,40 +148,41 @@ def _train(
         processes=world.size,
         logging_share=round(result.logging_s / seconds, 5),
         checkpoint_share=round(result.saving_s / seconds, 4),
-        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        trainable_parameters=sum(each.numel() for group in trained.groups(rates(config)) for each in group.parameters),
         **{name: round(value, 1) for name, value in result.timing.items() if name == "memory_mb"},
     )
 
 
-def _predict(
-    model: TaskModel, splits: dict[str, LabelledSplit], kind: ModuleType, schema: TableSchema, precision: Precision, pad_id: int, out: Path
-) -> dict[str, Any]:
+def _scores(
+    model: TaskModel, split: LabelledSplit, schema: TableSchema, precision: Precision
+) -> tuple[dict[str, float], list[Any], list[Any]]:
+    """Every metric on a split, with the gold values and the predictions."""
+    kind = kinds.model(schema.kind)
+    gold = kind.gold(split.labels, schema.labels)
+    predictions = kind.predictions(predict_logits(model, split.encoded, precision=precision), split.encoded)
+    return score(schema.kind, gold, predictions, labels=schema.labels), gold, predictions
+
+
+def _predict(model: TaskModel, splits: dict[str, LabelledSplit], schema: TableSchema, precision: Precision, out: Path) -> dict[str, Any]:
     """Predict dev and test, write predictions.parquet, and give the metrics."""
     metrics: dict[str, Any] = {}
     tables = []
     for name in ("dev", "test"):
-        split = splits[name]
-        gold = kind.gold(split.labels, schema.labels)
-        logits = [values.astype(np.float32).ravel() for values in predict_logits(model, split.encoded, precision=precision, pad_id=pad_id)]
-        metrics[name] = score(schema.kind, gold, logits, labels=schema.labels)
-        columns = {"split": [name] * len(gold), "id": split.ids, "gold": gold, "logits": pa.array(logits, pa.list_(pa.float32()))}
+        metrics[name], gold, predictions = _scores(model, splits[name], schema, precision)
+        columns = {"split": [name] * len(gold), "id": splits[name].ids, "gold": gold, "prediction": pa.array(predictions)}
         tables.append(pa.table(columns))
     pq.write_table(pa.concat_tables(tables), out / "predictions.parquet")
     total = sum(len(split.ids) for split in splits.values())
     return {**metrics, "truncated_share": sum(split.encoded.truncated for split in splits.values()) / total}
 
 
-def _losses(
-    model: TaskModel, splits: dict[str, LabelledSplit], kind: ModuleType, config: FinetuneConfig, precision: Precision, pad_id: int
-) -> dict[str, float]:
-    """Mean loss per target of the trained model on dev rows and on as many training rows: the gap tells what was learnt by heart."""
+def _losses(trained: FineTuned, splits: dict[str, LabelledSplit], config: RecipeConfig, precision: Precision) -> dict[str, float]:
+    """Mean loss per target of the trained model on dev rows and on as many training rows: the gap is overfitting."""
     found = {}
     for name in ("train", "dev"):
-        batches = task_batches(model, splits[name], kind, config, seed=0, pad_id=pad_id)
-        limit = -(-len(splits["dev"].ids) // config.rows_per_batch)
-        found[f"{name}_loss"] = mean_loss(
-            model, batches.epoch_batches(0)[:limit], summed_loss(kind.loss), batches.padded, precision=precision
-        )
+        stream = task_stream(trained.model, splits[name], config, seed=0)
+        limit = min(stream.order.batches_per_epoch, -(-len(splits["dev"].ids) // config.batch_size))
+        found[f"{name}_loss"] = mean_loss(trained, map(stream.batch, range(limit)), precision=precision)
     return found
 
 

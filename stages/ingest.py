@@ -21,7 +21,7 @@ from acclimate.data.quarantine import Quarantine
 from acclimate.data.readers import find_files
 from acclimate.data.tables import SPLITS, LoadedTable, drop_rows, finish_table, load_table
 from acclimate.errors import DataError
-from acclimate.settings import Section
+from acclimate.settings import Options
 from stages.command import Out, StageContext, main
 
 TABLES = ("heldout", "corpus", "general")
@@ -29,7 +29,7 @@ _FINGERPRINT_ROWS = 20_000
 logger = logging.getLogger("stages.ingest")
 
 
-class Params(Section):
+class Params(Options):
     """What this stage reads."""
 
     seed: int
@@ -147,7 +147,7 @@ def _near_duplicates(tables: list[LoadedTable], parts: dict[str, list[Prepared]]
             rows = table.by_split[split]
             for start in range(0, len(rows), _FINGERPRINT_ROWS):
                 some = rows[start : start + _FINGERPRINT_ROWS]
-                prints = fingerprints([f"{row.text}\n{row.text_pair or ''}" for row in some], rules)
+                prints = fingerprints(["\n".join(row.texts) for row in some], rules)
                 shards.append(scratch / "tables" / table.name / f"{split}-{start:09d}")
                 write_shard(shards[-1], f"{table.table}:{split}", [row.id for row in some], prints)
     shards += [shard for table in ("heldout", "corpus") for part in parts[table] for shard in part.fingerprint_shards()]

@@ -1,76 +1,96 @@
-"""Continue masked-language modelling on the domain, and keep a share of the base model.
+"""Train an encoder further on the text of the domain.
 
-The head is warmed up on a frozen encoder first, so that base and adapted are compared with an equally warm head.
+What an objective adds to the encoder and begins untrained is warmed up first, the encoder frozen. From there two models train for the
+same steps on the same batches: the encoder with its heads, and as a control the heads alone. So "control" and "end" compare encoders
+under equally trained heads.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from torch import Tensor
-
-from acclimate import artifacts, plugins
-from acclimate.data.options import TaskConfig
-from acclimate.models.backbone import save_encoder
-from acclimate.models.mlm_head import MlmModel
+from acclimate import artifacts
+from acclimate.backbones.loading import load_backbone, save_backbone
+from acclimate.protocols import Group, State, Trained
 from acclimate.runtime import require_disk, seed_everything, set_threads
-from acclimate.settings import Section
-from acclimate.sinks import MemorySink, TeeSink
+from acclimate.settings import Options
+from acclimate.sinks import MemorySink, Sink, TeeSink
 from acclimate.training.checkpoints import CheckpointStore
-from acclimate.training.distributed import collect, join_world, leave_world, sharded_copy
+from acclimate.training.distributed import join_world, leave_world
 from acclimate.training.health import HealthConfig
-from acclimate.training.loop import FitResult, LoopConfig, fit
-from acclimate.training.meter import shape_of, squared_lengths
-from acclimate.training.options import PretrainConfig
+from acclimate.training.loop import FitResult, LoopConfig, MakeOptimizer, fit
+from acclimate.training.mixture import Mixture
+from acclimate.training.options import EncoderConfig
 from acclimate.training.precision import choose_matmul_precision, resolve_device, resolve_precision
-from acclimate.training.pretraining import Pretraining, read_mlm_model, read_pretraining
-from acclimate.training.settings import loop_config, prepare_model
+from acclimate.training.pretraining import HEAD_OPTIMIZER, Pretraining, candidates, read_pretraining
+from acclimate.training.settings import loop_config
 from stages.command import Out, StageContext, main
 
 _LOGS_PER_RUN = 60
 logger = logging.getLogger("stages.pretrain")
 
 
-class Params(Section):
+class Params(Options):
     """What this stage reads."""
 
+    uses_components: ClassVar[bool] = True
+
     seed: int
-    pretrain: PretrainConfig
-    tasks: dict[str, TaskConfig]
+    pretrain: dict[str, Any]
+    encoders: dict[str, EncoderConfig]
 
 
-def run(params: Params, *, tokens: Path, encoder: Path, table: Path, out: Out, adapted: Out, context: StageContext) -> None:
-    """Warm the head up, pretrain, choose the share of adapted weights, and write both outs."""
-    config, device = params.pretrain, resolve_device()
-    require_disk(out.parent, 8 * (encoder / "model.safetensors").stat().st_size)
+def run(params: Params, *, encoder_name: str, tokens: Path, start_from: Path, out: Out, context: StageContext) -> None:
+    """Pretrain, beside the control.
+
+    Args:
+        encoder_name: its name under `encoders`.
+        tokens: the packed corpus.
+        start_from: directory of the encoder to continue.
+        out: the trained encoder, its losses, those of the control and of what retention may keep, and their history.
+    """
+    config, device = params.encoders[encoder_name], resolve_device()
+    require_disk(out.parent, 8 * (start_from / "model.safetensors").stat().st_size)
     context.record.update(device=str(device), threads=set_threads(), float32_products=choose_matmul_precision(device))
     seed_everything(params.seed)
     world = join_world(device, sharding=context.train.launch.sharding, timeout_s=context.train.launch.timeout_s)
-    job = read_pretraining(config, tokens, encoder, seed=params.seed, precision=resolve_precision(config.precision, device), world=world)
-    model = read_mlm_model(config, tokens, encoder, attention=context.train.attention).to(device)
-    _warm_up_head(model, job, context)
-    base_state, base_losses = _state(model), job.losses(model)
-    logger.info("before: %s", base_losses)
+    backbone = load_backbone(start_from, dropout=config.dropout, attention=context.train.attention)
+    backbone.prepare(compile=context.train.compile, activation_checkpointing=context.train.activation_checkpointing)
+    precision = resolve_precision(config.precision, device)
+    where = (config, encoder_name, tokens, start_from)
+    job = read_pretraining(*where, pad_id=backbone.pad_id, seed=params.seed, precision=precision, world=world)
+    model = job.build(backbone).to(device)
+    if steps := job.warmup_steps(model):
+        _train_heads(model, job, context, "head warm-up", steps, job.seed + 1)
+    start_state, losses = _state(model), {"start": job.losses(model)}
+    logger.info("start: %s", losses["start"])
+    losses["control"] = _control(model, job, context) or losses["start"]
+    logger.info("control: %s", losses["control"])
     history = MemorySink()
-    history.log(0, base_losses)
+    history.log(0, losses["start"])
     result = _pretrain(model, job, context, history)
     leave_world()
     if not world.is_main:
         return
-    last_state, last_losses = _state(model), job.losses(model)
-    history.log(result.steps, last_losses)
-    context.sink.log(result.steps, last_losses)
-    retention = _choose_share(model, base_state, last_state, job, params, table, encoder)
-    save_encoder(model.encoder, encoder, adapted)
-    _write(out, adapted, retention, base_losses, last_losses, result, job, history, context)
+    end_state, losses["end"] = _state(model), job.losses(model)
+    history.log(result.steps, losses["end"])
+    context.sink.log(result.steps, losses["end"])
+    save_backbone(backbone, start_from, out)
+    by_candidate = {}
+    for name, state in candidates(config.retention, start_state, end_state):
+        model.load_state_dict(state)
+        by_candidate[name] = job.losses(model)
+        logger.info("candidate %s: %s", name, by_candidate[name])
+    _write(out, losses, by_candidate, model, result, job, history, context)
 
 
-def _state(model: MlmModel) -> dict[str, Tensor]:
+def _state(model: Mixture) -> State:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
@@ -91,47 +111,39 @@ def _loop(job: Pretraining, context: StageContext, steps: int, label: str, *, ev
     )
 
 
-def _warm_up_head(model: MlmModel, job: Pretraining, context: StageContext) -> None:
-    """Train a made head alone, the encoder frozen; one that came with the encoder needs none."""
-    steps = job.warmup_steps(model)
-    if not steps:
-        return
-    model.encoder.requires_grad_(False)
-    loop = replace(_loop(job, context, steps, "head warm-up"), average="none", health=HealthConfig())
-    fit(
+def _train_heads(model: Mixture, job: Pretraining, context: StageContext, label: str, steps: int, seed: int) -> None:
+    """Train what is no part of the backbone, the backbone frozen."""
+    model.backbone.requires_grad_(False)
+    loop = replace(_loop(job, context, steps, label), average="none", health=HealthConfig())
+    _fit(model, job, context, loop, MemorySink(), steps=steps, seed=seed, groups=job.head_groups, optimizer=HEAD_OPTIMIZER)
+    model.backbone.requires_grad_(True)
+
+
+def _control(model: Mixture, job: Pretraining, context: StageContext) -> dict[str, float] | None:
+    """Losses of the start under heads that are trained for as many steps; None where no objective has heads."""
+    if not model.own_parameters():
+        return None
+    control = copy.deepcopy(model)
+    _train_heads(control, job, context, "control", job.steps, job.seed)
+    return job.losses(control)
+
+
+def _pretrain(model: Mixture, job: Pretraining, context: StageContext, history: MemorySink) -> FitResult:
+    """Train encoder and heads."""
+    loop = _loop(job, context, job.steps, "pretrain", evaluate_every=job.evaluate_every)
+    result = _fit(
         model,
-        job.batches(steps, job.seed + 1),
-        job.loss,
-        optimizer=job.head_optimizer(model),
-        precision=job.precision,
-        config=loop,
-        sink=MemorySink(),
-        checkpoints=CheckpointStore(context.checkpoint_directory / "head"),
-        world=replace(job.world, sharding="ddp"),
-        identity=context.identity,
+        job,
+        context,
+        loop,
+        TeeSink([history, context.sink]),
+        steps=job.steps,
+        seed=job.seed,
+        groups=lambda trained: trained.groups(job.rates),
+        optimizer=job.optimizer(),
+        evaluate=lambda: job.losses(model),
+        counts_flops=True,
     )
-    model.encoder.requires_grad_(True)
-
-
-def _pretrain(model: MlmModel, job: Pretraining, context: StageContext, history: MemorySink) -> FitResult:
-    """Train encoder and head."""
-    trained = sharded_copy(model, job.world, entry_points=("summed_loss",))
-    prepare_model(trained, context.train, method="features")
-    result = fit(
-        trained,
-        job.batches(job.steps, job.seed),
-        job.loss,
-        optimizer=job.optimizer(trained),
-        precision=job.precision,
-        config=_loop(job, context, job.steps, "pretrain", evaluate_every=job.evaluate_every),
-        sink=TeeSink([history, context.sink]),
-        checkpoints=CheckpointStore(context.checkpoint_directory / "main"),
-        evaluate=lambda: job.losses(trained),
-        world=job.world,
-        identity=context.identity,
-        flops_per_token=_flops_counter(model),
-    )
-    collect(trained, model)
     seconds = max(result.seconds, 1e-9)
     context.record.update(
         tokens_per_s=round(result.tokens / seconds, 1),
@@ -147,79 +159,53 @@ def _pretrain(model: MlmModel, job: Pretraining, context: StageContext, history:
     return result
 
 
-def _flops_counter(model: MlmModel) -> Callable[[Sequence[Any]], float]:
-    shape = shape_of(model.encoder.config)
-
-    def count(window: Sequence[Any]) -> float:
-        tokens = sum(batch.num_tokens for batch in window)
-        squares = sum(squared_lengths(batch.segments_BT) for batch in window)
-        targets = sum(batch.num_targets for batch in window)
-        return shape.flops_per_token(squared_lengths_per_token=squares / tokens, target_share=targets / tokens)
-
-    return count
-
-
-def _choose_share(
-    model: MlmModel, base: dict[str, Tensor], last: dict[str, Tensor], job: Pretraining, params: Params, table: Path, encoder: Path
-) -> dict[str, Any]:
-    """Try each share of the adapted weights on dev data; the model keeps the best."""
-    retention = job.config.retention
-    method = plugins.load("retention", retention.method)
-    options = plugins.configure(
-        "retention", retention.method, retention.options.get(retention.method, {}), where=f"pretrain.retention.options.{retention.method}"
+def _fit(
+    model: Mixture,
+    job: Pretraining,
+    context: StageContext,
+    loop: LoopConfig,
+    sink: Sink,
+    *,
+    steps: int,
+    seed: int,
+    groups: Callable[[Trained[Any]], list[Group]],
+    optimizer: MakeOptimizer,
+    **more: Any,
+) -> FitResult:
+    return fit(
+        model,
+        job.batches(steps, seed),
+        groups=groups,
+        optimizer=optimizer,
+        precision=job.precision,
+        config=loop,
+        sink=sink,
+        checkpoints=CheckpointStore(context.checkpoint_directory / loop.label.replace(" ", "-")),
+        world=job.world,
+        identity=context.identity,
+        **more,
     )
-    score = None
-    if retention.criterion == "probe":
-        from acclimate.evaluation.probes import dev_scorer
-
-        score = dev_scorer(table, encoder, params.tasks[retention.task], precision=job.precision)
-    candidates: list[dict[str, Any]] = []
-    for share in [0.0, *method.candidates(options)]:
-        model.load_state_dict(method.combine(base, last, share) if share else base)
-        losses = job.losses(model)
-        value = score(model.encoder) if score else -sum(losses.values()) / len(losses)
-        candidates.append({"share": share, "score": value, **losses})
-        logger.info("share %.2f of the adapted weights: %s %.4f, %s", share, retention.criterion, value, losses)
-    chosen = max(candidates[1:], key=lambda candidate: (candidate["score"], -candidate["share"]))
-    model.load_state_dict(method.combine(base, last, chosen["share"]))
-    named = f"dev score of a linear probe on {retention.task}" if score else "mean of the held-out losses, negated"
-    return {"method": retention.method, "criterion": named, "chosen": chosen["share"], "candidates": candidates}
 
 
 def _write(
     out: Path,
-    adapted: Path,
-    retention: dict[str, Any],
-    base: dict[str, float],
-    last: dict[str, float],
+    losses: dict[str, dict[str, float]],
+    by_candidate: dict[str, dict[str, float]],
+    model: Mixture,
     result: FitResult,
     job: Pretraining,
     history: MemorySink,
     context: StageContext,
 ) -> None:
-    chosen = next(candidate for candidate in retention["candidates"] if candidate["share"] == retention["chosen"])
-    metrics: dict[str, Any] = {name: {"base": base[name], "adapted": chosen[name], "last": last[name]} for name in base}
-    metrics |= {"share": retention["chosen"], "tokens": result.steps * job.tokens_per_step, "steps": result.steps}
+    metrics: dict[str, Any] = {name: {when: found[name] for when, found in losses.items()} for name in losses["start"]}
+    metrics |= {"tokens": result.steps * job.tokens_per_step, "steps": result.steps, "candidates": by_candidate, "members": model.card()}
     metrics |= {"spikes": result.spikes, "skipped_steps": result.skipped, "stopped_early_at": result.stopped_early_at}
     artifacts.write_json(out / "metrics.json", metrics)
-    artifacts.write_json(out / "retention.json", retention)
     history.write_csv(out / "history.csv")
     history.write_series(out / "train_loss.csv", {"train/loss": "loss"})
     history.write_series(out / "heldout_loss.csv", {"heldout_loss": "domain", "general_loss": "general"})
-    artifacts.write_json(
-        adapted / "card.json",
-        {
-            "head": "made for pretraining: identity transform, decoder tied to the embeddings, bias = log unigram frequency, "
-            "warmed up on a frozen encoder; not part of this encoder",
-            "warmup_tokens": job.config.head_warmup_tokens,
-            "objective": job.config.objective,
-            "tokens": metrics["tokens"],
-            "share_of_adapted_weights": retention["chosen"],
-        },
-    )
-    flat = {f"{name}/{which}": value for name in base for which, value in metrics[name].items()}
-    context.final_metrics.update({**flat, "share": float(retention["chosen"])})
-    context.artifacts += [out / "metrics.json", out / "retention.json", out / "history.csv"]
+    context.final_metrics.update({f"{name}/{when}": found[name] for when, found in losses.items() for name in found})
+    context.artifacts += [out / "metrics.json", out / "history.csv"]
 
 
 if __name__ == "__main__":

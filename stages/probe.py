@@ -1,4 +1,4 @@
-"""Probe frozen features of every layer with a linear model, base and adapted: what is there before any fine-tuning."""
+"""Probe frozen features of every layer of each encoder with a linear model: what is there before any fine-tuning."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from acclimate import artifacts
+from acclimate import artifacts, kinds
+from acclimate.backbones.loading import load_backbone
 from acclimate.data.labelled import TableSchema, read_schema, read_split
 from acclimate.data.options import TaskConfig
-from acclimate.evaluation.metrics import LOWER_IS_BETTER
+from acclimate.evaluation.metrics import plain_scores
 from acclimate.evaluation.options import ProbeConfig
-from acclimate.evaluation.probes import probe_layers
-from acclimate.models.backbone import load_encoder
+from acclimate.evaluation.probes import layer_statistics
 from acclimate.runtime import seed_everything, set_threads
-from acclimate.settings import Section
+from acclimate.settings import Options
 from acclimate.training.options import RunsConfig
 from acclimate.training.precision import Precision, resolve_device, resolve_precision
 from stages.command import Out, StageContext, main
@@ -27,7 +27,7 @@ Scores = list[dict[str, float]]
 """Every metric, for each layer."""
 
 
-class Params(Section):
+class Params(Options):
     """What this stage reads."""
 
     seed: int
@@ -36,13 +36,12 @@ class Params(Section):
     tasks: dict[str, TaskConfig]
 
 
-def run(params: Params, *, tables: Path, base: Path, adapted: Path, verdict: Path, out: Out, context: StageContext) -> None:
-    """Probe both encoders on each task.
+def run(params: Params, *, tables: Path, encoders: Path, verdict: Path, out: Out, context: StageContext) -> None:
+    """Probe each encoder of `runs` on each task.
 
     Args:
         tables: the ingested tables.
-        base: directory of the encoder as it came.
-        adapted: directory of the encoder after pretraining.
+        encoders: a directory for each encoder.
         verdict: that the data passed; a dep only.
         out: layers.csv (test scores by layer) and metrics.json (the layer that dev chooses).
     """
@@ -54,10 +53,10 @@ def run(params: Params, *, tables: Path, base: Path, adapted: Path, verdict: Pat
     metrics: dict[str, Any] = {}
     for task in params.probe.tasks or params.runs.all_tasks[:1]:
         schema = read_schema(tables / task)
-        metrics[task] = {"metric": schema.metric}
-        for name, encoder in (("base", base), ("adapted", adapted)):
-            dev, test = _probe(params, task, schema, tables / task, encoder, precision, device)
-            metrics[task][name] = _choose_layer(dev, test, schema.metric)
+        metrics[task] = {"metric": schema.metric, "encoders": {}}
+        for name in params.runs.encoders:
+            dev, test = _probe(params, task, schema, tables / task, encoders / name, precision, device)
+            metrics[task]["encoders"][name] = _choose_layer(dev, test, schema)
             rows += [
                 {"task": task, "encoder": name, "layer": layer, "metric": metric, "value": value}
                 for layer, scores in enumerate(test)
@@ -73,10 +72,10 @@ def _probe(
     config = params.tasks[task]
     limits = {"train": params.probe.max_train_rows, "dev": None, "test": None}
     train, dev, test = (
-        read_split(table, split, encoder=encoder, max_tokens=config.max_tokens, limit=limit) for split, limit in limits.items()
+        read_split(table, split, encoder=encoder, max_length=config.max_length, limit=limit) for split, limit in limits.items()
     )
-    dev_scores, test_scores = probe_layers(
-        load_encoder(encoder).to(device),
+    found = layer_statistics(
+        load_backbone(encoder).to(device),
         schema,
         train,
         [dev, test],
@@ -84,24 +83,25 @@ def _probe(
         precision=precision,
         regularization=params.probe.regularization,
     )
+    dev_scores, test_scores = ([plain_scores(layer) for layer in split] for split in found)
     return dev_scores, test_scores
 
 
-def _choose_layer(dev: Scores, test: Scores, metric: str) -> dict[str, Any]:
+def _choose_layer(dev: Scores, test: Scores, schema: TableSchema) -> dict[str, Any]:
     """The layer that is best on dev, and the last one, with their test scores."""
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    best = max(range(len(dev)), key=lambda layer: sign * dev[layer][metric])
+    sign = 1.0 if kinds.higher_is_better(schema.kind, schema.metric) else -1.0
+    best = max(range(len(dev)), key=lambda layer: sign * dev[layer][schema.metric])
     return {"best_layer": best, "best": test[best], "last": test[-1]}
 
 
 def _write(out: Path, rows: list[dict[str, Any]], metrics: dict[str, Any], context: StageContext) -> None:
     artifacts.write_csv(out / "layers.csv", ["task", "encoder", "layer", "metric", "value"], rows)
-    artifacts.write_csv(out / "by_layer.csv", ["layer", "base", "adapted"], _by_layer(rows, metrics))
+    artifacts.write_csv(out / "by_layer.csv", ["layer", *next(iter(metrics.values()))["encoders"]], _by_layer(rows, metrics))
     artifacts.write_json(out / "metrics.json", metrics)
     for task, found in metrics.items():
-        for name in ("base", "adapted"):
+        for name, scores in found["encoders"].items():
             context.final_metrics |= {
-                f"{task}/{name}/{which}/{found['metric']}": found[name][which][found["metric"]] for which in ("best", "last")
+                f"{task}/{name}/{which}/{found['metric']}": scores[which][found["metric"]] for which in ("best", "last")
             }
     context.artifacts += [out / "layers.csv", out / "metrics.json"]
 

@@ -14,13 +14,13 @@ from acclimate.adapters.options import RegisterConfig, TrackingConfig
 from acclimate.adapters.tracking import TRIAL_VARIABLE, configured_uri
 from acclimate.artifacts import write_json
 from acclimate.errors import EnvironmentUnfitError
-from acclimate.settings import Section
+from acclimate.settings import Options
 from stages.command import Out, StageContext, main
 
 logger = logging.getLogger("stages.register")
 
 
-class Params(Section):
+class Params(Options):
     """The sections of params.yaml that this stage reads."""
 
     tracking: TrackingConfig

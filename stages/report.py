@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+from acclimate import artifacts
+from acclimate.backbones.options import ModelConfig
 from acclimate.config import ReportConfig
-from acclimate.models.options import ModelConfig
 from acclimate.report.facts import Sources, read_facts
 from acclimate.report.page import page, summary
-from acclimate.settings import Section
-from acclimate.training.options import FinetuneConfig, RunsConfig
+from acclimate.report.views import losses_over_steps
+from acclimate.settings import Options
+from acclimate.training.options import EncoderConfig, RecipeConfig, RunsConfig
 from stages.command import Out, StageContext, main
 
 
-class Params(Section):
+class Params(Options):
     """What this stage reads."""
 
     report: ReportConfig
     runs: RunsConfig
     model: ModelConfig
-    finetune: FinetuneConfig
+    pretrain: dict[str, Any]
+    encoders: dict[str, EncoderConfig]
+    finetune: dict[str, Any]
+    recipes: dict[str, RecipeConfig]
 
 
 def run(
@@ -29,6 +35,7 @@ def run(
     ingest: Path,
     tokenize: Path,
     pretrain: Path,
+    encoders: Path,
     finetune: Path,
     evaluate: Path,
     probe: Path,
@@ -40,10 +47,20 @@ def run(
     context: StageContext,
 ) -> None:
     """Write report.html and summary.txt from what the other stages wrote. A part that was not made is left out."""
-    sources = Sources(ingest, tokenize, pretrain, finetune, evaluate, probe, export, register, records, validate)
-    facts = read_facts(sources, params.runs, title=params.report.title, model=params.model, finetune=params.finetune)
+    sources = Sources(ingest, tokenize, pretrain, encoders, finetune, evaluate, probe, export, register, records, validate)
+    facts = read_facts(
+        sources,
+        params.runs,
+        title=params.report.title,
+        model=params.model,
+        encoders=params.encoders,
+        recipes=params.recipes,
+    )
     link = os.path.relpath(Path(facts.data_docs) / "index.html", out) if facts.data_docs else None
     (out / "report.html").write_text(page(facts, docs_link=link), encoding="utf-8")
+    for name in ("heldout_loss", "general_loss"):  # for `dvc plots`
+        artifacts.write_csv(out / f"{name}.csv", ["step", *params.runs.encoders], losses_over_steps(facts, name))
+    artifacts.write_json(out / "pretraining.json", {each.encoder: each.losses for each in facts.pretraining})
     (out / "summary.txt").write_text(summary(facts), encoding="utf-8")
     context.artifacts += [out / "report.html", out / "summary.txt"]
 

@@ -17,14 +17,14 @@ from acclimate.data.packing import INDEX
 from acclimate.data.token_shards import SplitTokens, text_bytes, tokenize_splits, unknown_id
 from acclimate.errors import DataError
 from acclimate.runtime import require_disk
-from acclimate.settings import Section
+from acclimate.settings import Options
 from stages.command import Out, StageContext, main
 
 SPLITS = ("corpus", "heldout", "general")
 _FERTILITY_CHARS, _BROKEN_WORDS = 4_000_000, 30
 
 
-class Params(Section):
+class Params(Options):
     """What this stage reads."""
 
     tokenize: TokenizeConfig
@@ -44,14 +44,14 @@ def run(params: Params, *, ingest: Path, encoder: Path, verdict: Path, out: Out,
         scratch=context.checkpoint_directory,
         workers=workers,
     )
-    tokens_per_row = params.tokenize.tokens_per_row
-    metrics: dict[str, Any] = {split: _metrics(tokens, encoder, tokens_per_row) for split, tokens in done.splits.items()}
+    sequence_length = params.tokenize.sequence_length
+    metrics: dict[str, Any] = {split: _metrics(tokens, encoder, sequence_length) for split, tokens in done.splits.items()}
     for split, values in metrics.items():
         if not values["rows"] and split != "general":
-            raise DataError(f"{split}: {values['tokens']} tokens do not fill one row of tokenize.tokens_per_row = {tokens_per_row}")
+            raise DataError(f"{split}: {values['tokens']} tokens do not fill one row of tokenize.sequence_length = {sequence_length}")
     np.save(out / "unigram.npy", done.splits["corpus"].unigram)
     metrics["vocabulary"] = _vocabulary(parquets, encoder)
-    artifacts.write_json(out / INDEX, {"tokens_per_row": tokens_per_row})
+    artifacts.write_json(out / INDEX, {"sequence_length": sequence_length})
     artifacts.write_json(out / "metrics.json", metrics)
     context.record.update(backend=done.backend, fell_back=done.fell_back, workers=workers, shards=done.shards, shards_kept=done.shards_kept)
     context.final_metrics.update(
@@ -76,18 +76,18 @@ def _vocabulary(parquets: dict[str, Path], encoder: Path) -> dict[str, Any]:
     return found
 
 
-def _metrics(tokens: SplitTokens, encoder: Path, tokens_per_row: int) -> dict[str, Any]:
+def _metrics(tokens: SplitTokens, encoder: Path, sequence_length: int) -> dict[str, Any]:
     tokenizer = load_tokenizer(encoder)
     unknown = unknown_id(tokenizer)
     specials = tokenizer.num_special_tokens_to_add(is_pair=False)
-    rows, dropped = divmod(tokens.tokens, tokens_per_row)
+    rows, dropped = divmod(tokens.tokens, sequence_length)
     return {
         "documents": tokens.documents,
         "documents_too_short": tokens.documents_too_short,
         "tokens": tokens.tokens,
         "tokens_dropped": dropped,
         "rows": rows,
-        "efficiency": rows * tokens_per_row / max(1, tokens.tokens),
+        "efficiency": rows * sequence_length / max(1, tokens.tokens),
         "unknown_share": float(tokens.unigram[unknown]) / tokens.tokens if unknown is not None and tokens.tokens else 0.0,
         "tokens_per_word": (tokens.tokens - specials * tokens.documents) / max(1, tokens.words),
     }

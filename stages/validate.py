@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from acclimate import artifacts
+from acclimate import artifacts, kinds
 from acclimate.adapters.great_expectations import Check, Suite, run_suites, write_findings
 from acclimate.data.contamination import DecontaminationConfig, EvaluationIndex, EvaluationText, decide
 from acclimate.data.drift import TextStatistics, drift
@@ -17,11 +16,10 @@ from acclimate.data.encoding import count_tokens, load_tokenizer
 from acclimate.data.hashing import hash_texts
 from acclimate.data.language import LanguageConfig, judge_languages
 from acclimate.data.options import ValidateConfig
-from acclimate.data.schema import label_names
 from acclimate.errors import DataError
 from acclimate.evaluation.label_ranking import rank_label_problems
 from acclimate.runtime import STATE_DIRECTORY
-from acclimate.settings import Section
+from acclimate.settings import Options
 from stages.command import Out, StageContext, main
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ Finder = Callable[[list[str]], list[int]]
 """Gives the positions of the documents that hold an evaluation text."""
 
 
-class Params(Section):
+class Params(Options):
     """What this stage reads."""
 
     seed: int
@@ -116,11 +114,15 @@ def _evaluation_texts(tables: list[Path]) -> list[EvaluationText]:
 
     found = []
     for table in tables:
+        kind = _kind(table)
         for split in ("dev", "test"):
             for row in pq.read_table(table / f"{split}.parquet").to_pylist():
-                texts = [" ".join(row["words"])] if "words" in row else [row["text"], row.get("text_pair")]
-                found += [EvaluationText(f"tables/{table.name}:{split}", row["id"], text) for text in texts if text]
+                found += [EvaluationText(f"tables/{table.name}:{split}", row["id"], text) for text in kind.texts(row) if text]
     return found
+
+
+def _kind(table: Path) -> type[kinds.Table]:
+    return kinds.table(artifacts.read_json(table / "schema.json")["kind"])
 
 
 def _text_statistics(path: Path) -> dict[str, Any]:
@@ -135,12 +137,12 @@ def _text_statistics(path: Path) -> dict[str, Any]:
 def _table_statistics(directory: Path) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    kind = artifacts.read_json(directory / "schema.json")["kind"]
+    kind = _kind(directory)
     statistics = TextStatistics()
     for split in ("train", "dev", "test"):
         rows = pq.read_table(directory / f"{split}.parquet").to_pylist()
-        labels = [name for row in rows for name in label_names(row["label"], kind)]
-        statistics.add([" ".join(row["words"]) if "words" in row else row["text"] for row in rows], labels)
+        labels = [name for row in rows for name in kind.label_names(row["label"])]
+        statistics.add([kind.texts(row)[0] for row in rows], labels)
     return statistics.as_json()
 
 
@@ -216,7 +218,7 @@ def _task_suite(directory: Path, config: ValidateConfig, tokens: Callable[[list[
     schema = artifacts.read_json(directory / "schema.json")
     frames = [pd.read_parquet(directory / f"{split}.parquet").assign(split=split) for split in ("train", "dev", "test")]
     table = pd.concat(frames, ignore_index=True)
-    table["key"] = (table["words"].str.join(" ") if schema["kind"] == "tagging" else table["text"]) + "\t" + table.get("text_pair", "")
+    table["key"] = ["\t".join(_kind(directory).texts(row)) for row in table.to_dict("records")]
     table["tokens"] = tokens(table["key"].tolist())
     table["group_parted"] = table.groupby("group")["split"].transform("nunique") > 1
     table["in_other_split"] = table.groupby("key")["split"].transform("nunique") > 1
@@ -245,40 +247,10 @@ def _rows_per_split(table: pd.DataFrame, config: ValidateConfig) -> list[Check]:
 
 
 def _label_checks(table: pd.DataFrame, schema: dict[str, Any], config: ValidateConfig) -> list[Check]:
-    """By kind: labels in the set and often enough; numbers finite; tags as many as words."""
-    if schema["kind"] == "regression":
-        return [Check("ExpectColumnValuesToBeBetween", {"column": "label", "min_value": -1e9, "max_value": 1e9})]
-    labels = table["label"].map(lambda label: [label] if schema["kind"] == "classification" else list(label))
-    if schema["kind"] == "tagging":
-        return _tag_checks(table, schema["labels"])
-    in_training = Counter(label for row in labels[table["split"] == "train"] for label in set(row))
-    table["training_rows_of_its_rarest_label"] = [
-        min((in_training[label] for label in row), default=config.min_rows_per_label) for row in labels
-    ]
-    enough = Check("ExpectColumnValuesToBeBetween", {"column": "training_rows_of_its_rarest_label", "min_value": config.min_rows_per_label})
-    if schema["kind"] == "classification":
-        table["share_of_the_largest_class"] = float(table["label"].value_counts(normalize=True).max())
-        balance = Check("ExpectColumnMaxToBeBetween", {"column": "share_of_the_largest_class", "max_value": config.max_class_share})
-        return [Check("ExpectColumnValuesToBeInSet", {"column": "label", "value_set": schema["labels"]}), enough, balance]
-    table["unknown_labels"] = [len(set(row) - set(schema["labels"])) for row in labels]
-    table["label"] = labels.map(" ".join)
-    return [Check("ExpectColumnValuesToBeInSet", {"column": "unknown_labels", "value_set": [0]}), enough]
-
-
-def _tag_checks(table: pd.DataFrame, tags: list[str]) -> list[Check]:
-    """As many tags as words, all of them known, and no I- but after its own type."""
-    table["words_minus_tags"] = [len(words) - len(labels) for words, labels in zip(table["words"], table["label"], strict=True)]
-    table["unknown_tags"] = [len(set(labels) - set(tags)) for labels in table["label"]]
-    table["spans_without_beginning"] = [
-        sum(tag[:2] == "I-" and before[2:] != tag[2:] for before, tag in zip(["O", *labels], labels, strict=False))
-        for labels in table["label"]
-    ]
-    table["label"] = table["label"].map(" ".join)
-    del table["words"]
-    return [
-        Check("ExpectColumnValuesToBeInSet", {"column": column, "value_set": [0]})
-        for column in ("words_minus_tags", "unknown_tags", "spans_without_beginning")
-    ]
+    """What the kind expects of its labels."""
+    kind = kinds.table(schema["kind"])
+    expected = kind.checks(table, schema["labels"], min_rows_per_label=config.min_rows_per_label, max_class_share=config.max_class_share)
+    return [Check(*each) for each in expected]
 
 
 if __name__ == "__main__":

@@ -182,7 +182,7 @@ def main() -> int:
     try:
         log_in(browser, arguments.prefect, arguments.mlflow)
         run_id = start_from_ui(browser, arguments.prefect, arguments.learning_rate)
-        wanted = ask(f"{arguments.prefect}/api/flow_runs/{run_id}")["parameters"]["overrides"].get("finetune_lr")
+        wanted = ask(f"{arguments.prefect}/api/flow_runs/{run_id}")["parameters"]["overrides"].get("finetune_learning_rate")
         if wanted != float(arguments.learning_rate):
             raise SystemExit(f"the form was given {arguments.learning_rate}, the run got {wanted}")
         run = wait_for_end(arguments.prefect, run_id, arguments.timeout_s)

@@ -85,10 +85,11 @@ def check(params: Path, profile: str | None = None) -> None:
     problems = data_problems(config.ingest, config.tasks, data) if data.is_dir() else []
     if problems:
         raise ConfigError("\n  ".join([f"{data}/: {len(problems)} problem{'s' if len(problems) > 1 else ''}", *problems]))
-    runs = sum(len(config.runs.encoders) * len(config.runs.seeds_of(task)) for task in config.runs.all_tasks)
+    variants = [variant.name for variant in config.runs.variants]
+    runs = sum(len(variants) * len(config.runs.seeds_of(task)) for task in config.runs.all_tasks)
     print(
         f"{params}: valid. {config.model.name}; tasks {', '.join(config.runs.all_tasks)}; "
-        f"{runs} fine-tuning runs by {config.finetune.strategy}; to export: {', '.join(config.export.tasks)}"
+        f"{runs} fine-tuning runs of {', '.join(variants)}; to export: {', '.join(config.export.tasks)}"
     )
 
 

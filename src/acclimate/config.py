@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
 from acclimate import plugins
 from acclimate.adapters.options import RegisterConfig, TrackingConfig
+from acclimate.backbones.options import ModelConfig
+from acclimate.choices import ONLY_NAMES
 from acclimate.data.options import SOURCES, CorpusSource, IngestConfig, TaskConfig, TokenizeConfig, ValidateConfig
 from acclimate.errors import ConfigError
 from acclimate.evaluation.options import EvaluateConfig, ProbeConfig
 from acclimate.export.options import ExportConfig
-from acclimate.models.options import ModelConfig
+from acclimate.former_params import lines_to_write
 from acclimate.params_file import find_secrets, hide, read_yaml
-from acclimate.settings import Name, Section, listed, problems_of
-from acclimate.training.options import FinetuneConfig, PretrainConfig, RunsConfig, TrainConfig
+from acclimate.settings import HALF_PAIR, Name, Options, Place, listed, problems_of
+from acclimate.training.options import EncoderConfig, RecipeConfig, RunsConfig, TrainConfig
 
+BASE = "base"
+"""The encoder that the stage `backbone` keeps as it came; every other one starts from it, directly or not."""
+Entry = TypeVar("Entry")
+_SHARED = {"encoders": "pretrain", "recipes": "finetune"}
+"""Sections of variants, and what all of each share."""
+_OWN = {"encoders": ("start",), "recipes": ()}
+"""Keys of a variant that cannot be shared."""
+CHOICES = ("objectives", "retention", "strategy", "terms")
+"""Keys that choose components: their value is replaced whole, never merged."""
+_MERGED = ("optimizer", "health")
+"""Mappings whose keys are laid over the shared ones one by one; any other value takes the place of the shared one."""
 _NO_SECRETS = "no secrets in params.yaml, which git, DVC and MLflow keep; put it into the environment or .dvc/config.local (docs/data.md)"
 
-_HALF_PAIR = "half of a surrogate pair, such as \\ud83d alone, is no character; write the character itself"
-_COMPONENT_OPTIONS = {
-    "objectives": "pretrain.objectives",
-    "retention": "pretrain.retention.options",
-    "strategies": "finetune.strategies",
-}
 
-
-class ReportConfig(Section):
+class ReportConfig(Options):
     """The HTML report."""
 
     title: str = "acclimate"
 
 
-class Config(Section):
-    """All of params.yaml."""
+class Config(Options):
+    """All of params.yaml.
+
+    `encoders` and `recipes` hold each variant whole: what all share with its own values laid over it.
+    """
 
     seed: int
     model: ModelConfig
@@ -46,9 +56,11 @@ class Config(Section):
     tasks: Annotated[dict[Name, TaskConfig], Field(min_length=1)]
     validate_: ValidateConfig = Field(default=ValidateConfig(), alias="validate")
     tokenize: TokenizeConfig = TokenizeConfig()
-    pretrain: PretrainConfig
+    pretrain: dict[str, Any] = {}
+    encoders: dict[Name, EncoderConfig]
+    finetune: dict[str, Any] = {}
+    recipes: Annotated[dict[Name, RecipeConfig], Field(min_length=1)]
     runs: RunsConfig
-    finetune: FinetuneConfig
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     probe: ProbeConfig = ProbeConfig()
@@ -56,90 +68,185 @@ class Config(Section):
     register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
     report: ReportConfig = ReportConfig()
 
-    @model_validator(mode="after")
-    def _references(self) -> Config:
-        problems = [
-            f"{where}: task {task!r} is not defined under `tasks`; defined: {', '.join(self.tasks)}"
-            for where, names in (
-                ("runs.tasks", self.runs.tasks),
-                ("runs.single_seed_tasks", self.runs.single_seed_tasks),
-                ("probe.tasks", self.probe.tasks),
-                ("export.tasks", self.export.tasks),
-                ("pretrain.retention.task", [self.pretrain.retention.task]),
-            )
-            for task in names
-            if task not in self.tasks
-        ]
-        problems += [
-            f"export.tasks: {task!r} is not fine-tuned; fine-tuned: {', '.join(self.runs.all_tasks)}"
-            for task in self.export.tasks
-            if task in self.tasks and task not in self.runs.all_tasks
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _variants_are_whole(cls, given: Any) -> Any:
+        return {**given, **_whole_variants(given)} if isinstance(given, Mapping) else given
 
-    @model_validator(mode="after")
-    def _batches_are_shared_out(self) -> Config:
-        rows = {"pretrain.rows_per_batch": self.pretrain.rows_per_batch, "finetune.rows_per_batch": self.finetune.rows_per_batch}
-        at_once, processes = self.train.micro_rows, self.train.launch.processes * self.train.launch.nodes
-        if at_once != "auto" and at_once > max(rows.values()):
-            shown = ", ".join(f"{name} {number}" for name, number in rows.items())
-            raise ValueError(f"train.micro_rows: {at_once} rows at once, but no batch has so many ({shown}); `auto` computes a whole batch")
-        fewer = ", ".join(f"{name} {number}" for name, number in rows.items() if number < processes)
-        if fewer:
-            raise ValueError(f"train.launch: {processes} processes share batches of fewer rows: {fewer}; raise it or start fewer processes")
-        return self
+    def encoder(self, name: str) -> EncoderConfig:
+        """A made encoder.
+
+        Raises:
+            ConfigError: params.yaml does not define it.
+        """
+        return defined("encoders", name, self.encoders)
+
+    def recipe(self, name: str) -> RecipeConfig:
+        """A way to fine-tune.
+
+        Raises:
+            ConfigError: params.yaml does not define it.
+        """
+        return defined("recipes", name, self.recipes)
 
 
-def load_config(path: Path = Path("params.yaml")) -> Config:
-    """Read and validate the whole of params.yaml, with the options of every component.
+def defined(section: str, name: str, entries: Mapping[str, Entry]) -> Entry:
+    """An entry of a section by its name.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest.
+    """
+    if name not in entries:
+        raise ConfigError(_undefined(section, name, entries))
+    return entries[name]
+
+
+def _whole_variants(raw: Mapping[Any, Any]) -> dict[str, Any]:
+    """The sections of variants, as far as they are well formed, with what all share laid below each."""
+    return {
+        section: {
+            name: _laid_over(_mapping_at(raw, shared), own) if isinstance(own, Mapping) else own for name, own in raw[section].items()
+        }
+        for section, shared in _SHARED.items()
+        if isinstance(raw.get(section), Mapping)
+    }
+
+
+def _laid_over(shared: Mapping[Any, Any], own: Mapping[Any, Any]) -> dict[Any, Any]:
+    merged = {**shared, **own}
+    for key in _MERGED:
+        if isinstance(shared.get(key), Mapping) and isinstance(own.get(key), Mapping):
+            merged[key] = {**shared[key], **own[key]}
+    return merged
+
+
+def _place_in(raw: Mapping[Any, Any], place: Place) -> Place:
+    """Where params.yaml holds a value of a variant: in the variant, or in what all share."""
+    if len(place) < 3 or (shared := _SHARED.get(str(place[0]))) is None or place[2] in ("[key]", *_OWN[str(place[0])]):
+        return place
+    section, name, key, *rest = place
+    own = _mapping_at(raw, f"{section}.{name}")
+    is_own = key in own and not (key in _MERGED and rest and isinstance(own[key], Mapping) and rest[0] not in own[key])
+    return place if is_own else (shared, key, *rest)
+
+
+def disagreements(config: Config) -> list[str]:
+    """What sections say of each other that does not hold, one line each."""
+    runs, tasks, encoders = config.runs, config.tasks, [BASE, *config.encoders]
+    named = [
+        *((where, "tasks", names, tasks) for where, names in _tasks_named(config).items()),
+        ("runs.encoders", "encoders", runs.encoders, encoders),
+        ("runs.recipes", "recipes", runs.recipes, config.recipes),
+        *((f"encoders.{name}.start", "encoders", [each.start], encoders) for name, each in config.encoders.items()),
+    ]
+    problems = [
+        f"{where}: {_undefined(section, name, there)}" for where, section, names, there in named for name in names if name not in there
+    ]
+    problems += [
+        f"export.tasks: {task!r} is not fine-tuned; fine-tuned: {', '.join(runs.all_tasks)}"
+        for task in config.export.tasks
+        if task in tasks and task not in runs.all_tasks
+    ]
+    problems += [
+        f"{section}.{key}: stands in each of `{variants}`"
+        for variants, section in _SHARED.items()
+        for key in _OWN[variants]
+        if key in getattr(config, section)
+    ]
+    if BASE in config.encoders:
+        problems.append(f"encoders.{BASE}: so the encoder is called that `model` names; give this one another name")
+    elif circle := _circle(config.encoders):
+        problems.append(f"encoders: {' starts from '.join(circle)}, a circle; one of them must start from `{BASE}`")
+    return problems + list(_batches_that_cannot_be_shared_out(config))
+
+
+def _tasks_named(config: Config) -> dict[str, list[str]]:
+    return {
+        "runs.tasks": config.runs.tasks,
+        "runs.single_seed_tasks": config.runs.single_seed_tasks,
+        "probe.tasks": config.probe.tasks,
+        "export.tasks": config.export.tasks,
+    }
+
+
+def _undefined(section: str, name: str, there: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, list(there), n=1)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    return f"{name!r} is not defined under `{section}`{hint} (defined: {', '.join(there) or 'none'})"
+
+
+def _circle(encoders: Mapping[str, EncoderConfig]) -> list[str]:
+    """Encoders of which each starts from the next and the last from the first; empty where every one leads to the base."""
+    for name in encoders:
+        path = [name]
+        while path[-1] in encoders:
+            path.append(encoders[path[-1]].start)
+            if path[-1] in path[:-1]:
+                return path[path.index(path[-1]) :]
+    return []
+
+
+def _batches_that_cannot_be_shared_out(config: Config) -> Iterator[str]:
+    variants = {f"{section}.{name}": each for section in _SHARED for name, each in getattr(config, section).items()}
+    rows = {f"{name}.batch_size": each.batch_size for name, each in variants.items()}
+    at_once, processes = config.train.micro_batch_size, config.train.launch.processes * config.train.launch.nodes
+    if at_once != "auto" and at_once > max(rows.values()):
+        shown = ", ".join(f"{name} {number}" for name, number in rows.items())
+        yield f"train.micro_batch_size: {at_once} rows at once, but no batch has so many ({shown}); `auto` computes a whole batch"
+    if fewer := ", ".join(f"{name} {number}" for name, number in rows.items() if number < processes):
+        yield f"train.launch: {processes} processes share batches of fewer rows: {fewer}; raise it or start fewer processes"
+
+
+def load_config(path: Path = Path("params.yaml"), *, components: bool = True) -> Config:
+    """Read and validate the whole of params.yaml.
+
+    Args:
+        components: also load the chosen components and validate their options, which takes torch and two seconds.
 
     Raises:
         ConfigError: every problem at once, one line each, with its dotted path; a secret is named by its path alone.
     """
-    return parse_config(read_yaml(path), file=path)
+    return parse_config(read_yaml(path), file=path, components=components)
 
 
-def parse_config(raw: Mapping[Any, Any], *, file: Path) -> Config:
-    """Validate what YAML holds, with the options of every component.
+def parse_config(raw: Mapping[Any, Any], *, file: Path, components: bool = True) -> Config:
+    """Validate what YAML holds.
 
     Raises:
         ConfigError: see `load_config`.
     """
     secrets = find_secrets(raw)
+    if former := lines_to_write(raw):
+        raise ConfigError(listed(hide(former, secrets), file))
     config, problems = None, []
     try:
-        config = Config.model_validate(raw)
+        config = Config.model_validate(raw, context={ONLY_NAMES: not components})
+        problems = disagreements(config)
     except ValidationError as error:
-        problems = problems_of(error, Config)
+        problems = list(dict.fromkeys(problems_of(error, Config, place=lambda place: _place_in(raw, place))))
     except UnicodeEncodeError:  # pydantic stumbles over it
-        problems = [_HALF_PAIR]
-    for component in _components(raw):
+        problems = [HALF_PAIR]
+    for kind, options, place in _sources(raw):
         try:
-            plugins.configure(*component[:3], where=component[3])
+            plugins.configure(SOURCES, kind, options, where=place)
         except ConfigError as error:
             problems += str(error).splitlines()
         except UnicodeEncodeError:
-            problems.append(f"{component[3]}: {_HALF_PAIR}")
+            problems.append(f"{place}: {HALF_PAIR}")
     if config is None or problems or secrets:
         found = [f"{secret.path}: {secret.kind}; {_NO_SECRETS}" for secret in secrets]
         raise ConfigError(listed(found + hide(problems, secrets), file))
     return config
 
 
-def _components(raw: Mapping[Any, Any]) -> Iterator[tuple[str, str, Mapping[str, Any], str]]:
-    """Family, name, options and place of each component and source, as far as the sections around them are well formed."""
-    for family, path in _COMPONENT_OPTIONS.items():
-        for name, options in _mapping_at(raw, path).items():
-            if isinstance(name, str) and isinstance(options, Mapping):
-                yield family, name, options, f"{path}.{name}"
+def _sources(raw: Mapping[Any, Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    """Kind, options and place of each source, as far as the sections around them are well formed."""
     for table in ("corpus", "heldout", "general"):
         entries = _mapping_at(raw, "ingest").get(table)
         for index, entry in enumerate(entries if isinstance(entries, list) else []):
             with suppress(ValidationError, UnicodeEncodeError):  # the whole names them
                 source = CorpusSource.model_validate(entry)
-                yield SOURCES, source.kind, source.model_extra or {}, f"ingest.{table}.{index}"
+                yield source.kind, source.model_extra or {}, f"ingest.{table}.{index}"
 
 
 def _mapping_at(raw: Mapping[Any, Any], path: str) -> Mapping[Any, Any]:

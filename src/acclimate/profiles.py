@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from acclimate.artifacts import partial
-from acclimate.config import load_config
+from acclimate.config import CHOICES, load_config
 from acclimate.errors import ConfigError
 from acclimate.params_file import read_yaml
+
+_MAKES_A_NEW_ONE = {"tasks": "kind", "encoders": "start", "recipes": "strategy"}
+"""A profile's entry that has this key is not meant for one that is there."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ def profile_names(directory: Path) -> list[str]:
 
 
 def apply_profile(params: Path, name: str) -> list[Change]:
-    """Merge a profile into params.yaml: sections key by key, lists and values whole.
+    """Merge a profile into params.yaml: sections key by key, lists, values and choices of components whole.
 
     The result is validated before it takes the file's place, in one rename; nothing is written when nothing changes.
 
@@ -55,7 +58,7 @@ def apply_profile(params: Path, name: str) -> list[Change]:
     yaml.indent(mapping=2, sequence=4, offset=2)
     merged = yaml.load(params.read_text(encoding="utf-8"))
     values = yaml.load(profile.read_text(encoding="utf-8"))  # not read_yaml: its lists keep their style
-    _leave_out_unknown_tasks(values, merged)
+    _leave_out_what_is_not_there(values, merged)
     changes = merge(merged, values)
     if changes:
         temporary = partial(params)
@@ -71,21 +74,21 @@ def apply_profile(params: Path, name: str) -> list[Change]:
     return changes
 
 
-def _leave_out_unknown_tasks(values: dict[str, Any], params: dict[str, Any]) -> None:
-    """A profile's budgets for tasks that params.yaml does not have, such as the default's beside one's own, are passed over."""
-    mine = params.get("tasks", {})
-    unknown = [task for task, settings in values.get("tasks", {}).items() if task not in mine and "kind" not in settings]
-    for task in unknown:
-        del values["tasks"][task]
+def _leave_out_what_is_not_there(values: dict[str, Any], params: dict[str, Any]) -> None:
+    """A profile's budgets for tasks, encoders and recipes that params.yaml does not have, such as the default's, are passed over."""
+    for section, key in _MAKES_A_NEW_ONE.items():
+        mine, given = params.get(section) or {}, values.get(section) or {}
+        for name in [name for name, settings in given.items() if name not in mine and key not in settings]:
+            del given[name]
 
 
 def merge(target: dict[str, Any], source: dict[str, Any], prefix: str = "") -> list[Change]:
-    """Merge `source` into `target` in place; mappings key by key, anything else whole."""
+    """Merge `source` into `target` in place; mappings key by key, anything else and choices of components whole."""
     changes: list[Change] = []
     for key, value in source.items():
         path = f"{prefix}{key}"
         present = target.get(key)
-        if isinstance(value, dict) and isinstance(present, dict):
+        if isinstance(value, dict) and isinstance(present, dict) and key not in CHOICES:
             changes += merge(present, value, f"{path}.")
         elif key not in target or present != value:
             changes.append(Change(path, present, value))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from acclimate.errors import one_line
 from acclimate.redaction import redact
@@ -19,10 +21,42 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0.0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 LearningRate = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+UNKNOWN_KEY = "unknown_key"
+"""Type of a problem that names its own nearest key."""
 MAX_SHOWN = 50
 """Problems that an error names."""
+HALF_PAIR = "half of a surrogate pair, such as \\ud83d alone, is no character; write the character itself"
+_NAME_FORM, _MAX_NAME_CHARS = re.compile(r"[A-Za-z][A-Za-z0-9_]*"), 60
+
+
+def _check_name(name: str) -> str:
+    if not _NAME_FORM.fullmatch(name) or len(name) > _MAX_NAME_CHARS:
+        raise ValueError(
+            f"it becomes a file name and a part of longer ones: letters, digits and _, a letter first, at most {_MAX_NAME_CHARS} of them"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+"""Of a task, an encoder or a recipe."""
+
+
+class Described(Protocol):
+    """For `Annotated`: says which section stands below a key of a field that is no section itself."""
+
+    def section_of(self, key: str) -> type[BaseModel] | None:
+        """The section at a key; None where there is none."""
+
+
+def located(message: str, *place: str, value: Any) -> ValidationError:
+    """A problem of one key below the value that a validator checks.
+
+    Args:
+        value: shown with the problem, unless it is a mapping.
+    """
+    error = PydanticCustomError("value_error", "{message}", {"message": message})
+    return ValidationError.from_exception_data("section", [InitErrorDetails(type=error, loc=place, input=value)])
 
 
 def removed(replacements: Mapping[str, str]) -> BeforeValidator:
@@ -36,7 +70,7 @@ def removed(replacements: Mapping[str, str]) -> BeforeValidator:
     return BeforeValidator(refuse)
 
 
-class Section(BaseModel):
+class Options(BaseModel):
     """One section of params.yaml. Frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
@@ -54,14 +88,24 @@ def listed(problems: list[str], file: Path) -> str:
     return "\n  ".join([f"{file}: {len(problems)} problem{'s' if len(problems) > 1 else ''}", *map(one_line, problems[:MAX_SHOWN]), *more])
 
 
-def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
-    """One line a problem; those beyond the ones that are shown are empty."""
+Place = tuple[int | str, ...]
+"""Keys and indices from the root of params.yaml to a value."""
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "", *, place: Callable[[Place], Place] = tuple) -> list[str]:
+    """One line a problem; those beyond the ones that are shown are empty.
+
+    Args:
+        place: where a value stands that the model has at a place.
+    """
     lines = []
     problems = error.errors(include_url=False)
     for item in problems[:MAX_SHOWN]:
-        path = ".".join([prefix, *map(str, item["loc"])]).strip(".")
+        path = ".".join([prefix, *(str(part) for part in place(item["loc"]) if part != "[key]")]).strip(".")
         if item["type"] == "extra_forbidden":
             lines.append(f"{path}: unknown key; {_suggest(model, item['loc'])}")
+        elif item["type"] == UNKNOWN_KEY:
+            lines.append(f"{path}: {item['msg']}")
         elif item["type"] == "missing":
             lines.append(f"{path}: missing; it must be given")
         else:
@@ -90,18 +134,25 @@ def _suggest(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
         section = _descend(section, part)
     if not (isinstance(section, type) and issubclass(section, BaseModel)):
         return "remove it"
-    valid = [field.alias or name for name, field in section.model_fields.items()]
-    nearest = difflib.get_close_matches(str(loc[-1]), valid, n=1, cutoff=0.5)
+    return nearest_key(str(loc[-1]), [field.alias or name for name, field in section.model_fields.items()])
+
+
+def nearest_key(key: str, valid: Sequence[str]) -> str:
+    """What to write instead of an unknown key."""
+    nearest = difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
     return f"did you mean `{nearest[0]}`?" if nearest else f"allowed: {', '.join(valid)}"
 
 
 def _descend(annotation: Any, part: int | str) -> Any:
     """The type found one step further down a dotted path; unions give their section member."""
+    if hasattr(annotation, "section_of"):
+        return annotation.section_of(str(part))
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        by_alias = {field.alias or name: field.annotation for name, field in annotation.model_fields.items()}
+        by_alias = {field.alias or name: field for name, field in annotation.model_fields.items()}
         if part not in by_alias:
             return annotation if part == annotation.__name__ else None
-        return _section_of(by_alias[str(part)])
+        described = [each for each in by_alias[str(part)].metadata if hasattr(each, "section_of")]
+        return described[0] if described else _section_of(by_alias[str(part)].annotation)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (dict, list) and arguments:
         return _section_of(arguments[-1])

@@ -7,17 +7,18 @@ import sys
 
 CORE = [
     "acclimate.data.packing",
-    "acclimate.models.backbone",
-    "acclimate.models.low_rank",
-    "acclimate.models.mlm_head",
-    "acclimate.models.task_model",
+    "acclimate.backbones.bert",
+    "acclimate.backbones.loading",
+    "acclimate.protocols",
     "acclimate.training.batches",
     "acclimate.training.heldout",
     "acclimate.training.loop",
-    "acclimate.training.masking",
+    "acclimate.training.mixture",
     "acclimate.training.optimizers",
+    "acclimate.training.orders",
     "acclimate.training.settings",
     "acclimate.training.step",
+    "acclimate.training.streams",
 ]
 FORBIDDEN = [
     *("datasets", "dvc", "great_expectations", "mlflow", "onnx", "onnxruntime", "pandas", "prefect", "pydantic", "ruamel"),

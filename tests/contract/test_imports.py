@@ -1,9 +1,7 @@
-"""dvc.yaml against the code: DVC does not follow imports, so what a stage imports and what it declares are compared here."""
+"""dvc.yaml against the code: DVC does not follow imports, so what a stage imports and what it is told of are compared here."""
 
 from __future__ import annotations
 
-import ast
-import fnmatch
 import functools
 import graphlib
 import importlib.util
@@ -14,40 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import grimp
-import jinja2.meta
 import pytest
 
 from acclimate import plugins
+from acclimate.code import EXEMPT, Code, is_exempt
 from acclimate.params_file import read_yaml
 from stages.command import flag_types, out_names
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "src/acclimate/report/templates"
 STAGES: dict[str, dict[str, Any]] = read_yaml(ROOT / "dvc.yaml")["stages"]
-
-EXEMPT = {
-    "stages.command": "the frame around every stage: what it adds to an out is the manifest of what the stage wrote",
-    "acclimate.adapters.tracking": "the record of a run, not its result",
-    "acclimate.adapters.tracking_worker": "as tracking",
-    "acclimate.cli": "no stage calls it",
-    **dict.fromkeys(
-        [
-            "acclimate.config",
-            "acclimate.settings",
-            "acclimate.params_file",
-            *(f"acclimate.{room}.options" for room in ("adapters", "data", "evaluation", "export", "models", "training")),
-        ],
-        "checks values; DVC compares the values themselves, as `params`",
-    ),
-    "acclimate.launch": "how many processes compute, not what; sums may be taken in another order",
-    "acclimate.lifeline": "when a process ends",
-    "acclimate.locks": "which of two processes may write",
-    "acclimate.dvc_records": "refuses files; none is changed",
-    "acclimate.plugins": "finds a component by name; the component's own file is the dep",
-    "acclimate.errors": "names and messages of failures; a failed stage has no outs",
-    "acclimate.runtime": "environment, threads, logging, signals",
-    "acclimate.sinks": "where metrics go, not which",
-    "acclimate.artifacts": "how files are renamed and digested, not what is in them",
+CODE = Code(ROOT / "src/acclimate", ROOT / "stages")
+LOCK = "code.lock.yaml"
+CHOSEN_BY = {"encoders": {"objectives", "retention"}, "recipes": {"strategies", "retention", "terms"}, "tasks": {"tasks"}}
+"""Families by the section of params.yaml that chooses components of them."""
+READ_VALUES_ALONE = {
+    "code": "it depends on all code",
+    "report": "it shows names and options of encoders and recipes, and runs none",
 }
 
 
@@ -75,16 +56,16 @@ def paths(entries: list[Any]) -> list[str]:
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 
 
-def code_deps(name: str) -> list[str]:
-    """Deps that are code, `${...}` as a wildcard."""
-    return [re.sub(r"\$\{[^}]*\}", "*", dep) for dep in paths(body(name)["deps"]) if dep.startswith(("src/", "stages/"))]
+def told(name: str) -> set[str]:
+    """The entries of the code's lock that a stage depends on."""
+    return {entry for param in body(name).get("params", []) if isinstance(param, dict) for entry in param[LOCK]}
 
 
 @functools.cache
 def import_graph() -> grimp.ImportGraph:
     graph = grimp.build_graph("acclimate", "stages", "flows", cache_dir=None, exclude_type_checking_imports=True)
-    for module in EXEMPT:
-        if module in graph.modules:
+    for module in list(graph.modules):
+        if is_exempt(module) and "." in module:  # a package would take its modules with it
             graph.remove_module(module)
     return graph
 
@@ -94,87 +75,60 @@ def file_of(module: str) -> Path:
     return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
 
 
-def closure(module: str) -> set[str]:
-    """What a module imports, directly or not, and itself, with the components that it loads by name."""
-    found: set[str] = set()
-    waiting = {module}
-    while waiting:
-        added = waiting | set().union(*(import_graph().find_upstream_modules(name) for name in waiting))
-        added -= found
-        found |= added
-        families = set().union(*(loaded_families(file_of(name)) for name in added)) if added else set()
-        waiting = {f"acclimate.{family}.{name}" for family in families for name in plugins.names(family)} - found
-    return found
-
-
-def loaded_families(file: Path) -> set[str]:
-    """Families that `plugins.load("family", ...)` and its like name in a file."""
-    calls = (node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
-    return {
-        call.args[0].value
-        for call in calls
-        if isinstance(call.func, ast.Attribute)
-        and isinstance(call.func.value, ast.Name)
-        and call.func.value.id == "plugins"
-        and call.args
-        and isinstance(call.args[0], ast.Constant)
-    }
-
-
-def covers(dep: str, file: str) -> bool:
-    return fnmatch.fnmatchcase(file, dep) or file.startswith(dep.rstrip("/") + "/")
-
-
-def family_is_covered(family: str, deps: list[str]) -> bool:
-    return any(dep.startswith(f"src/acclimate/{family}") for dep in deps) or "src/acclimate" in deps
+def followed(name: str) -> set[Path]:
+    """The files that the code's lock counts for a stage, those of packages and what is no Python left out."""
+    return {file for file in CODE.files({module_of(name)}) if file.suffix == ".py" and file.name != "__init__.py"}
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_stage_declares_all_the_code_it_imports(name):
-    deps = code_deps(name)
-    modules = closure(module_of(name))
-    families = set().union(*(loaded_families(file_of(module)) for module in modules))
-    missing = {family for family in families if not family_is_covered(family, deps)}
-    assert not missing, f"{name}: loads components of {sorted(missing)} by name; add the chosen one's file to its deps"
-    # Of a family the chosen component's file is enough; the other components are never imported.
-    chosen_by_name = tuple(f"acclimate.{family}." for family in families)
-    files = {file_of(module).relative_to(ROOT).as_posix() for module in modules if not module.startswith(chosen_by_name)}
-    undeclared = sorted(file for file in files if not file.endswith("__init__.py") and not any(covers(dep, file) for dep in deps))
-    assert not undeclared, f"{name}: imports these, but dvc.yaml does not list them as deps: {undeclared}"
-
-
-def templates_of(file: Path) -> set[str]:
-    """Templates that `render("name", ...)` fills in, with those they refer to; empty for a name that is put together at run time."""
-    calls = (node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
-    rendered = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "render" and call.args]
-    waiting, found = {each.value for each in rendered if isinstance(each, ast.Constant)}, set[str]()
-    while waiting:
-        found.add(name := waiting.pop())
-        if name:
-            tree = jinja2.Environment().parse((TEMPLATES / name).read_text(encoding="utf-8"))
-            waiting |= {each or "" for each in jinja2.meta.find_referenced_templates(tree)} - found
-    return found
+def test_the_lock_follows_every_import_of_a_stage(name):
+    """As another reader of imports finds them; components that are loaded by name, and files that are named, come on top."""
+    module = module_of(name)
+    expected = {file_of(each) for each in {module, *import_graph().find_upstream_modules(module)}}
+    expected = {file for file in expected if file.name != "__init__.py"}
+    found = followed(name)
+    assert expected <= found
+    beside = {file for file in found - expected if any(file.name in each.read_text(encoding="utf-8") for each in file.parent.glob("*.py"))}
+    by_name = {file for family in ("data.sources",) for file in (ROOT / "src/acclimate" / family.replace(".", "/")).glob("*.py")}
+    assert found - expected - beside - by_name == set(), "neither imported, nor named, nor loaded by name"
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_stage_declares_the_templates_it_renders(name):
-    used = set().union(*(templates_of(file_of(module)) for module in closure(module_of(name))))
-    files = {(TEMPLATES / template).relative_to(ROOT).as_posix() for template in used}
-    undeclared = sorted(file for file in files if not any(covers(dep, file) for dep in code_deps(name)))
-    assert not undeclared, f"{name}: renders these, but dvc.yaml does not list them as deps: {undeclared}"
-    assert bool(files) == (name in {"validate", "report"})
+def test_a_stage_is_told_of_its_code_and_of_the_components_that_it_may_run(name):
+    entries = told(name)
+    stage = module_of(name).removeprefix("stages.")
+    if stage == "code":
+        assert not entries
+        return
+    assert f"stages.{stage}" in entries
+    fields = importlib.import_module(module_of(name)).Params.model_fields
+    loaded = CODE.families({module_of(name)})
+    covered = {entry.removeprefix("runs.").split(".")[0] for entry in entries} - {"stages"}
+    if stage not in READ_VALUES_ALONE:
+        missing = {*CHOSEN_BY} & {*fields} - covered
+        assert not missing, f"{name}: tell it of {sorted(missing)} of {LOCK}"
+    unknown = (loaded & {*plugins.FAMILIES}).difference(*(CHOSEN_BY[section] for section in covered))
+    assert not unknown, f"{name}: loads components of {sorted(unknown)} by name; tell it of them"
+
+
+def test_only_the_stage_that_writes_the_lock_depends_on_code():
+    by_stage = {name: [dep for dep in paths(body(name)["deps"]) if dep.startswith(("src", "stages"))] for name in STAGES}
+    assert by_stage.pop("code") == ["src/acclimate", "stages"]
+    assert not any(by_stage.values())
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_lock_follows_the_templates_that_a_stage_renders(name):
+    rendered = {file.name for file in CODE.files({module_of(name)}) if file.is_relative_to(TEMPLATES)}
+    expected = {"validate": {"data_docs.html", "layout.html", "parts.html", "style.css"}}
+    expected["report"] = {file.name for file in TEMPLATES.rglob("*") if file.is_file()}
+    assert rendered == expected.get(name, set())
 
 
 def test_every_template_is_package_data():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
     packaged = {path for pattern in declared["acclimate.report"] for path in TEMPLATES.parent.glob(pattern)}
     assert set(TEMPLATES.rglob("*.*")) - packaged == set()
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_declared_code_exists(name):
-    missing = [dep for dep in code_deps(name) if not list(ROOT.glob(dep))]
-    assert not missing, f"{name}: deps that match no file: {missing}"
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -188,8 +142,7 @@ def test_path_arguments_are_deps_and_out_arguments_outs(name):
     run = importlib.import_module(module_of(name)).run
     given, outs = flags(name), {*out_names(run), "record"}
     declared_outs = paths([*body(name).get("outs", []), *body(name).get("metrics", []), *body(name).get("plots", [])])
-    data_deps = {dep for dep in paths(body(name)["deps"]) if not dep.startswith(("src/", "stages/"))}
-    assert {given[arg] for arg, kind in flag_types(run).items() if kind is Path and arg not in outs} == data_deps
+    assert {given[arg] for arg, kind in flag_types(run).items() if kind is Path and arg not in outs} == set(paths(body(name)["deps"]))
     for out in outs:
         assert any(path == given[out] or path.startswith(f"{given[out]}/") for path in declared_outs), (
             f"{name}: --{out} {given[out]} is no out"
@@ -202,7 +155,7 @@ def test_path_arguments_are_deps_and_out_arguments_outs(name):
 def test_params_are_the_sections_that_the_stage_reads(name):
     fields = importlib.import_module(module_of(name)).Params.model_fields
     read = {field.alias or field_name.rstrip("_") for field_name, field in fields.items()}
-    declared = {param.split(".")[0] for param in body(name).get("params", [])}
+    declared = {param.split(".")[0] for param in body(name).get("params", []) if isinstance(param, str)}
     assert declared == read
 
 

@@ -10,45 +10,46 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from safetensors.torch import load_file
 
+from acclimate.backbones.loading import load_backbone
 from acclimate.data.encoding import Vocabulary, load_tokenizer
 from acclimate.data.fast_tokenizer import make_encoder
 from acclimate.data.packing import pack
-from acclimate.models.backbone import load_encoder
-from acclimate.models.mlm_head import MlmModel
-from acclimate.objectives import mlm
+from acclimate.objectives.mlm import Mlm
+from acclimate.protocols import Facts, Rates
 from acclimate.sinks import MemorySink
-from acclimate.training.batches import PackedBatches
 from acclimate.training.checkpoints import CheckpointStore
 from acclimate.training.loop import LoopConfig, fit
-from acclimate.training.optimizers import adamw, parameter_groups
+from acclimate.training.optimizers import adamw
+from acclimate.training.orders import Shuffled
 from acclimate.training.precision import Precision
+from acclimate.training.streams import PackedSource, Stream, Streams
 
 GOLDEN = Path(__file__).with_suffix(".json")
 TEXT = Path(__file__).parents[2] / "data" / "debian" / "heldout.parquet"
 STEPS = 30
 
 
-def loss_curve(encoder_dir: Path) -> list[float]:
+def loss_curve(encoder_dir: Path, *, seed: int = 3) -> list[float]:
     """Losses of 30 fp32 steps of 32 x 64 tokens."""
     texts = pq.read_table(TEXT)["text"].to_pylist()
     batch = make_encoder(load_tokenizer(encoder_dir), "reference").encode(texts)
-    packed = pack(batch.ids, batch.offsets[:-1], tokens_per_row=64)
+    packed = pack(batch.ids, batch.offsets[:-1], sequence_length=64)
     vocabulary = Vocabulary(30522, 103, (0, 100, 101, 102, 103))
-    make_batch = partial(mlm.make_batch, config=mlm.Config(rate=0.3), vocabulary=vocabulary)
-    counts = np.bincount(packed.ids.ravel(), minlength=30522)
-    torch.manual_seed(0)
-    model = MlmModel(load_encoder(encoder_dir), torch.from_numpy(counts))
+    facts = Facts(vocabulary, 0, np.bincount(packed.ids.ravel(), minlength=30522), lambda: load_file(encoder_dir / "model.safetensors"))
+    objective, source = Mlm(rate=0.3), PackedSource(packed)
+    order = Shuffled(len(source), 32, seed)
+    stream = Stream("mlm", source, lambda view, draw: objective.batch(view, facts, draw), order, seed)
     sink = MemorySink()
-    groups = parameter_groups(model.named_parameters(), learning_rate=1e-2, weight_decay=0.01)
     with tempfile.TemporaryDirectory() as directory:
         fit(
-            model,
-            PackedBatches(packed.ids, packed.segments, make_batch, rows_per_batch=32, accumulation=1, steps=STEPS, seed=3),
-            mlm.loss,  # type: ignore[arg-type]
-            optimizer=adamw(groups, betas=(0.9, 0.98), epsilon=1e-6),
+            objective.build(load_backbone(encoder_dir), facts, torch.Generator()),
+            Streams(STEPS, [stream]),
+            groups=lambda trained: trained.groups(Rates(1e-2, 1e-2, 0.01)),
+            optimizer=partial(adamw, betas=(0.9, 0.98), epsilon=1e-6),
             precision=Precision("fp32", "cpu"),
-            config=LoopConfig(clip_norm=1.0, schedule="linear", warmup_share=0.1, seed=3, log_every=1, checkpoint_every_s=1e9),
+            config=LoopConfig(clip_norm=1.0, schedule="linear", warmup_share=0.1, seed=seed, log_every=1, checkpoint_every_s=1e9),
             sink=sink,
             checkpoints=CheckpointStore(Path(directory)),
         )

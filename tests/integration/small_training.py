@@ -4,76 +4,58 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from acclimate.protocols import Group, Losses
 from acclimate.sinks import MemorySink
-from acclimate.training.batches import step_generator
 from acclimate.training.checkpoints import CheckpointStore
-from acclimate.training.distributed import collect, join_world, leave_world, sharded_copy
+from acclimate.training.distributed import join_world, leave_world
 from acclimate.training.loop import LoopConfig, fit
-from acclimate.training.optimizers import make_optimizer, parameter_groups
+from acclimate.training.optimizers import make_optimizer
 from acclimate.training.precision import Precision
+from acclimate.training.streams import Work
 from stages.command import StageContext
+from tests.unit.training.toy_run import Points, Toy, keyed_generator, summed_error
 
 
-@dataclass(frozen=True)
-class Points:
-    inputs: Tensor
-    targets: Tensor
+class Slow(Toy):
+    """Takes 10 ms a batch at least."""
 
-    @property
-    def num_rows(self) -> int:
-        return len(self.inputs)
-
-    @property
-    def num_targets(self) -> int:
-        return len(self.inputs)
-
-    num_tokens = num_targets
-
-    def part(self, start: int, stop: int) -> Points:
-        return Points(self.inputs[start:stop], self.targets[start:stop])
-
-    def to(self, device: torch.device) -> Points:
-        return self
+    def forward(self, batch: Points, stream: str) -> Losses:
+        time.sleep(0.01)
+        return super().forward(batch, stream)
 
 
-@dataclass(frozen=True)
 class PointBatches:
-    rows_per_batch: int
-    steps: int
+    """So many rows a step."""
 
-    def window(self, step: int) -> list[Points]:
-        generator = step_generator(3, step)
-        return [Points(torch.randn(self.rows_per_batch, 8, generator=generator), torch.randn(self.rows_per_batch, 1, generator=generator))]
+    def __init__(self, rows: int, steps: int) -> None:
+        self.num_rows, self.steps = rows, steps
 
-    def rows(self, step: int) -> list[int]:
-        return [step]
+    def window(self, step: int) -> list[Work]:
+        generator = keyed_generator(3, step)
+        points = Points(torch.randn(self.num_rows, 8, generator=generator), torch.randn(self.num_rows, 1, generator=generator))
+        return [Work("toy", step, points)]
+
+    def rows(self, step: int) -> dict[str, list[int]]:
+        return {"toy": [step]}
 
 
 def train(rows: int, steps: int, out: Path, context: StageContext) -> None:
     launch = context.train.launch
     world = join_world(torch.device("cpu"), sharding=launch.sharding, timeout_s=launch.timeout_s)
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
-    trained = sharded_copy(model, world, entry_points=())
-
-    def loss(module: nn.Module, batch: Any) -> Tensor:
-        time.sleep(0.01)
-        return ((module(batch.inputs) - batch.targets) ** 2).sum()
-
-    groups = parameter_groups(trained.named_parameters(), learning_rate=0.01, weight_decay=0.0)
+    model = Slow(nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1)), summed_error)
     history = MemorySink()
     result = fit(
-        trained,
+        model,
         PointBatches(rows, steps),
-        loss,
-        optimizer=make_optimizer("adamw", groups, betas=(0.9, 0.99), epsilon=1e-8),
+        groups=lambda trained: [Group(list(trained.parameters()), 0.01)],
+        optimizer=partial(make_optimizer, "adamw", betas=(0.9, 0.99), epsilon=1e-8),
         precision=Precision("fp32", "cpu"),
         config=LoopConfig(clip_norm=1.0, schedule="linear", warmup_share=0.1, seed=5, log_every=1, checkpoint_every_s=0.2),
         sink=history,
@@ -81,7 +63,6 @@ def train(rows: int, steps: int, out: Path, context: StageContext) -> None:
         world=world,
         identity=context.identity,
     )
-    collect(trained, model)
     leave_world()
     if not world.is_main:
         return

@@ -96,7 +96,6 @@ def params_of(stage: Any, tasks: dict[str, dict[str, Any]], **settings: Any) -> 
     raw["ingest"] = {"corpus": [{"data": "manuals.txt"}], "general": [], "heldout_share": 0.2}
     raw["tasks"], raw["probe"], raw["export"]["tasks"] = tasks, {"tasks": names[:1]}, names[:1]
     raw["runs"] = {**raw["runs"], "tasks": names, "single_seed_tasks": []}
-    raw["pretrain"]["retention"]["task"] = names[0]
     for name, values in settings.items():
         raw[name] = {**raw[name], **values}
     return select_params(Config(**raw), stage.Params)
@@ -229,7 +228,7 @@ def write_predictions(table: Path, directory: Path, *, seed: int) -> None:
         rows = pq.read_table(table / f"{split}.parquet")
         gold = [labels.index(label) for label in rows["label"].to_pylist()]
         logits = pa.array([list(random.random(len(labels))) for _ in gold], pa.list_(pa.float32()))
-        tables.append(pa.table({"split": [split] * len(gold), "id": rows["id"].combine_chunks(), "gold": gold, "logits": logits}))
+        tables.append(pa.table({"split": [split] * len(gold), "id": rows["id"].combine_chunks(), "gold": gold, "prediction": logits}))
     directory.mkdir(parents=True)
     pq.write_table(pa.concat_tables(tables), directory / "predictions.parquet")
 
@@ -258,8 +257,8 @@ def test_without_decontamination_the_data_pass_and_scores_are_given_only_where_t
     run_validate(out, tmp_path)
     verdict = tmp_path / "validate" / "verdict.json"
     assert read_json(verdict) == {"passed": True, "corpus_decontaminated": False}
-    for encoder in ("base", "adapted"):
-        write_predictions(out / "tables" / "topic", tmp_path / "finetune" / "topic" / f"{encoder}-0", seed=len(encoder))
+    for variant in ("base-full", "mlm-full"):
+        write_predictions(out / "tables" / "topic", tmp_path / "finetune" / "topic" / f"{variant}-0", seed=len(variant))
     (tmp_path / "evaluate").mkdir()
     paths = {"finetune": tmp_path / "finetune", "ingest_tables": out / "tables", "verdict": verdict, "out": tmp_path / "evaluate"}
     only_topic = {"topic": TASKS["topic"]}
@@ -316,8 +315,8 @@ def test_a_corpus_without_general_text_is_tokenized(ingested: Path, tiny_encoder
 def test_a_corpus_too_small_for_one_row_is_refused(ingested: Path, tiny_encoder_dir: Path, tmp_path: Path) -> None:
     copy = change(ingested, tmp_path, "corpus.parquet", lambda rows: rows.__delitem__(slice(5, None)))
     (tmp_path / "out").mkdir()
-    params = params_of(tokenize, TASKS, tokenize={"tokens_per_row": 8000})
-    with pytest.raises(DataError, match=r"corpus: \d+ tokens do not fill one row of tokenize.tokens_per_row = 8000"):
+    params = params_of(tokenize, TASKS, tokenize={"sequence_length": 8000})
+    with pytest.raises(DataError, match=r"corpus: \d+ tokens do not fill one row of tokenize.sequence_length = 8000"):
         tokenize.run(params, ingest=copy, encoder=tiny_encoder_dir, verdict=copy, out=tmp_path / "out", context=context(tmp_path))
 
 

@@ -27,14 +27,14 @@ stages:
   last:
     cmd: python stage.py artifacts/report
     deps: [artifacts/middle, stage.py]
-    params: [finetune.lr]
+    params: [finetune.learning_rate]
     outs: [artifacts/report]
   middle:
     matrix:
       seed: [0, 1]
     cmd: python stage.py artifacts/middle/${item.seed}
     deps: [artifacts/first, stage.py]
-    params: [finetune.lr]
+    params: [finetune.learning_rate]
     outs:
       - artifacts/middle/${item.seed}
   first:
@@ -57,7 +57,7 @@ if behaviour == "invalid" and out.name == "first":
 if behaviour == "killed once" and attempts.read_text().count("artifacts/first") == 1:
     os.kill(os.getpid(), signal.SIGKILL)
 out.mkdir(parents=True)
-(out / "summary.txt").write_text(f"{out.name} {read_yaml(Path('params.yaml'))['finetune']['lr']}")
+(out / "summary.txt").write_text(f"{out.name} {read_yaml(Path('params.yaml'))['finetune']['learning_rate']}")
 """
 
 
@@ -115,7 +115,7 @@ def test_flow_and_repro_leave_each_other_nothing_to_do(project: Path) -> None:
     assert "up to date" in dvc("status")
     assert "Running stage" not in dvc("repro")
     assert pipeline(return_state=True).message == "nothing to do: all 4 stages are up to date"
-    write_params(project / "params.yaml", {"finetune.lr": 0.25})
+    write_params(project / "params.yaml", {"finetune.learning_rate": 0.25})
     dvc("repro")
     attempts(project)
     assert pipeline(return_state=True).message == "nothing to do: all 4 stages are up to date"
@@ -126,7 +126,7 @@ def test_overrides_run_in_a_checkout_of_their_own(project: Path) -> None:
     pipeline()
     attempts(project)
     before = {path: path.read_bytes() for path in (project / "params.yaml", project / "dvc.lock", project / "artifacts/report/summary.txt")}
-    state = pipeline(Overrides(finetune_lr=0.5, params={"runs.seeds": [7]}), return_state=True)
+    state = pipeline(Overrides(finetune_learning_rate=0.5, params={"runs.seeds": [7]}), return_state=True)
     assert state.message == "3 of 4 stages ran or were restored"
     assert attempts(project) == ["artifacts/middle/0", "artifacts/middle/1", "artifacts/report"]
     assert (project.parent / "attempts.trial").read_text() in [path.name for path in project.glob(".acclimate/runs/*")]
@@ -134,7 +134,7 @@ def test_overrides_run_in_a_checkout_of_their_own(project: Path) -> None:
     assert [path.read_text() for path in project.glob(".acclimate/runs/*/summary.txt")] == ["report 0.5"]
     assert list((project / ".acclimate" / "worktrees").iterdir()) == []
     # The shared cache holds what the other checkout made: the same values here run nothing.
-    write_params(project / "params.yaml", {"finetune.lr": 0.5})
+    write_params(project / "params.yaml", {"finetune.learning_rate": 0.5})
     assert "3 of 4" in pipeline(return_state=True).message
     assert attempts(project) == []
 
@@ -153,8 +153,8 @@ def test_a_stage_that_found_its_input_wrong_is_not(project: Path, monkeypatch: p
 
 
 def test_a_mistyped_override_starts_no_stage_and_leaves_no_checkout(project: Path) -> None:
-    with pytest.raises(ConfigError, match=r"finetune\.lrr: unknown key; did you mean `lr`"):
-        pipeline(Overrides(params={"finetune.lrr": 1}))
+    with pytest.raises(ConfigError, match=r"finetune\.epocs: unknown key; did you mean `epochs`"):
+        pipeline(Overrides(params={"finetune.epocs": 1}))
     assert attempts(project) == []
     assert list((project / ".acclimate" / "worktrees").iterdir()) == []
 

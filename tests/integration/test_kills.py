@@ -108,7 +108,7 @@ def params(directory: Path, **sections: dict[str, Any]) -> None:
     """The project's params.yaml with small budgets."""
     raw = read_yaml(ROOT / "params.yaml")
     raw["tasks"] = {name: task for name, task in raw["tasks"].items() if name == "section"}
-    raw["tasks"]["section"] |= {"max_train_rows": 96, "max_dev_rows": 64, "max_test_rows": 64, "max_tokens": 32}
+    raw["tasks"]["section"] |= {"max_train_rows": 96, "max_dev_rows": 64, "max_test_rows": 64, "max_length": 32}
     raw["runs"] |= {"single_seed_tasks": []}
     for name, values in sections.items():
         raw[name] = {**raw[name], **values}
@@ -126,21 +126,22 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     params(
         directory,
-        tokenize={"tokens_per_row": 64, "backend": "reference"},
+        tokenize={"sequence_length": 64, "backend": "reference"},
         pretrain={
-            "max_tokens": 300 * 8 * 64,
+            "tokens": 300 * 8 * 64,
             "head_warmup_tokens": 40 * 8 * 64,
-            "rows_per_batch": 8,
+            "batch_size": 8,
             "heldout_rows": 8,
             "dropout": 0.1,
             "precision": "fp32",
             "checkpoint_every_s": 0.3,
             "optimizer": {"learning_rate": 1e-3, "average": "ema", "ema_decay": 0.99, "schedule": "cosine"},
-            "retention": {"task": "section", "criterion": "loss", "options": {"weight_average": {"shares": [0.5, 1.0]}}},
+            "retain_by": "loss",
+            "retention": {"weight_average": {"shares": [0.5, 1.0]}},
         },
         finetune={
             "epochs": 25,
-            "rows_per_batch": 8,
+            "batch_size": 8,
             "dropout": 0.1,
             "precision": "fp32",
             "checkpoint_every_s": 0.3,
@@ -198,14 +199,15 @@ def write_encoder(directory: Path, texts: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def pretraining(project: Path) -> Stage:
-    command = "stages.pretrain --tokens artifacts/tokenize --encoder artifacts/base --table artifacts/ingest/section"
-    outs = ("artifacts/pretrain", "artifacts/adapted")
-    return Stage(project, (*command.split(), "--out", outs[0], "--adapted", outs[1]), outs, "records/pretrain.json", 300)
+    command = "stages.pretrain --encoder-name mlm --tokens artifacts/tokenize --start-from artifacts/base"
+    out = "artifacts/pretrain"
+    return Stage(project, (*command.split(), "--out", out), (out,), "records/pretrain.json", 300)
 
 
 @pytest.fixture(scope="module")
 def finetuning(project: Path) -> Stage:
-    command = "stages.finetune --task section --encoder-name base --seed 3 --encoder artifacts/base --table artifacts/ingest/section"
+    command = "stages.finetune --task section --encoder-name base --recipe full --seed 3"
+    command += " --encoder artifacts/base --table artifacts/ingest/section"
     out = "artifacts/finetune"
     return Stage(project, (*command.split(), "--verdict", "artifacts/verdict.json", "--out", out), (out,), "records/finetune.json", 300)
 

@@ -178,7 +178,7 @@ def test_a_node_that_does_not_know_its_number_is_refused(project: Project) -> No
 def test_fewer_rows_than_processes_are_refused_in_one_line(project: Project) -> None:
     status, lines = finish(project.small(rows=1, launch={"processes": 2}))
     assert status == 1
-    assert lines == ["small_stage: train: 2 processes share batches of 1 rows; raise rows_per_batch or lower train.launch"]
+    assert lines == ["small_stage: train: 2 processes share batches of 1 rows; raise batch_size or lower train.launch"]
 
 
 def free_port() -> int:

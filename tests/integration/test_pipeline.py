@@ -105,20 +105,59 @@ print(json.dumps(found["label"].tolist()))
 """
     labels = json.loads(run(tmp_path, sys.executable, "-c", code).strip().splitlines()[-1])
     chosen = json.loads((project / "artifacts/export/section/chosen.json").read_text())
-    assert labels == torch_labels(project / f"artifacts/finetune/section/{chosen['encoder']}-{chosen['seed']}")
+    assert labels == torch_labels(project / f"artifacts/finetune/section/{chosen['encoder']}-{chosen['recipe']}-{chosen['seed']}")
+
+
+def changed(project: Path) -> set[str]:
+    """The stages that would run, after the stage `code` has looked at the code."""
+    run(project, "dvc", "repro", "code")
+    return set(json.loads(run(project, "dvc", "status", "--json").splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    [
+        ("strategies/lora.py", set()),
+        ("strategies/mine.py", set()),
+        ("strategies/full.py", {"finetune@section-base-full-0", "finetune-once@entities-mlm-full-0", "export@section"}),
+        ("retention/weight_average.py", {"pretrain@mlm", "retain@mlm"}),
+        ("report/page.py", {"report"}),
+    ],
+)
+def test_a_change_of_a_method_runs_what_uses_it_alone(project: Path, file: str, stages: set[str]) -> None:
+    path = project / "src/acclimate" / file
+    before = path.read_text() if path.exists() else None
+    path.write_text((before or "") + "# changed\n")
+    try:
+        found = changed(project)
+        assert stages <= found
+        assert {name.partition("@")[0].removesuffix("-once") for name in found} == {
+            name.partition("@")[0].removesuffix("-once") for name in stages
+        }
+    finally:
+        path.write_text(before) if before else path.unlink()
+    assert changed(project) == set()
+
+
+def test_the_stages_wait_for_the_code_also_where_its_lock_is_not_there_yet(project: Path) -> None:
+    (project / "code.lock.yaml").rename(project / "kept.yaml")
+    code = "from pathlib import Path\nfrom flows.graph import read_graph\n"
+    code += "print(all('code' in node.upstream for node in read_graph(Path()) if node.name != 'code'))"
+    assert run(project, sys.executable, "-c", code).splitlines()[-1] == "True"
+    (project / "kept.yaml").rename(project / "code.lock.yaml")
 
 
 def torch_labels(directory: Path) -> list[str]:
     import torch
 
     from acclimate.data.encoding import encode_texts, load_tokenizer
-    from acclimate.models.task_model import load_task_model
     from acclimate.training.inference import predict_logits
     from acclimate.training.precision import resolve_precision
+    from acclimate.training.task_model import load_task_model
 
     model = load_task_model(directory)
     texts = ["a text editor for programmers", "arcade game with racing cars"]
-    encoded = encode_texts(load_tokenizer(directory), texts, max_tokens=model.spec.max_tokens)
+    encoded = encode_texts(load_tokenizer(directory), texts, max_length=model.spec.max_length)
     logits = predict_logits(model, encoded, precision=resolve_precision("fp32", torch.device("cpu")), pad_id=0)
     assert model.spec.labels is not None
     return [model.spec.labels[int(row.argmax())] for row in logits]
@@ -129,11 +168,12 @@ def test_a_changed_learning_rate_runs_fine_tuning_and_what_follows_only(project:
         project,
         sys.executable,
         "-c",
-        "import pathlib; p = pathlib.Path('params.yaml'); p.write_text(p.read_text().replace('  lr: ', '  lr: 1'))",
+        "import pathlib; p = pathlib.Path('params.yaml'); s = p.read_text()\n"
+        "p.write_text(s.replace('\\n  learning_rate: ', '\\n  learning_rate: 1'))",
     )
     output = run(project, "dvc", "repro", "--dry")
     ran = {line.split("'")[1].split("@")[0] for line in output.splitlines() if line.startswith("Running stage")}
     assert "finetune" in ran
-    assert not ran & {"backbone", "ingest", "validate", "tokenize", "pretrain"}
+    assert not ran & {"code", "backbone", "ingest", "validate", "tokenize", "pretrain", "retain"}
     run(project, "git", "checkout", "params.yaml")
     run(project, "acclimate", "profile", "tiny")

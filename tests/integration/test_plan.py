@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
-FINETUNED = [f"finetune@section-{encoder}-0" for encoder in ("base", "adapted")]
-FINETUNED += [f"finetune-once@entities-{encoder}-0" for encoder in ("base", "adapted")]
+FINETUNED = [f"finetune@section-{encoder}-full-0" for encoder in ("base", "mlm")]
+FINETUNED += [f"finetune-once@entities-{encoder}-full-0" for encoder in ("base", "mlm")]
 
 
 def run(project: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -46,7 +46,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
         copy(ROOT / name, directory / name)
     params = (directory / "params.yaml").read_text()
-    (directory / "params.yaml").write_text(params.replace("\n  micro_rows: auto", "\n  price_per_hour: 2.5\n  micro_rows: auto"))
+    (directory / "params.yaml").write_text(
+        params.replace("\n  micro_batch_size: auto", "\n  price_per_hour: 2.5\n  micro_batch_size: auto")
+    )
     assert run(directory, "git", "init", "-q").returncode == 0
     return directory
 
@@ -60,15 +62,15 @@ def planned(project: Path) -> str:
 
 
 def test_every_training_stage_has_a_line_and_a_prediction_and_leaves_nothing(project: Path, planned: str) -> None:
-    for name in ("pretrain ", "finetune section ", "finetune entities ", "all training "):
+    for name in ("pretrain mlm ", "finetune section full ", "finetune entities full ", "all training "):
         assert any(line.startswith(name) for line in planned.splitlines()), planned
     assert next(line for line in planned.splitlines() if line.startswith("stage")).endswith("cost")
     stages = json.loads((project / ".acclimate/plan.json").read_text())["stages"]
-    assert set(stages) == {"pretrain", *FINETUNED}
+    assert set(stages) == {"pretrain@mlm", *FINETUNED}
     for found in stages.values():
         assert found["wall_s"] == pytest.approx(sum(found["parts_s"].values()))
         assert found["peak_rss_mb"] > 200
-    assert stages["pretrain"]["steps"] == 8
+    assert stages["pretrain@mlm"]["steps"] == 8
     assert {path.stem for path in (project / "records").iterdir() if path.suffix == ".json"} == {
         "backbone",
         "ingest",
@@ -83,9 +85,9 @@ def test_every_training_stage_has_a_line_and_a_prediction_and_leaves_nothing(pro
 def test_a_stage_that_was_planned_has_its_prediction_in_its_record(project: Path, planned: str) -> None:
     done = run(project, "dvc", "repro", "-s", FINETUNED[0])
     assert done.returncode == 0, done.stderr[-3000:]
-    record = json.loads((project / "records/finetune/section/base-0.json").read_text())
-    assert record["predicted_wall_s"] > 0
-    assert record["predicted_peak_rss_mb"] == pytest.approx(record["peak_rss_mb"], rel=0.15)
+    record = json.loads((project / "records/finetune/section/base-full-0.json").read_text())
+    assert record["forecast_wall_s"] > 0
+    assert record["forecast_peak_rss_mb"] == pytest.approx(record["peak_rss_mb"], rel=0.15)
 
 
 def test_what_cannot_fit_is_refused_in_a_line_a_stage_and_the_plan_stays(project: Path, planned: str) -> None:
@@ -94,7 +96,7 @@ def test_what_cannot_fit_is_refused_in_a_line_a_stage_and_the_plan_stays(project
     assert done.returncode == 1
     assert "acclimate plan: 3 of 3 training stages do not fit" in done.stderr.splitlines()
     refused = [line for line in done.stderr.splitlines() if "needs" in line]
-    assert [line.split(":")[0].strip() for line in refused] == ["pretrain", "finetune entities", "finetune section"]
+    assert [line.split(":")[0].strip() for line in refused] == ["pretrain mlm", "finetune entities full", "finetune section full"]
     assert all("has 300 MB; would fit: no setting" in line for line in refused)
     assert (project / ".acclimate/plan.json").read_bytes() == before
 
@@ -104,4 +106,4 @@ def test_a_trial_that_is_killed_says_why(project: Path, planned: str) -> None:
     (project / "kill/sitecustomize.py").write_text("import os, sys\nif '--try' in sys.orig_argv: os.kill(os.getpid(), 9)")
     done = run(project, "acclimate", "plan", PYTHONPATH=f"{project / 'src'}:{project / 'kill'}")
     assert done.returncode == 1
-    assert "acclimate plan: pretrain: the system killed the trial, most likely because memory ran out" in done.stderr
+    assert "acclimate plan: pretrain mlm: the system killed the trial, most likely because memory ran out" in done.stderr

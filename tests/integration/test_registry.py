@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from acclimate import kinds
 from acclimate.adapters import tracking
 from acclimate.adapters.gates import read_candidate
 from acclimate.adapters.options import GatesConfig
@@ -52,22 +54,25 @@ def make_export(directory: Path, tokenizer: Path, kind: str, *, pair: bool = Fal
     export, evaluate = directory / "export", directory / "evaluate"
     for each in (export, evaluate):
         each.mkdir(exist_ok=True)
-    labels = LABELS[kind]
+    labels, metric = LABELS[kind], kinds.table(kind).default_metric
     write_graph(export / "model.onnx", kind, len(labels or "1"))
     (export / "tokenizer.json").write_bytes(tokenizer.read_bytes())
-    spec = {"name": "toy", "kind": kind, "labels": labels, "pair": pair, "metric": "score", "max_tokens": 16}
+    spec = {"name": "toy", "kind": kind, "labels": labels, "pair": pair, "metric": metric, "max_length": 16}
     (export / "task.json").write_text(json.dumps(spec))
-    (export / "chosen.json").write_text(json.dumps({"encoder": "adapted", "seed": 0, "variant": "fp32", "file": "model.onnx"}))
-    variants = {"fp32": {"metric": {"score": value}, "latency_ms": {"1": 2.0, "8": 9.0}}}
+    shutil.copyfile(kinds.decode_file(kind), export / "decode.py")
+    (export / "chosen.json").write_text(
+        json.dumps({"encoder": "mlm", "recipe": "full", "seed": 0, "variant": "fp32", "file": "model.onnx"})
+    )
+    variants = {"fp32": {"metric": {metric: value}, "latency_ms": {"1": 2.0, "8": 9.0}}}
     (export / "metrics.json").write_text(json.dumps({"variants": variants}))
     pairs = TEXTS[::-1] if pair else None
     answers = Predictor.load(export).predict(TEXTS, pairs)
     examples = [
-        {"id": str(row), "text": text, "text_pair": pairs[row] if pairs else None, "prediction": answers[row]}
+        {"id": str(row), "inputs": {"text": text, **({"text_pair": pairs[row]} if pairs else {})}, "prediction": answers[row]}
         for row, text in enumerate(TEXTS)
     ]
     (export / "parity.json").write_text(json.dumps({"examples": examples}))
-    judged = {"toy": {"metric": "score", "baseline": {"tfidf": {"score": 0.5}}, "calibration_error": {"base": 0.2, "adapted": 0.1}}}
+    judged = {"toy": {"metric": metric, "baseline": {"tfidf": {metric: 0.5}}, "calibration_error": {"base-full": 0.2, "mlm-full": 0.1}}}
     (evaluate / "metrics.json").write_text(json.dumps(judged))
 
 

@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGE = """
 import sys, time
 from pathlib import Path
-from acclimate.settings import Section
+from acclimate.settings import Options
 from stages.command import Out, StageContext, main
 
-class Params(Section):
+class Params(Options):
     seed: int
 
 def run(params: Params, *, out: Out, context: StageContext) -> None:

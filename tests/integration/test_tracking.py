@@ -47,8 +47,8 @@ def spools(project: Path) -> list[str]:
 
 def test_a_stage_is_a_child_run_with_its_params_metrics_data_and_outs(project):
     config = TrackingConfig(system_metrics_every_s=0.2)
-    params = {"finetune": {"lr": 1e-4, "targets": ["query", "value"]}, "long": "x" * 7000}
-    with Tracker(config, stage="finetune@toy-base-0", params=params, inputs={"artifacts/in": "a" * 32 + ".dir"}) as tracker:
+    params = {"finetune": {"learning_rate": 1e-4, "targets": ["query", "value"]}, "long": "x" * 7000}
+    with Tracker(config, stage="finetune@toy-base-full-0", params=params, inputs={"artifacts/in": "a" * 32 + ".dir"}) as tracker:
         for step in range(1, 1201):
             tracker.log(step, {"train/loss": float("nan") if step == 7 else 1.0 / step}, timing={"tokens_per_s": 10.0})
         run_id = tracker.run_id()
@@ -58,11 +58,11 @@ def test_a_stage_is_a_child_run_with_its_params_metrics_data_and_outs(project):
         tracker.log_artifact(Path("report.txt"))
         tracker.set_outputs(MD5)
     found = runs(project)
-    child, parent = found["finetune@toy-base-0"][0], found["pipeline"][0]
+    child, parent = found["finetune@toy-base-full-0"][0], found["pipeline"][0]
     assert child.info.run_id == run_id
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert (child.info.status, parent.info.status) == ("FINISHED", "FINISHED")
-    assert child.data.params["finetune.lr"] == "0.0001"
+    assert child.data.params["finetune.learning_rate"] == "0.0001"
     assert len(child.data.params["long"]) == 500
     assert child.data.metrics["train/loss"] == pytest.approx(1 / 1200)
     assert child.data.metrics["timing/tokens_per_s"] == 10.0
@@ -74,7 +74,7 @@ def test_a_stage_is_a_child_run_with_its_params_metrics_data_and_outs(project):
     assert {path.name for path in stored.iterdir()} == {"params.json", "report.txt"}
     assert spools(project) == []
     assert lineage("artifacts/made", MD5["artifacts/made"], config=config) == Origin(
-        run_id, "finetune@toy-base-0", "FINISHED", child.info.start_time
+        run_id, "finetune@toy-base-full-0", "FINISHED", child.info.start_time
     )
     assert lineage("artifacts/made", "c" * 32 + ".dir", config=config) is None
 

@@ -19,13 +19,13 @@ LABELS = {
 
 def make_model(kind: str, encoder: Path):
     """A tiny model whose logits are of order 1, so that an absolute tolerance means something."""
-    from acclimate.models.backbone import load_encoder
-    from acclimate.models.task_model import TaskModel, TaskSpec
+    from acclimate.backbones.loading import load_backbone
+    from acclimate.training.task_model import TaskModel, TaskSpec
 
     labels = LABELS[kind]
     spec = TaskSpec("toy", kind, labels, False, "accuracy", "mean", 64, "base", 0, 32, len(labels or "1"))
     torch.manual_seed(1)
-    model = TaskModel(load_encoder(encoder, attention="sdpa"), spec, per_token=kind == "tagging").eval()
+    model = TaskModel(load_backbone(encoder, attention="sdpa"), spec).eval()
     torch.nn.init.normal_(model.head.weight)
     if kind == "regression":
         model.output_shift.fill_(3.0)
@@ -42,7 +42,7 @@ def exported(request, tiny_encoder_dir: Path, tmp_path_factory):
 
     model = make_model(request.param, tiny_encoder_dir)
     directory = tmp_path_factory.mktemp(request.param)
-    export_graph(model, directory / "model.onnx", max_tokens=64)
+    export_graph(model, directory / "model.onnx", max_length=64)
     quantize_int8(directory / "model.onnx", directory / "model.int8.onnx")
     return model, open_session(directory / "model.onnx"), directory
 
@@ -98,5 +98,5 @@ def test_two_exports_of_one_model_have_equal_bytes(tiny_encoder_dir, tmp_path):
     from acclimate.export.graph import export_graph
 
     for name in ("first", "second"):
-        export_graph(make_model("classification", tiny_encoder_dir), tmp_path / name, max_tokens=64)
+        export_graph(make_model("classification", tiny_encoder_dir), tmp_path / name, max_length=64)
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()

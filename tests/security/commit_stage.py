@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from acclimate.settings import Section
+from acclimate.settings import Options
 from stages.command import Out, StageContext, main
 
 FILES = 200
 
 
-class Params(Section):
+class Params(Options):
     seed: int
 
 

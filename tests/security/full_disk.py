@@ -24,7 +24,7 @@ from acclimate.errors import disk_fault
 
 ROOT = Path(__file__).parents[2]
 SNAPSHOT = ROOT / "data" / "debian"
-ENCODERS = ("base", "adapted")
+ENCODERS = ("base", "mlm")
 FINETUNED = "artifacts/finetune/section/"
 COMMANDS = {
     "ingest": "--data data --out artifacts/ingest",
@@ -33,22 +33,24 @@ COMMANDS = {
     "--out artifacts/validate --docs reports/data_docs",
     "tokenize": "--ingest artifacts/ingest --encoder artifacts/encoders/base --verdict artifacts/validate/verdict.json "
     "--out artifacts/tokenize",
-    "pretrain": "--tokens artifacts/tokenize --encoder artifacts/encoders/base --table artifacts/ingest/tables/section "
-    "--out artifacts/pretrain --adapted artifacts/encoders/adapted",
+    "pretrain": "--encoder-name mlm --tokens artifacts/tokenize --start-from artifacts/encoders/base --out artifacts/pretrain/mlm",
+    "retain": "--encoder-name mlm --start-from artifacts/encoders/base --pretrain artifacts/pretrain/mlm --tables artifacts/ingest/tables "
+    "--verdict artifacts/validate/verdict.json --out artifacts/encoders/mlm",
     **{
-        f"finetune-{encoder}": f"--task section --encoder-name {encoder} --seed 0 --encoder artifacts/encoders/{encoder} "
-        f"--table artifacts/ingest/tables/section --verdict artifacts/validate/verdict.json --out {FINETUNED}{encoder}-0"
+        f"finetune-{encoder}": f"--task section --encoder-name {encoder} --recipe full --seed 0 --encoder artifacts/encoders/{encoder} "
+        f"--table artifacts/ingest/tables/section --verdict artifacts/validate/verdict.json --out {FINETUNED}{encoder}-full-0"
         for encoder in ENCODERS
     },
     "evaluate": "--finetune artifacts/finetune --ingest-tables artifacts/ingest/tables --verdict artifacts/validate/verdict.json "
     "--out artifacts/evaluate",
-    "probe": "--tables artifacts/ingest/tables --base artifacts/encoders/base --adapted artifacts/encoders/adapted "
+    "probe": "--tables artifacts/ingest/tables --encoders artifacts/encoders "
     "--verdict artifacts/validate/verdict.json --out artifacts/probe",
     "export": "--task section --finetune artifacts/finetune/section --table artifacts/ingest/tables/section "
     "--verdict artifacts/validate/verdict.json --out artifacts/export/section",
     "register": "--task section --export artifacts/export/section --evaluate artifacts/evaluate --out artifacts/register/section",
-    "report": "--ingest artifacts/ingest --tokenize artifacts/tokenize --pretrain artifacts/pretrain --finetune artifacts/finetune "
-    "--evaluate artifacts/evaluate --probe artifacts/probe --export artifacts/export --register artifacts/register "
+    "report": "--ingest artifacts/ingest --tokenize artifacts/tokenize --pretrain artifacts/pretrain --encoders artifacts/encoders "
+    "--finetune artifacts/finetune --evaluate artifacts/evaluate --probe artifacts/probe --export artifacts/export "
+    "--register artifacts/register "
     "--records records --validate artifacts/validate --out artifacts/report",
     "ingest-workers": "--data data --out artifacts/ingest",
 }
@@ -73,19 +75,18 @@ def write_project(directory: Path) -> None:
     raw["model"] = {"source": "path", "name": "model"}
     raw["ingest"] |= {name: [{"data": f"{name}.parquet", "text": "text", "id": "id"}] for name in ("corpus", "heldout", "general")}
     raw["ingest"] |= {"workers": 1}
-    raw["tasks"] = {"section": raw["tasks"]["section"] | {"data": "section.parquet", "max_tokens": 32, "max_train_rows": 96}}
+    raw["tasks"] = {"section": raw["tasks"]["section"] | {"data": "section.parquet", "max_length": 32, "max_train_rows": 96}}
     raw["tasks"]["section"] |= {"max_dev_rows": 64, "max_test_rows": 64}
     raw["runs"] |= {"single_seed_tasks": [], "seeds": [0]}
-    raw["tokenize"] |= {"tokens_per_row": 64, "backend": "reference"}
+    raw["tokenize"] |= {"sequence_length": 64, "backend": "reference"}
     budget = {
-        "max_tokens": 8 * 8 * 64,
+        "tokens": 8 * 8 * 64,
         "head_warmup_tokens": 2 * 8 * 64,
-        "rows_per_batch": 8,
+        "batch_size": 8,
         "heldout_rows": 8,
         "checkpoint_every_s": 0.001,
     }
-    retention = {"task": "section", "criterion": "loss", "options": {"weight_average": {"shares": [0.5, 1.0]}}}
-    raw["pretrain"] |= {**budget, "retention": retention}
+    raw["pretrain"] |= {**budget, "retain_by": "loss", "retention": {"weight_average": {"shares": [0.5, 1.0]}}}
     raw["finetune"] |= {"epochs": 1, "checkpoint_every_s": 0.001}
     raw["evaluate"] |= {"bootstrap_samples": 100}
     raw["export"] |= {"latency_rounds": 1, "latency_batches": [1]}
@@ -101,7 +102,7 @@ def command(stage: str) -> list[str]:
 def outs(stage: str) -> list[Path]:
     """The outs of a stage, its record left out: it holds times."""
     words = COMMANDS[stage].split()
-    return [Path(value) for flag, value in zip(words[::2], words[1::2], strict=True) if flag in ("--out", "--adapted", "--docs")]
+    return [Path(value) for flag, value in zip(words[::2], words[1::2], strict=True) if flag in ("--out", "--docs")]
 
 
 def digests(paths: list[Path]) -> dict[str, str]:

@@ -13,10 +13,10 @@ NUM_FILES = 13
 STAGE = f"""\
 import time
 from pathlib import Path
-from acclimate.settings import Section
+from acclimate.settings import Options
 from stages.command import Out, StageContext, main
 
-class Params(Section):
+class Params(Options):
     seed: int
 
 def run(params: Params, *, out: Out, context: StageContext) -> None:

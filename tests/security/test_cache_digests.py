@@ -13,10 +13,10 @@ from tests.security.stages import ROOT, environment, without_mlflow
 
 READER = """\
 from pathlib import Path
-from acclimate.settings import Section
+from acclimate.settings import Options
 from stages.command import Out, StageContext, main
 
-class Params(Section):
+class Params(Options):
     seed: int
 
 def run(params: Params, *, made: Path, data: Path, out: Out, context: StageContext) -> None:

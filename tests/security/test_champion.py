@@ -29,7 +29,7 @@ GATES = GatesConfig(min_metric=0.0, min_over_champion=0.0)
 
 
 def candidate(value: float) -> Candidate:
-    return Candidate("toy", "classification", "score", value, 0.5, 0.1, 2.0, 1, "adapted", 0, "fp32", "model.onnx")
+    return Candidate("toy", "classification", "macro_f1", value, 0.5, 0.1, 2.0, 1, "mlm", "full", 0, "fp32", "model.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def add(store: str, name: str, *values: float) -> None:
     if not client.search_registered_models(f"name='{name}'"):
         client.create_registered_model(name)
     for value in values:
-        tags = {"metric_name": "score", "metric": repr(value), "candidate": json.dumps(asdict(candidate(value)))}
+        tags = {"metric_name": "macro_f1", "metric": repr(value), "candidate": json.dumps(asdict(candidate(value)))}
         client.create_model_version(name, source="file:///nowhere", tags=tags)
 
 
@@ -106,7 +106,7 @@ def test_a_kill_between_ledger_and_alias_is_explained(raced, capsys, monkeypatch
 def test_a_champion_set_by_hand_is_judged_against_and_explained(store):
     add(store, "by-hand", 0.9, 0.6)
     tracking.connect(store).set_registered_model_alias("by-hand", "champion", "1")
-    refusal = r"1 of 2 gates do not hold: min_over_champion is -0.3000, its limit 0 \(score 0.6000 against 0.9000\)"
+    refusal = r"1 of 2 gates do not hold: min_over_champion is -0.3000, its limit 0 \(macro_f1 0.6000 against 0.9000\)"
     with pytest.raises(GateError, match=refusal):
         promote("by-hand", GATES, uri=store, version=2)
     assert moves(store, "by-hand") == [(None, 1)]

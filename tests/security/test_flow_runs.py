@@ -29,19 +29,19 @@ pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value will soon:Deprec
 
 FAILS_ONCE = """\
 from pathlib import Path
-from acclimate.settings import Section
-from acclimate.training.options import FinetuneConfig
+from typing import Any
+from acclimate.settings import Options
 from acclimate.errors import DataError
 from stages.command import Out, StageContext, main
 
-class Params(Section):
-    finetune: FinetuneConfig
+class Params(Options):
+    finetune: dict[str, Any]
 
 def run(params: Params, *, out: Out, context: StageContext) -> None:
     checkpoint = context.checkpoint_directory / "step"
     if not checkpoint.exists():
         checkpoint.parent.mkdir(parents=True)
-        checkpoint.write_text(str(params.finetune.lr))
+        checkpoint.write_text(str(params.finetune["learning_rate"]))
         raise DataError("ended after its first checkpoint")
     (out / "summary.txt").write_text("of this run")
     with open(Path({project!r}) / "resumed", "a") as file:
@@ -84,7 +84,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_stage(root: Path, command: str, out: str) -> None:
-    stages = {"stage": {"cmd": f"{command} --out {out} --record out.json", "params": ["finetune.lr"], "outs": [out, "out.json"]}}
+    stages = {"stage": {"cmd": f"{command} --out {out} --record out.json", "params": ["finetune.learning_rate"], "outs": [out, "out.json"]}}
     (root / "dvc.yaml").write_text(json.dumps({"stages": stages}))
 
 
@@ -94,7 +94,7 @@ def test_the_name_of_a_flow_run_is_no_path_and_its_retry_keeps_the_checkpoints(p
     (victim / "summary.txt").write_text("mine")
     # The second try is the same run: its work tree, in which the first left its state, is made anew.
     named = pipeline.with_options(flow_run_name=str(victim), retries=1)
-    assert named(Overrides(finetune_lr=0.5), return_state=True).is_completed()
+    assert named(Overrides(finetune_learning_rate=0.5), return_state=True).is_completed()
     assert (project / "resumed").read_text() == "0.5\n"
     (kept,) = (project / ".acclimate" / "runs").iterdir()
     assert (kept / "summary.txt").read_text() == "of this run"

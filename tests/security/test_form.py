@@ -31,15 +31,15 @@ def paths(value: object, prefix: str = "") -> list[str]:
         *(path for section in CLOSED for path in paths(read_yaml(ROOT / "params.yaml")[section], section)),
         *("register.gates", "train", "train.launch", "train.launch.rendezvous", "train.price_per_hour", "tasks", "tasks.section"),
         *("tasks.section.data", "tasks.section.kind", "tasks.new", "evaluate", "evaluate.allow_unchecked_corpus", "", "unknown"),
-        *("seedling", " finetune", "Finetune.lr", "finetune/lr", "__class__"),
+        *("seedling", " finetune", "Finetune.epochs", "finetune/epochs", "__class__"),
     ],
 )
 def test_the_form_refuses_in_one_line(path):
     with pytest.raises(ConfigError) as refused:
-        Overrides(params={"finetune.lr": 0.1, path: {}}).by_path()
+        Overrides(params={"finetune.epochs": 0.1, path: {}}).by_path()
     message = str(refused.value)
     assert message.startswith(f"{path!r}: not open to the form")
-    assert "finetune" in message and "tasks.*.max_tokens" in message and "\n" not in message
+    assert "finetune" in message and "tasks.*.max_length" in message and "\n" not in message
 
 
 @pytest.mark.parametrize(
@@ -47,17 +47,18 @@ def test_the_form_refuses_in_one_line(path):
     [
         *(
             "seed",
-            "finetune.lr",
-            "finetune.strategies.lora.rank",
+            "finetune.learning_rate",
+            "recipes.lora.strategy.lora.rank",
+            "encoders.mlm.start",
             "pretrain.optimizer.learning_rate",
             "runs.seeds",
-            "tokenize.tokens_per_row",
+            "tokenize.sequence_length",
         ),
-        *("tasks.section.max_train_rows", "train.micro_rows", "evaluate.bootstrap_samples", "finetune"),
+        *("tasks.section.max_train_rows", "train.micro_batch_size", "evaluate.bootstrap_samples", "finetune"),
     ],
 )
 def test_the_form_changes_how_a_model_is_trained(path):
-    assert Overrides(finetune_lr=0.1, params={path: 1}).by_path()[path] == 1
+    assert Overrides(finetune_learning_rate=0.1, params={path: 1}).by_path()[path] == 1
 
 
 def test_every_section_is_either_open_or_closed():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from acclimate import kinds
 from acclimate.export.predictor import Predictor, PredictorError
 from tests.security.fuzz import INPUTS, SHARE_OF_PARAMS, bounded, inputs, peak_mb
 
@@ -111,19 +113,20 @@ ODD: tuple[Callable[[], Any], ...] = (
 def predictors(tiny_encoder_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Predictor]:
     import torch
 
+    from acclimate.backbones.loading import load_backbone
     from acclimate.export.graph import export_graph
-    from acclimate.models.backbone import load_encoder
-    from acclimate.models.task_model import TaskModel, TaskSpec, save_task_model
+    from acclimate.training.task_model import TaskModel, TaskSpec, save_task_model
 
     made = []
     for kind, pair in (("classification", False), ("regression", True), ("tagging", False), ("multi_label", False)):
         labels = KINDS[kind]
         spec = TaskSpec("toy", kind, labels, pair, "accuracy", "mean", 16, "base", 0, 32, len(labels or "1"))  # type: ignore[arg-type]
         torch.manual_seed(1)
-        model = TaskModel(load_encoder(tiny_encoder_dir, attention="sdpa"), spec, per_token=kind == "tagging").eval()
+        model = TaskModel(load_backbone(tiny_encoder_dir, attention="sdpa"), spec).eval()
         directory = tmp_path_factory.mktemp(kind)
         save_task_model(model, tiny_encoder_dir, directory)
-        export_graph(model, directory / "model.onnx", max_tokens=16)
+        export_graph(model, directory / "model.onnx", max_length=16)
+        shutil.copyfile(kinds.decode_file(kind), directory / "decode.py")
         made.append(Predictor.load(directory, threads=1))
     return made
 

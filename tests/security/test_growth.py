@@ -23,8 +23,8 @@ from acclimate.data.personal_data import redact as redact_personal_data
 from acclimate.data.quality import PRESETS, QualityConfig, judge_batch
 from acclimate.data.readers import iter_batches, row_prefixes
 from acclimate.errors import DataError
-from acclimate.export.predictor import split_words
 from acclimate.redaction import redact
+from acclimate.tasks.tagging.decode import split_words
 
 _SIZES = (2_000, 8_000, 32_000)
 _MOST = 8.0

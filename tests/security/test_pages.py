@@ -21,7 +21,6 @@ from pydantic import BaseModel
 from acclimate.adapters.great_expectations import Check, Suite, run_suites
 from acclimate.report.facts import Facts, Sources, read_facts
 from acclimate.report.page import page
-from acclimate.training.options import FinetuneConfig
 from tests.unit import report_artifacts
 
 _MARK = "document.documentElement.setAttribute('data-owned','1')"
@@ -183,7 +182,14 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
     root = tmp_path_factory.mktemp("artifacts")
     report_artifacts.write_all(root)
     sources = Sources(**{field.name: root / field.name for field in dataclasses.fields(Sources)})
-    return read_facts(sources, report_artifacts.RUNS, title="acclimate", model=report_artifacts.MODEL, finetune=FinetuneConfig())
+    return read_facts(
+        sources,
+        report_artifacts.RUNS,
+        title="acclimate",
+        model=report_artifacts.MODEL,
+        encoders=report_artifacts.ENCODERS,
+        recipes=report_artifacts.RECIPES,
+    )
 
 
 def _rendered(facts: Facts) -> str:

@@ -28,7 +28,7 @@ from acclimate.params_file import find_secrets, read_yaml
 from acclimate.profiles import apply_profile
 from acclimate.redaction import HIDDEN, find_secret, names_secret, redact
 from acclimate.runtime import RedactingFormatter
-from acclimate.settings import Section
+from acclimate.settings import Options
 from acclimate.sinks import MemorySink
 from stages import ingest
 from stages.command import StageContext, select_params
@@ -169,11 +169,11 @@ def test_the_committed_params_hold_nothing_that_looks_like_a_secret(name: str) -
     assert find_secrets(read_yaml(ROOT / name)) == []
 
 
-def all_sections() -> list[type[Section]]:
+def all_sections() -> list[type[Options]]:
     for module in pkgutil.walk_packages(acclimate.__path__, "acclimate."):
         if not module.name.endswith("__main__") and "adapters" not in module.name:
             importlib.import_module(module.name)
-    waiting, found = [Section], []
+    waiting, found = [Options], []
     while waiting:
         waiting += (section := waiting.pop()).__subclasses__()
         found.append(section)
@@ -182,17 +182,17 @@ def all_sections() -> list[type[Section]]:
 
 def test_no_setting_of_ours_is_called_as_a_secret_is() -> None:
     names = {name for section in all_sections() for name in section.model_fields}
-    assert {"max_tokens", "tokens_per_row", "label_map"} <= names
+    assert {"max_length", "sequence_length", "label_map"} <= names
     assert [name for name in names if names_secret(name)] == []
 
 
 def test_every_secret_is_told_at_once_with_the_other_problems(tmp_path: Path) -> None:
     params = params_with("tracking", {"uri": f"https://{VALUE}@h", "password": VALUE, "experimnt": VALUE})
-    params["tokenize"]["tokens_per_row"] = VALUE
+    params["tokenize"]["sequence_length"] = VALUE
     params["report"]["title"] = GITHUB
     said = refusal(written(tmp_path / "params.yaml", params))
     assert said.splitlines()[0].endswith("6 problems")
-    for path in ("tracking.uri", "tracking.password", "tracking.experimnt", "tokenize.tokens_per_row", "report.title"):
+    for path in ("tracking.uri", "tracking.password", "tracking.experimnt", "tokenize.sequence_length", "report.title"):
         assert f"  {path}: " in said
     assert VALUE not in said
 

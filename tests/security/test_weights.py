@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from acclimate.artifacts import file_sha256, read_json
+from acclimate.backbones.options import ModelConfig
+from acclimate.backbones.source import copy_backbone
 from acclimate.errors import ModelError
-from acclimate.models.backbone import copy_backbone
-from acclimate.models.options import ModelConfig
 
 SWAPS, MAX_TRIES = 3, 30
 _SWAPS = """
@@ -77,7 +77,7 @@ def test_a_file_swapped_while_it_is_checked_is_never_used_unchecked(name: str, m
         (model / name).write_bytes(original)
         evil.write_bytes(original.replace(b"BertModel", b"EvilModel") if name == "config.json" else original[:-1] + b"\n")
         with swapping(model / name, evil):
-            copy_backbone(config(model, pinned), out)
+            copy_backbone(config(model, pinned), out, code_of=str)
         if evil.exists():
             continue
         swaps += 1
@@ -93,15 +93,15 @@ def test_a_file_swapped_while_it_is_checked_is_never_used_unchecked(name: str, m
 def test_each_pinned_file_that_differs_is_refused_by_name(name: str, tiny_encoder_dir: Path, tmp_path: Path) -> None:
     pinned = {**digests(tiny_encoder_dir), name: "0" * 64}
     with pytest.raises(ModelError, match=rf"sha256 is .*model\.sha256\.{name}\) says {'0' * 64}; the file has changed"):
-        copy_backbone(config(tiny_encoder_dir, pinned), tmp_path)
+        copy_backbone(config(tiny_encoder_dir, pinned), tmp_path, code_of=str)
 
 
 def test_a_single_digest_is_that_of_the_weights_and_all_are_noted(tiny_encoder_dir: Path, tmp_path: Path) -> None:
     pinned = digests(tiny_encoder_dir)
-    copy_backbone(config(tiny_encoder_dir, pinned["weights"]), tmp_path)
+    copy_backbone(config(tiny_encoder_dir, pinned["weights"]), tmp_path, code_of=str)
     assert read_json(tmp_path / "source.json")["sha256"] == pinned
     with pytest.raises(ModelError, match="the file has changed"):
-        copy_backbone(config(tiny_encoder_dir, "0" * 64), tmp_path)
+        copy_backbone(config(tiny_encoder_dir, "0" * 64), tmp_path, code_of=str)
 
 
 def test_the_default_model_is_pinned_whole(minilm_dir: Path) -> None:

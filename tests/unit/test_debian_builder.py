@@ -41,13 +41,13 @@ Description: Real-time strategy game of ancient warfare
 Description-md5: d943033bedada21853d2ae54a2578a7b
 Tag: game::strategy, interface::graphical,
  uitoolkit::sdl
-Section: games
+Options: games
 
 Package: 0ad-data-common
 Source: 0ad-data (0.0.26-1)
 Description: Real-time strategy game of ancient warfare (common data files)
 Description-md5: 8d014b839c4c4e9b6f82c7512d7e3496
-Section: games
+Options: games
 """
 TRANSLATION = """\
 Package: 0ad

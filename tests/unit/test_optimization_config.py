@@ -16,9 +16,9 @@ from acclimate.training.options import (
     AVERAGE_OPTIONS,
     SCHEDULE_OPTIONS,
     Average,
-    FinetuneConfig,
     OptimizationSection,
     OptimizerConfig,
+    RecipeConfig,
     Schedule,
 )
 from acclimate.training.schedules import learning_rate_factor
@@ -38,7 +38,7 @@ def load_with(directory: Path, section: str, options: dict[str, Any]) -> Any:
     with (directory / "params.yaml").open("w", encoding="utf-8") as file:
         YAML().dump(values, file)
     config = load_config(directory / "params.yaml")
-    return config.finetune if section == "finetune" else config.pretrain.optimizer
+    return config.recipe("full") if section == "finetune" else config.encoder("mlm").optimizer
 
 
 @pytest.fixture(params=["finetune", "pretrain.optimizer"])
@@ -47,7 +47,7 @@ def section(request: pytest.FixtureRequest) -> str:
 
 
 def test_the_defaults_are_those_from_before_there_was_a_choice() -> None:
-    pretraining, finetuning = OptimizerConfig(learning_rate=1e-3), FinetuneConfig()
+    pretraining, finetuning = OptimizerConfig(learning_rate=1e-3), RecipeConfig(strategy="full")
     shared = {"weight_decay": 0.01, "clip_norm": 1.0, "schedule": "linear", "min_factor": 0.0, "average": "none"}
     for config in (pretraining, finetuning):
         assert {name: getattr(config, name) for name in shared} == shared
@@ -74,36 +74,36 @@ def test_every_choice_may_be_made_in_both_sections(tmp_path: Path, section: str,
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "key", "message"),
     [
-        ({"power": 2.0}, "`power` is not read by schedule `linear`; remove it or choose one that reads it: polynomial"),
+        ({"power": 2.0}, "power", "not read by schedule `linear`; remove it or choose one that reads it: polynomial"),
         (
             {"schedule": "constant", "min_factor": 0.1},
-            (
-                "`min_factor` is not read by schedule `constant`; remove it or choose one that reads it: "
-                "linear, cosine, polynomial, cyclical, wsd"
-            ),
+            "min_factor",
+            ("not read by schedule `constant`; remove it or choose one that reads it: linear, cosine, polynomial, cyclical, wsd"),
         ),
-        ({"schedule": "wsd", "cycles": 2}, "`cycles` is not read by schedule `wsd`; remove it or choose one that reads it: cyclical"),
-        ({"ema_decay": 0.9}, "`ema_decay` is not read by average `none`; remove it or choose one that reads it: ema"),
-        ({"average": "ema", "tail_share": 0.5}, "`tail_share` is not read by average `ema`; remove it or choose one that reads it: tail"),
+        ({"schedule": "wsd", "cycles": 2}, "cycles", "not read by schedule `wsd`; remove it or choose one that reads it: cyclical"),
+        ({"ema_decay": 0.9}, "ema_decay", "not read by average `none`; remove it or choose one that reads it: ema"),
+        ({"average": "ema", "tail_share": 0.5}, "tail_share", "not read by average `ema`; remove it or choose one that reads it: tail"),
         (
             {"schedule": "wsd", "warmup_share": 0.4, "decay_share": 0.7},
+            "decay_share",
             "`warmup_share` 0.4 and `decay_share` 0.7 together exceed 1",
         ),
     ],
 )
 def test_choices_that_do_not_go_together_are_refused_in_one_line(
-    tmp_path: Path, section: str, options: dict[str, Any], message: str
+    tmp_path: Path, section: str, options: dict[str, Any], key: str, message: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
         load_with(tmp_path, section, options)
-    assert str(error.value).splitlines()[1:] == [f"  {section}: {message}"]
+    assert str(error.value).splitlines()[1:] == [f"  {section}.{key}: {message} (given: {options[key]})"]
 
 
 @pytest.mark.parametrize("value", [0, 0.0, -1e-4])
 @pytest.mark.parametrize(
-    ("section_of_rate", "name"), [("finetune", "lr"), ("finetune", "head_lr"), ("pretrain.optimizer", "learning_rate")]
+    ("section_of_rate", "name"),
+    [("finetune", "learning_rate"), ("finetune", "head_learning_rate"), ("pretrain.optimizer", "learning_rate")],
 )
 def test_a_rate_that_teaches_nothing_is_refused_with_what_is_allowed(tmp_path: Path, section_of_rate: str, name: str, value: float) -> None:
     with pytest.raises(ConfigError) as error:
@@ -113,8 +113,8 @@ def test_a_rate_that_teaches_nothing_is_refused_with_what_is_allowed(tmp_path: P
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_a_rate_is_a_finite_number(tmp_path: Path, value: float) -> None:
-    with pytest.raises(ConfigError, match=r"finetune\.lr: Input should be"):
-        load_with(tmp_path, "finetune", {"lr": value})
+    with pytest.raises(ConfigError, match=r"finetune\.learning_rate: Input should be"):
+        load_with(tmp_path, "finetune", {"learning_rate": value})
 
 
 def test_an_option_with_its_default_may_stand_beside_any_choice(section: str, tmp_path: Path) -> None:
@@ -137,5 +137,5 @@ def test_every_schedule_and_average_says_what_it_reads() -> None:
 
 @pytest.mark.parametrize("schedule", get_args(Schedule))
 def test_the_options_of_a_section_are_keywords_of_the_schedule(schedule: Schedule) -> None:
-    config = FinetuneConfig(schedule=schedule)
+    config = RecipeConfig(strategy="full", schedule=schedule)
     assert learning_rate_factor(0, steps=10, warmup_steps=0, schedule=schedule, **config.schedule_options()) == 1.0

@@ -11,7 +11,7 @@ from acclimate import plugins
 from acclimate.data.options import CorpusSource
 from acclimate.data.sources import files
 from acclimate.errors import DataError
-from acclimate.training.options import FinetuneConfig, OptimizerConfig
+from acclimate.training.options import OptimizerConfig, RecipeConfig
 
 
 @pytest.mark.parametrize(("kind", "command"), [("remote", "dvc import-url <url> data/..."), ("sql", "dvc import-db --conn")])
@@ -22,9 +22,9 @@ def test_a_source_that_was_removed_names_what_replaces_it(kind: str, command: st
     assert kind not in plugins.names("data.sources")
 
 
-@pytest.mark.parametrize("section", [FinetuneConfig, partial(OptimizerConfig, learning_rate=1e-3)])
-def test_an_optimizer_that_was_removed_names_what_replaces_it(section: Any) -> None:
-    name = "optimizer" if section is FinetuneConfig else "name"
+@pytest.mark.parametrize("section", [partial(RecipeConfig, strategy="full"), partial(OptimizerConfig, learning_rate=1e-3)])
+def test_an_optimizer_that_was_removed_names_what_replaces_it(section: partial[Any]) -> None:
+    name = "optimizer" if section.func is RecipeConfig else "name"
     with pytest.raises(ValueError, match=re.escape(f"{name}\n  Value error, `lamb` was removed; use `adamw` or `stable_adamw`")):
         section(**{name: "lamb"})
 

@@ -6,6 +6,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jinja2 import UndefinedError
@@ -16,11 +17,16 @@ from acclimate.errors import DataError
 from acclimate.report import render
 from acclimate.report.charts import ticks
 from acclimate.report.page import COLUMNS
-from acclimate.training.options import RunsConfig
+from acclimate.training.options import RunsConfig, Variant
 from tests.unit import report_artifacts
 
 EVERY_SECTION = ["results", "pretraining", "finetuning", "probe", "confusion", "calibration", "deployment", "data", "trust", "checks"]
 EVERY_SECTION += ["pipeline"]
+
+
+def runs(**own: Any) -> RunsConfig:
+    """Both encoders by one recipe, unless the test says otherwise."""
+    return RunsConfig.model_validate({"encoders": ["base", "mlm"], "recipes": ["full"], "reference": report_artifacts.REFERENCE, **own})
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +86,20 @@ def test_the_page_asks_nothing_of_the_network(written):
 def test_the_numbers_of_the_artifacts_stand_in_page_and_summary(artifacts, written):
     page, text = _page(written), (written / "summary.txt").read_text(encoding="utf-8")
     metrics = json.loads((artifacts / "evaluate/metrics.json").read_text())
+    comparisons = json.loads((artifacts / "evaluate/comparisons.json").read_text())
     for task, metric in (("section", "macro_f1"), ("entities", "entity_f1")):
         found = metrics[task]
-        values = [found["baseline"]["test"][metric], found["base"][metric]["mean"], found["adapted"][metric]["mean"]]
-        for number in (*(f"{value:.3f}" for value in values), f"{found['difference'][metric]['mean']:+.3f}"):
+        compared = comparisons["tasks"][task]["variants"]["mlm-full"]
+        values = [found["baseline"]["test"][metric], *(each[metric]["mean"] for each in found["variants"].values())]
+        assert len(values) == 3
+        for number in (
+            *(f"{value:.3f}" for value in values),
+            f"{compared['difference'][metric]['mean']:+.3f}",
+            f"{compared['p_holm']:.3f}",
+        ):
             assert number in page
             assert number in text
-    for number in ("0.408", "6.38", "5.40", "6.91", "6.80", "9.3"):  # probe, domain and general loss, latency
+    for number in ("0.408", "6.28", "5.40", "6.81", "6.80", "9.3"):  # probe, domain and general loss, latency
         assert number in page
         assert number in text
     for number in ("0.6987", "90.9", "17 of 900", "39,277", "18.3", "2,113", report_artifacts.COMMIT[:10]):
@@ -101,18 +114,18 @@ def _plan_rows(page: str) -> list[list[str]]:
 
 def test_plan_stands_beside_fact_and_what_was_resumed_has_no_ratio(written):
     rows = {row[0]: row[1:] for row in _plan_rows(_page(written))}
-    assert rows["pretrain"][0:3] == ["5 min 08 s", "5 min 42 s", "0.90"]
-    assert rows["pretrain"][5] == "1.10"
+    assert rows["pretrain@mlm"][0:3] == ["5 min 08 s", "5 min 42 s", "0.90"]
+    assert rows["pretrain@mlm"][5] == "1.10"
     assert {name: (row[2], row[5]) for name, row in rows.items() if name.endswith("-1")} == {
-        "finetune@section-base-1": ("\u2013", "\u2013"),
-        "finetune@section-adapted-1": ("\u2013", "\u2013"),
+        "finetune@section-base-full-1": ("\u2013", "\u2013"),
+        "finetune@section-mlm-full-1": ("\u2013", "\u2013"),
     }
     assert len(rows) == 1 + 6 + 2
 
 
 def test_without_a_plan_the_page_does_not_speak_of_one(copy):
     for path in (copy / "records").rglob("*.json"):
-        record = {name: value for name, value in json.loads(path.read_text()).items() if not name.startswith("predicted_")}
+        record = {name: value for name, value in json.loads(path.read_text()).items() if not name.startswith("forecast_")}
         write_json(path, record)
     assert "Plan and result" not in _page(report_artifacts.write_report(copy))
 
@@ -121,12 +134,12 @@ def test_without_a_plan_the_page_does_not_speak_of_one(copy):
     ("file", "keys"),
     [
         ("evaluate/metrics.json", ["section", "metric"]),
-        ("pretrain/metrics.json", ["heldout_loss", "last"]),
+        ("pretrain/mlm/metrics.json", ["heldout_loss", "control"]),
         ("export/section/metrics.json", ["variants", "fp32", "metric"]),
         ("register/section/registration.json", ["model_uri"]),
         ("tokenize/metrics.json", ["corpus", "efficiency"]),
         ("ingest/text.json", ["decontamination", "evaluation_texts"]),
-        ("records/pretrain.json", ["wall_s"]),
+        ("records/pretrain/mlm.json", ["wall_s"]),
     ],
 )
 def test_a_value_that_an_artifact_lacks_is_named(copy, file, keys):
@@ -184,14 +197,13 @@ def test_a_part_that_was_not_made_is_left_out(copy, missing, section):
 
 
 def test_without_general_text_the_page_says_that_forgetting_was_not_measured(copy):
-    for name in ("metrics.json", "retention.json"):
-        path = copy / "pretrain" / name
+    for path in (copy / "pretrain/mlm/metrics.json", copy / "encoders/mlm/retention.json"):
         found = json.loads(path.read_text())
         found.pop("general_loss", None)
         for candidate in found.get("candidates", []):
             del candidate["general_loss"]
         path.write_text(json.dumps(found))
-    history = copy / "pretrain/history.csv"
+    history = copy / "pretrain/mlm/history.csv"
     history.write_text(history.read_text().replace("general_loss", "unused"))
     out = report_artifacts.write_report(copy)
     assert "forgetting was not measured" in _page(out)
@@ -213,11 +225,11 @@ def test_the_page_says_what_decontamination_found_or_that_it_was_not_done(copy):
 @pytest.mark.parametrize(
     "runs",
     [
-        RunsConfig(tasks=["entities"], seeds=[0]),
-        RunsConfig(tasks=["section"], encoders=["base"], seeds=[0]),
-        RunsConfig(tasks=["section"], encoders=["adapted"], seeds=[0, 1]),
+        runs(tasks=["entities"], seeds=[0]),
+        runs(tasks=["section"], encoders=["base"], seeds=[0]),
+        runs(tasks=["section"], encoders=["mlm"], seeds=[0, 1], reference=Variant(encoder="mlm", recipe="full")),
     ],
-    ids=["tagging only", "base only", "adapted only"],
+    ids=["tagging only", "base only", "made only"],
 )
 def test_smaller_pipelines_are_reported_as_well(tmp_path, runs):
     report_artifacts.write_all(tmp_path, runs)
@@ -226,27 +238,50 @@ def test_smaller_pipelines_are_reported_as_well(tmp_path, runs):
     assert ("confusion" in shown) == ("section" in runs.all_tasks)
     compared = json.loads((tmp_path / "evaluate/comparisons.json").read_text())["tasks"][runs.all_tasks[0]]
     if len(runs.encoders) == 1:
-        assert compared["verdict"] == f"only {runs.encoders[0]} was fine-tuned (runs.encoders): nothing to compare"
-        assert "not compared" in _page(out)
+        assert compared["verdict"] == f"only {runs.encoders[0]}-full was fine-tuned (runs): nothing to compare"
+        assert compared["verdict"] in _page(out)
     else:
-        assert "one seed: seeds were not resampled" in compared["verdict"]
+        assert "one seed: seeds were not resampled" in compared["variants"]["mlm-full"]["verdict"]
+
+
+def test_every_variant_is_compared_with_the_reference_and_p_adjusted_over_all(tmp_path: Path) -> None:
+    many = runs(tasks=["section"], single_seed_tasks=["entities"], encoders=["base", "mlm"], recipes=["full", "lora"], seeds=[0, 1])
+    report_artifacts.write_all(tmp_path, many)
+    found = json.loads((tmp_path / "evaluate/comparisons.json").read_text())
+    others = ["base-lora", "mlm-full", "mlm-lora"]
+    assert {task: list(each["variants"]) for task, each in found["tasks"].items()} == {"section": others, "entities": others}
+    assert found["comparisons"] == 6
+    compared = [each for task in found["tasks"].values() for each in task["variants"].values()]
+    raw = {
+        id(each): each["difference"][metric]["p"]
+        for each in compared
+        for metric in ("macro_f1", "entity_f1")
+        if metric in each["difference"]
+    }
+    smallest = min(compared, key=lambda each: raw[id(each)])
+    assert smallest["p_holm"] == pytest.approx(min(1.0, 6 * raw[id(smallest)]))
+    out = report_artifacts.write_report(tmp_path, many)
+    for text in (_page(out), (out / "summary.txt").read_text()):
+        assert all(text.count(name) >= 2 for name in others)
+    assert (out / "heldout_loss.csv").read_text().startswith("step,base,mlm\n0,6.381,6.381\n")
 
 
 def test_a_run_that_params_names_and_nobody_fine_tuned_is_named(copy):
-    shutil.rmtree(copy / "finetune/section/adapted-1")
-    with pytest.raises(DataError, match=r"section/adapted-1/predictions\.parquet: no such file; params\.yaml \(runs\) names this run"):
+    shutil.rmtree(copy / "finetune/section/mlm-full-1")
+    with pytest.raises(DataError, match=r"section/mlm-full-1/predictions\.parquet: no such file; params\.yaml \(runs\) names this run"):
         report_artifacts.judge(copy, report_artifacts.RUNS)
 
 
 def test_a_leftover_run_that_params_does_not_name_changes_nothing(artifacts, copy):
-    shutil.copytree(copy / "finetune/section/base-0", copy / "finetune/section/base-9")
+    shutil.copytree(copy / "finetune/section/base-full-0", copy / "finetune/section/base-full-9")
     report_artifacts.judge(copy, report_artifacts.RUNS)
     for name in ("metrics.json", "comparisons.json", "scores.csv", "confusion_section.csv"):
         assert (copy / "evaluate" / name).read_bytes() == (artifacts / "evaluate" / name).read_bytes()
 
 
-def test_the_judgement_adjusts_p_over_tasks_and_names_the_scope(artifacts):
-    found = json.loads((artifacts / "evaluate/comparisons.json").read_text())["tasks"]
+def test_the_judgement_adjusts_p_and_names_the_scope(artifacts):
+    tasks = json.loads((artifacts / "evaluate/comparisons.json").read_text())["tasks"]
+    found = {task: each["variants"]["mlm-full"] for task, each in tasks.items()}
     assert found["section"]["seeds_resampled"]
     assert not found["entities"]["seeds_resampled"]
     assert found["section"]["p_holm"] >= found["section"]["difference"]["macro_f1"]["p"]
@@ -267,7 +302,7 @@ def test_the_gap_between_training_and_dev_loss_is_shown(written: Path) -> None:
 
 
 def test_spikes_and_an_early_end_are_reported(copy: Path) -> None:
-    path = copy / "pretrain" / "metrics.json"
+    path = copy / "pretrain/mlm/metrics.json"
     write_json(
         path, {**json.loads(path.read_text(encoding="utf-8")), "spikes": [17], "skipped_steps": [15, 16, 17], "stopped_early_at": 40}
     )

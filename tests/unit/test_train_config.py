@@ -19,7 +19,7 @@ def load_with(directory: Path, **train: Any) -> Config:
     from ruamel.yaml import YAML
 
     values = read_yaml(ROOT / "params.yaml")
-    values["pretrain"]["rows_per_batch"], values["finetune"]["rows_per_batch"] = 32, 16
+    values["pretrain"]["batch_size"], values["finetune"]["batch_size"] = 32, 16
     values["train"] = train
     with (directory / "params.yaml").open("w", encoding="utf-8") as file:
         YAML().dump(values, file)
@@ -34,24 +34,25 @@ def refused(directory: Path, **train: Any) -> list[str]:
 
 @pytest.mark.parametrize("micro_rows", ["auto", 1, 16, 17, 32])
 def test_micro_rows_up_to_a_batch_are_taken(micro_rows: Any, tmp_path: Path) -> None:
-    assert load_with(tmp_path, micro_rows=micro_rows).train.micro_rows == micro_rows
+    assert load_with(tmp_path, micro_batch_size=micro_rows).train.micro_batch_size == micro_rows
 
 
 def test_micro_rows_beyond_every_batch_are_refused(tmp_path: Path) -> None:
-    said = "33 rows at once, but no batch has so many (pretrain.rows_per_batch 32, finetune.rows_per_batch 16)"
-    assert refused(tmp_path, micro_rows=33) == [f"  train.micro_rows: {said}; `auto` computes a whole batch"]
+    said = "33 rows at once, but no batch has so many (encoders.mlm.batch_size 32, recipes.full.batch_size 16, recipes.lora.batch_size 16)"
+    assert refused(tmp_path, micro_batch_size=33) == [f"  train.micro_batch_size: {said}; `auto` computes a whole batch"]
 
 
 def test_no_micro_rows_are_refused(tmp_path: Path) -> None:
-    assert all("train.micro_rows" in line for line in refused(tmp_path, micro_rows=0))
+    assert all("train.micro_batch_size" in line for line in refused(tmp_path, micro_batch_size=0))
 
 
 def test_more_processes_than_rows_of_a_batch_are_refused_before_any_is_started(tmp_path: Path) -> None:
+    of_recipes = "recipes.full.batch_size 16, recipes.lora.batch_size 16"
     assert load_with(tmp_path, launch={"processes": 16}).train.launch.processes == 16
     assert refused(tmp_path, launch={"processes": 17}) == [
-        "  train.launch: 17 processes share batches of fewer rows: finetune.rows_per_batch 16; raise it or start fewer processes"
+        f"  train.launch: 17 processes share batches of fewer rows: {of_recipes}; raise it or start fewer processes"
     ]
     both = refused(tmp_path, launch={"processes": 17, "nodes": 2, "rendezvous": "first:29500"})
     assert [line.split(": ", 1)[1].split(";")[0] for line in both] == [
-        "34 processes share batches of fewer rows: pretrain.rows_per_batch 32, finetune.rows_per_batch 16"
+        f"34 processes share batches of fewer rows: encoders.mlm.batch_size 32, {of_recipes}"
     ]

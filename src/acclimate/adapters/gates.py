@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acclimate import artifacts
+from acclimate import artifacts, kinds
 from acclimate.adapters.options import GatesConfig
 from acclimate.errors import DataError
 
@@ -35,6 +35,7 @@ class Candidate:
     latency_ms: float
     latency_batch: int
     encoder: str
+    recipe: str
     seed: int
     variant: str
     file: str
@@ -55,17 +56,19 @@ def read_candidate(task: str, export: Path, evaluate: Path) -> Candidate:
     latency = measured.get("variants", variant, "latency_ms")
     batch = min(int(size) for size in latency)
     baselines = [float(scores[metric]) for scores in judged.get(task, "baseline").values() if metric in scores]
-    calibration = (judged.get(task).get("calibration_error") or {}).get(chosen.get("encoder"))
+    encoder, recipe = str(chosen.get("encoder")), str(chosen.get("recipe"))
+    calibration = (judged.get(task).get("calibration_error") or {}).get(f"{encoder}-{recipe}")
     return Candidate(
         task=task,
         kind=str(spec["kind"]),
         metric=metric,
         value=float(measured.get("variants", variant, "metric", metric)),
-        baseline=(min if _lower_is_better(metric) else max)(baselines) if baselines else None,
+        baseline=(max if kinds.higher_is_better(str(spec["kind"]), metric) else min)(baselines) if baselines else None,
         calibration_error=None if calibration is None else float(calibration),
         latency_ms=float(latency[str(batch)]),
         latency_batch=batch,
-        encoder=str(chosen.get("encoder")),
+        encoder=encoder,
+        recipe=recipe,
         seed=int(chosen.get("seed")),
         variant=variant,
         file=str(chosen.get("file")),
@@ -95,7 +98,7 @@ def judge(candidate: Candidate, gates: GatesConfig, champion: dict[str, str] | N
     Args:
         champion: tags of the present champion's version; None when there is no champion.
     """
-    sign = -1.0 if _lower_is_better(candidate.metric) else 1.0
+    sign = 1.0 if kinds.higher_is_better(candidate.kind, candidate.metric) else -1.0
     found = []
     if gates.min_metric is not None:
         # An error must not exceed the limit, any other metric must reach it.
@@ -150,9 +153,3 @@ def _over_champion(candidate: Candidate, champion: dict[str, str] | None, limit:
     except (KeyError, ValueError):  # an alias that was set by hand, on a version of another program
         return Gate("min_over_champion", None, limit, holds=False, note="the champion's tag `metric` is no number")
     return _above("min_over_champion", candidate, measured, limit, sign, "")
-
-
-def _lower_is_better(metric: str) -> bool:
-    from acclimate.evaluation.metrics import LOWER_IS_BETTER
-
-    return metric in LOWER_IS_BETTER

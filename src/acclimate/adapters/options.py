@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from acclimate.settings import Positive, Section, Share
+from acclimate.settings import Options, Positive, Share
 
 
-class GatesConfig(Section):
+class GatesConfig(Options):
     """When a new version becomes champion."""
 
     min_metric: float | None = None
@@ -19,14 +19,14 @@ class GatesConfig(Section):
     max_calibration_error: Share | None = None
 
 
-class RegisterConfig(Section):
+class RegisterConfig(Options):
     """The MLflow registry."""
 
     model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "acclimate"
     gates: GatesConfig = GatesConfig()
 
 
-class TrackingConfig(Section):
+class TrackingConfig(Options):
     """Where runs are recorded. MLFLOW_TRACKING_URI overrides `uri`."""
 
     uri: str = "sqlite:///mlflow.db"

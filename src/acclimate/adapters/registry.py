@@ -311,6 +311,7 @@ def _version_tags(candidate: Candidate, export: Path, evaluate: Path) -> dict[st
         "metric_name": candidate.metric,
         "metric": repr(candidate.value),
         "encoder": candidate.encoder,
+        "recipe": candidate.recipe,
         "seed": str(candidate.seed),
         "variant": candidate.variant,
         "git_commit": tracking.git("rev-parse", "--verify", "-q", "HEAD") or "none",
@@ -328,9 +329,9 @@ def _log_model(candidate: Candidate, export: Path, run_id: str) -> str:
     from acclimate.export import predictor
 
     examples = artifacts.read_json(export / "parity.json")["examples"][:2]
-    signature, example = _signature(candidate.kind, examples)
+    signature, example = _signature(predictor.load_decoder(export / predictor.DECODER).outputs, examples)
     with tempfile.TemporaryDirectory() as directory:
-        for name in (candidate.file, "tokenizer.json", "task.json"):
+        for name in (candidate.file, "tokenizer.json", "task.json", predictor.DECODER):
             # A copy: MLflow refuses a symbolic link to a place outside of this directory.
             shutil.copyfile(export / name, Path(directory) / name)
         with mlflow.start_run(run_id=run_id):
@@ -343,7 +344,13 @@ def _log_model(candidate: Candidate, export: Path, run_id: str) -> str:
                 pip_requirements=_requirements(),
                 signature=signature,
                 input_example=example,
-                metadata={"task": candidate.task, "kind": candidate.kind, "encoder": candidate.encoder, "seed": candidate.seed},
+                metadata={
+                    "task": candidate.task,
+                    "kind": candidate.kind,
+                    "encoder": candidate.encoder,
+                    "recipe": candidate.recipe,
+                    "seed": candidate.seed,
+                },
             )
     return str(logged.model_uri)
 
@@ -360,26 +367,36 @@ def _requirements() -> list[str]:
     return found
 
 
-def _signature(kind: str, examples: list[dict[str, Any]]) -> tuple[ModelSignature, Any]:
+def _signature(outputs: Mapping[str, Any], examples: list[dict[str, Any]]) -> tuple[ModelSignature, Any]:
     """What goes in and comes out, and an example of it.
 
-    A list of texts is accepted only where the text's column has no name; a task on pairs needs both names.
+    A list of texts is accepted only where the text's column has no name; a task with several inputs needs their names.
+
+    Args:
+        outputs: types as a decoder names them.
     """
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import Array, ColSpec, DataType, Map, Object, Property, Schema
+    from mlflow.types.schema import ColSpec, DataType, Schema
 
-    text, number, whole = DataType.string, DataType.double, DataType.long
-    span = Object([Property("type", text), Property("start", whole), Property("end", whole), Property("text", text)])
-    outputs: list[Any] = {
-        "classification": [ColSpec(text, "label"), ColSpec(number, "probability"), ColSpec(Map(number), "probabilities")],
-        "multi_label": [ColSpec(Array(text), "labels"), ColSpec(Map(number), "probabilities")],
-        "regression": [ColSpec(number, "score")],
-        "tagging": [ColSpec(Array(span), "spans")],
-    }[kind]
-    if examples[0]["text_pair"] is None:
-        return ModelSignature(Schema([ColSpec(text)]), Schema(outputs)), [example["text"] for example in examples]
-    named = Schema([ColSpec(text, "text"), ColSpec(text, "text_pair")])
-    return ModelSignature(named, Schema(outputs)), [{"text": example["text"], "text_pair": example["text_pair"]} for example in examples]
+    answer = Schema([ColSpec(_mlflow_type(each), name) for name, each in outputs.items()])
+    names = list(examples[0]["inputs"])
+    if len(names) == 1:
+        return ModelSignature(Schema([ColSpec(DataType.string)]), answer), [example["inputs"][names[0]] for example in examples]
+    named = Schema([ColSpec(DataType.string, name) for name in names])
+    return ModelSignature(named, answer), [example["inputs"] for example in examples]
+
+
+def _mlflow_type(described: Any) -> Any:
+    """A type that a decoder describes by plain data, see `predictor.Decoder.outputs`."""
+    from mlflow.types.schema import Array, DataType, Map, Object, Property
+
+    if isinstance(described, str):
+        return DataType[described]
+    if isinstance(described, list):
+        return Array(_mlflow_type(described[0]))
+    if set(described) == {"*"}:
+        return Map(_mlflow_type(described["*"]))
+    return Object([Property(name, _mlflow_type(each)) for name, each in described.items()])
 
 
 def _verify(model_uri: str, export: Path) -> None:
@@ -391,8 +408,7 @@ def _verify(model_uri: str, export: Path) -> None:
     import mlflow
 
     examples = artifacts.read_json(export / "parity.json")["examples"]
-    keys = ["text"] if examples[0]["text_pair"] is None else ["text", "text_pair"]
-    rows = mlflow.pyfunc.load_model(model_uri).predict([{key: example[key] for key in keys} for example in examples])
+    rows = mlflow.pyfunc.load_model(model_uri).predict([example["inputs"] for example in examples])
     for example, answer in zip(examples, rows.to_dict("records"), strict=True):
         if not _same(example["prediction"], answer):
             raise ModelError(f"{model_uri}: example {example['id']!r} gives {answer}, the exported model gave {example['prediction']}")
@@ -417,7 +433,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--to", type=int, help="rollback: the version to make champion; without it, the one before")
     arguments = parser.parse_args(argv)
     try:
-        config = load_config()
+        config = load_config(components=False)
         uri = tracking.configured_uri(config.tracking)
         if arguments.command == "promote":
             promote(arguments.name, config.register_.gates, uri=uri, version=arguments.version or _registered_here(arguments.name))

@@ -1,6 +1,6 @@
 """The registered model: raw text in, a table of predictions out. Logged as code, so it is run where the model is loaded.
 
-Imports nothing of acclimate: `predictor.py` travels beside it inside the model.
+Imports nothing of acclimate: `predictor.py` travels beside it inside the model, and the decoder of the kind of task beside the graph.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ class TextModel(PythonModel):
         self._predictor = Predictor.load(Path(context.artifacts["export"]), variant=context.model_config["variant"])
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """Predict for a list of texts, dictionaries or a DataFrame with `text` (and `text_pair`, for tasks on pairs).
+        """Predict for a list of texts, dictionaries or a DataFrame with the task's inputs: `text`, for pairs `text_pair` too.
 
         Returns:
-            A DataFrame, one row a text: `label`, `probability`, `probabilities` for classification; `labels`, `probabilities`
-            for several labels; `score` for regression; `spans` for tagging.
+            A DataFrame, one row an example; its columns are the keys of the kind's answer, such as `label` or `spans`.
         """
         import pandas as pd
 
         frame = model_input if isinstance(model_input, pd.DataFrame) else pd.DataFrame(model_input)
-        if "text" not in frame.columns and list(frame.columns) != [0]:
+        inputs = self._predictor.decoder.inputs
+        first = inputs[0] if inputs[0] in frame.columns else 0
+        if first == 0 and list(frame.columns) != [0]:
             raise mlflow.MlflowException.invalid_parameter_value(
-                f"the first column is {frame.columns[0]!r}; give a list of texts, or a DataFrame whose first column is `text`"
+                f"the first column is {frame.columns[0]!r}; give a list of texts, or a DataFrame whose first column is `{inputs[0]}`"
             )
-        texts = frame["text" if "text" in frame.columns else 0].tolist()
-        pairs = frame["text_pair"].tolist() if "text_pair" in frame.columns else None
+        columns = [frame[first].tolist(), *(frame[name].tolist() for name in inputs[1:] if name in frame.columns)]
         try:
-            return pd.DataFrame(self._predictor.predict(texts, pairs))
+            return pd.DataFrame(self._predictor.predict(*columns))
         except ValueError as error:  # PredictorError: the caller's input; the server answers 400
             raise mlflow.MlflowException.invalid_parameter_value(str(error)) from None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from acclimate.errors import DataError
-from acclimate.settings import Section
+from acclimate.settings import Options
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff]")
 _SPACES = re.compile(r"[^\S\n]+")
@@ -46,7 +46,7 @@ _MIN_TAGS = 4
 """Fewer tags than this are taken for a text about HTML, such as "put it into <b> and </b>"."""
 
 
-class CleaningConfig(Section):
+class CleaningConfig(Options):
     """Which rules clean a text. They are applied in this order."""
 
     mojibake: bool = True

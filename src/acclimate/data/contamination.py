@@ -28,12 +28,12 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from acclimate.data.hashing import BLOCK_CHARS, HashArray, Hashes, Offsets, blocks, hash_grams, hash_texts, hash_words, offsets_of
-from acclimate.settings import Count, Section, Share
+from acclimate.settings import Count, Options, Share
 
 _FILTER_SLOTS_PER_GRAM = 16  # one in 16 of the runs that are not in the table needs the binary search
 
 
-class DecontaminationConfig(Section):
+class DecontaminationConfig(Options):
     """When a document of the corpus counts as holding an evaluation text."""
 
     enabled: bool = Field(default=True, description="when off, the evaluation prints no score without saying so")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,15 @@ class Encoded:
     offsets: np.ndarray
     """int64, (rows + 1,)."""
     word_positions: list[np.ndarray] | None
-    """Tagging: for each row the position, inside the row, of the first sub-token of each kept word."""
+    """Where only some tokens are read: for each row their positions in it, such as the first sub-token of each kept word."""
     truncated: int
     """Rows that were cut."""
     only_special: int
     """Rows without any token but special ones."""
+    example_of_row: np.ndarray | None = None
+    """int64, (rows,): which example each row is of, in order, where an example is several rows; None: a row is an example."""
+    own: Any = None
+    """What a kind of task keeps of its rows, for its targets and predictions."""
 
     def row(self, index: int) -> np.ndarray:
         """Token ids of one row."""
@@ -48,6 +52,8 @@ class Vocabulary:
     mask_id: int | None
     """[MASK] or <mask>; None where the tokenizer has neither."""
     special_ids: tuple[int, ...]
+    special: Mapping[str, int] = field(default_factory=dict)
+    """The special tokens themselves, with their ids."""
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
@@ -70,7 +76,7 @@ def read_vocabulary(directory: Path) -> Vocabulary:
     """Size and special tokens of an encoder's tokenizer."""
     tokenizer = load_tokenizer(directory)
     special = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    return Vocabulary(tokenizer.get_vocab_size(), special.get("[MASK]", special.get("<mask>")), tuple(sorted(special.values())))
+    return Vocabulary(tokenizer.get_vocab_size(), special.get("[MASK]", special.get("<mask>")), tuple(sorted(special.values())), special)
 
 
 def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
@@ -78,13 +84,13 @@ def count_tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
     return [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
 
-def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None = None, *, max_tokens: int) -> Encoded:
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None = None, *, max_length: int) -> Encoded:
     """Encode texts, or pairs of texts cut longest first, with special tokens; ids equal those of transformers' fast tokenizer.
 
     Args:
-        max_tokens: special tokens count.
+        max_length: special tokens count.
     """
-    tokenizer.enable_truncation(max_tokens, strategy="longest_first")
+    tokenizer.enable_truncation(max_length, strategy="longest_first")
     try:
         encodings = tokenizer.encode_batch(list(texts) if pairs is None else list(zip(texts, pairs, strict=True)))
     finally:
@@ -92,12 +98,18 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str
     return _ragged(encodings, None)
 
 
-def encode_words(tokenizer: Tokenizer, rows: Sequence[Sequence[str]], *, max_tokens: int) -> Encoded:
+def encode_inputs(tokenizer: Tokenizer, inputs: Sequence[Mapping[str, Any]], *, max_length: int) -> Encoded:
+    """Encode rows with a `text` and, where the task is on pairs, a `text_pair`; see `encode_texts`."""
+    pairs = [row["text_pair"] for row in inputs] if inputs and "text_pair" in inputs[0] else None
+    return encode_texts(tokenizer, [row["text"] for row in inputs], pairs, max_length=max_length)
+
+
+def encode_words(tokenizer: Tokenizer, rows: Sequence[Sequence[str]], *, max_length: int) -> Encoded:
     """Encode rows of words, keeping where each word begins.
 
     A word that gives no token (an odd control character, say) becomes the unknown token, so that no tag is lost before the cut.
     """
-    tokenizer.enable_truncation(max_tokens)
+    tokenizer.enable_truncation(max_length)
     try:
         encodings = tokenizer.encode_batch([_visible(tokenizer, words) for words in rows], is_pretokenized=True)
     finally:
@@ -149,5 +161,6 @@ def require_content(encoded: Encoded, ids: Sequence[str], *, where: str) -> None
         DataError: with the first rows at fault.
     """
     if encoded.only_special:
-        empty = [ids[row] for row in np.flatnonzero(encoded.lengths <= int(encoded.lengths.min())).tolist()][:5]
+        examples = np.arange(len(encoded.lengths)) if encoded.example_of_row is None else encoded.example_of_row
+        empty = [ids[examples[row]] for row in np.flatnonzero(encoded.lengths <= int(encoded.lengths.min())).tolist()][:5]
         raise DataError(f"{where}: {encoded.only_special} rows hold no token but special ones, such as {', '.join(empty)}; remove them")

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from acclimate.settings import Count, Section
+from acclimate.settings import Count, Options
 
 Numbers = NDArray[np.int64]
 
 
-class FertilityConfig(Section):
+class FertilityConfig(Options):
     """What is listed of the words that the tokenizer breaks."""
 
     listed_words: Count = 50

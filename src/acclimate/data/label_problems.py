@@ -13,14 +13,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.settings import Count, Section, Share
+from acclimate.settings import Count, Options, Share
 
 Reason = Literal["similar_text", "unlikely"]
 REASONS: tuple[Reason, ...] = ("similar_text", "unlikely")
 """Surest first: two labels for one text cannot both be right where only one is asked for."""
 
 
-class LabelProblemsConfig(Section):
+class LabelProblemsConfig(Options):
     """How rows with a doubtful label are looked for."""
 
     confident_learning: bool = True

@@ -16,13 +16,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from acclimate.errors import DataError
-from acclimate.settings import Count, Section, Share
+from acclimate.settings import Count, Options, Share
 
 RULE = "other_language"
 """What the quarantine says of a document in a language that is not wanted."""
 
 
-class LanguageConfig(Section):
+class LanguageConfig(Options):
     """Which languages a corpus keeps. Without any, no text is looked at and nothing is loaded."""
 
     languages: list[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]] = Field(default=[], description="ISO 639 codes; empty: all")

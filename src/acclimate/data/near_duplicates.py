@@ -35,7 +35,7 @@ from acclimate.artifacts import publish
 from acclimate.data.hashing import BLOCK_CHARS, HashArray, Offsets, blocks, hash_grams, hash_words, mix, offsets_of
 from acclimate.data.streams import first_line
 from acclimate.errors import DataError
-from acclimate.settings import Count, OpenShare, Section
+from acclimate.settings import Count, OpenShare, Options
 
 Sketches = npt.NDArray[np.uint32]
 Rows = npt.NDArray[np.int64]
@@ -56,7 +56,7 @@ _MEMBERS_AT_ONCE = 1 << 13
 _REASONS = ("", "near_duplicate", "near_duplicate_of_test", "near_duplicate_of_dev", "near_duplicate_of_heldout")
 
 
-class DuplicatesConfig(Section):
+class DuplicatesConfig(Options):
     """Near-duplicates: what counts as one, and what is done to labelled rows."""
 
     threshold: OpenShare = Field(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from acclimate import plugins
+from acclimate import kinds, plugins
 from acclimate.data.cleaning import CleaningConfig
 from acclimate.data.contamination import DecontaminationConfig
 from acclimate.data.label_problems import LabelProblemsConfig
@@ -14,7 +16,7 @@ from acclimate.data.language import LanguageConfig
 from acclimate.data.near_duplicates import DuplicatesConfig
 from acclimate.data.personal_data import PersonalDataConfig
 from acclimate.data.quality import QualityConfig
-from acclimate.settings import Count, OpenShare, Positive, Section, Share, removed
+from acclimate.settings import UNKNOWN_KEY, Count, OpenShare, Options, Positive, Share, nearest_key, removed
 
 SOURCES = "data.sources"
 _REMOVED_SOURCES = {
@@ -23,7 +25,7 @@ _REMOVED_SOURCES = {
 }
 
 
-class CorpusSource(Section):
+class CorpusSource(Options):
     """Where unlabelled text is read from. `kind` is a file name under src/acclimate/data/sources/; other keys are that kind's options."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -49,7 +51,7 @@ class CorpusSource(Section):
         return plugins.configure(SOURCES, self.kind, dict(self.model_extra or {}), where=where)
 
 
-class IngestConfig(Section):
+class IngestConfig(Options):
     """Unlabelled text: the domain, its held-out part, and general text to measure forgetting against."""
 
     corpus: Annotated[list[CorpusSource], Field(min_length=1)]
@@ -71,7 +73,7 @@ class IngestConfig(Section):
     workers: Annotated[int, Field(ge=0)] = Field(default=0, description="processes; 0 is one for each core")
 
 
-class SplitFiles(Section):
+class SplitFiles(Options):
     """One file per split, relative to data/."""
 
     train: str
@@ -79,16 +81,14 @@ class SplitFiles(Section):
     test: str
 
 
-class TaskConfig(Section):
-    """One labelled table. `kind` is a file name under src/acclimate/tasks/."""
+class TaskConfig(Options):
+    """One labelled table. `kind` is the name of a folder under src/acclimate/tasks/; keys that are not listed here are that kind's own."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     kind: str
     data: str | SplitFiles
-    text: str = Field(default="text", description="column of the text; for `tagging`, of the list of words")
-    text_pair: str | None = None
-    label: str = "label"
     id: str | None = None
-    label_map: dict[str, str] = Field(default={}, description="labels as the table spells them -> as the task shall have them")
     encoding: str = Field(default="utf-8", description="of CSV, TSV, JSON and text files")
     group: str | None = Field(default=None, description="rows of one group never part; without it, rows with equal text")
     split: str | None = Field(default=None, description="column holding train, dev or test; without it, by `split_by`")
@@ -98,25 +98,73 @@ class TaskConfig(Section):
     time: str | None = Field(default=None, description="column that orders rows for split_by: time; ISO dates or numbers")
     dev_share: OpenShare = 0.1
     test_share: OpenShare = 0.1
-    label_separator: str | None = Field(default=None, description="splits a string of labels (multi_label) or words and tags (tagging)")
     max_train_rows: Count | None = None
     max_dev_rows: Count | None = None
     max_test_rows: Count | None = None
-    max_tokens: Annotated[int, Field(ge=4)] = 64
+    max_length: Annotated[int, Field(ge=4)] = Field(default=64, description="tokens of a text; the rest is cut off")
     pooling: Literal["mean", "first"] = "mean"
     metric: str | None = Field(default=None, description="the metric that decides; default by kind")
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_the_kinds_own(cls, raw: Any, validate: ModelWrapValidatorHandler[TaskConfig]) -> TaskConfig:
+        """Validate the kind's own keys with the kind's options, and give all problems at once."""
+        problems: list[InitErrorDetails] = []
+        config = None
+        try:
+            config = validate(raw)
+        except ValidationError as error:
+            problems += _details(error)
+        kind = raw.get("kind") if isinstance(raw, Mapping) else None
+        if isinstance(kind, str) and kind in plugins.names("tasks"):
+            problems += _problems_of_the_kind(kind, {key: value for key, value in raw.items() if key not in cls.model_fields}, cls)
+        if config is None or problems:
+            raise ValidationError.from_exception_data(cls.__name__, problems)
+        return config
+
     @model_validator(mode="after")
-    def _kind_exists(self) -> TaskConfig:
+    def _fits(self) -> TaskConfig:
         plugins.check_name("tasks", self.kind)
         if self.dev_share + self.test_share >= 1:
             raise ValueError(f"dev_share + test_share is {self.dev_share + self.test_share:g}; it must be below 1")
         if (self.split_by == "time") != (self.time is not None):
             raise ValueError("`split_by: time` and `time`, the column that orders the rows, go together; one of them is missing")
+        if self.metric is not None:
+            kinds.check_metric(self.kind, self.metric)
         return self
 
+    @property
+    def deciding_metric(self) -> str:
+        """The metric that early stopping, choices and comparisons go by."""
+        return self.metric or kinds.table(self.kind).default_metric
 
-class ValidateConfig(Section):
+    @property
+    def own(self) -> dict[str, Any]:
+        """The keys that are the kind's own, for `kinds.configured_table`."""
+        return self.model_extra or {}
+
+
+def _problems_of_the_kind(kind: str, own: Mapping[str, Any], common: type[Options]) -> list[InitErrorDetails]:
+    """What is wrong with the keys that are not common to all tasks."""
+    try:
+        kinds.configured_table(kind, own)
+    except ValidationError as error:
+        return _details(error, known=[*common.model_fields, *kinds.option_names(kind)])
+    return []
+
+
+def _details(error: ValidationError, *, known: Sequence[str] = ()) -> list[InitErrorDetails]:
+    """Problems to raise again; an unknown key is told the nearest of all `known` ones."""
+    found: list[InitErrorDetails] = []
+    for item in error.errors(include_url=False):
+        details = InitErrorDetails(type=item["type"], loc=item["loc"], input=item["input"], ctx=item.get("ctx", {}))
+        if item["type"] == "extra_forbidden" and known and len(item["loc"]) == 1:
+            details["type"] = PydanticCustomError(UNKNOWN_KEY, "unknown key; {hint}", {"hint": nearest_key(str(item["loc"][0]), known)})
+        found.append(details)
+    return found
+
+
+class ValidateConfig(Options):
     """Thresholds of the Great Expectations suites."""
 
     max_duplicate_share: Share = 0.01
@@ -129,10 +177,10 @@ class ValidateConfig(Section):
     min_rows_per_split: Count = 8
 
 
-class TokenizeConfig(Section):
-    """Packing of the corpus: rows of `tokens_per_row` ids, documents laid end to end, no padding."""
+class TokenizeConfig(Options):
+    """Packing of the corpus: rows of `sequence_length` ids, documents laid end to end, no padding."""
 
-    tokens_per_row: Annotated[int, Field(ge=8, le=8192)] = 128
+    sequence_length: Annotated[int, Field(ge=8, le=8192)] = Field(default=128, description="tokens of a row")
     min_document_tokens: Count = 4
     backend: Literal["auto", "reference", "nanotoken"] = Field(
         default="auto", description="nanotoken is faster and checked against the reference as it runs; auto takes it where it can"

@@ -28,7 +28,7 @@ class Segments:
     starts: np.ndarray
     """Where each document starts in the flat ids, int64, strictly ascending."""
     num_rows: int
-    tokens_per_row: int
+    sequence_length: int
 
     def __len__(self) -> int:
         return self.num_rows
@@ -36,7 +36,7 @@ class Segments:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and tokens a row."""
-        return self.num_rows, self.tokens_per_row
+        return self.num_rows, self.sequence_length
 
     def head(self, rows: int) -> Segments:
         """Those of the first rows."""
@@ -46,10 +46,10 @@ class Segments:
         """Piece numbers of rows, (R, T) int64."""
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(self.num_rows))
-        begin_R = rows * self.tokens_per_row
+        begin_R = rows * self.sequence_length
         first_R = self.starts.searchsorted(begin_R, side="right")
-        count_R = self.starts.searchsorted(begin_R + self.tokens_per_row, side="left") - first_R
-        marks_RT = np.zeros((len(rows), self.tokens_per_row), dtype=np.int64)
+        count_R = self.starts.searchsorted(begin_R + self.sequence_length, side="left") - first_R
+        marks_RT = np.zeros((len(rows), self.sequence_length), dtype=np.int64)
         marks_RT[:, 0] = 1
         row_of = np.arange(len(rows)).repeat(count_R)
         document = np.arange(len(row_of)) + (first_R - (count_R.cumsum() - count_R)).repeat(count_R)
@@ -64,13 +64,13 @@ class WordStarts:
 
     bits: np.ndarray
     num_rows: int
-    tokens_per_row: int
+    sequence_length: int
 
     def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
         """Word starts of rows, (R, T) bool."""
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(self.num_rows))
-        token_RT = rows[:, None] * self.tokens_per_row + np.arange(self.tokens_per_row)
+        token_RT = rows[:, None] * self.sequence_length + np.arange(self.sequence_length)
         starts_RT: np.ndarray = (self.bits[token_RT >> 3] >> (7 - (token_RT & 7)).astype(np.uint8) & 1).astype(np.bool_)
         return starts_RT
 
@@ -90,7 +90,7 @@ class PackedText:
         return PackedText(self.ids[:rows], self.segments.head(rows), words)
 
 
-def pack(ids: np.ndarray, document_starts: np.ndarray, *, tokens_per_row: int, word_start_bits: np.ndarray | None = None) -> PackedText:
+def pack(ids: np.ndarray, document_starts: np.ndarray, *, sequence_length: int, word_start_bits: np.ndarray | None = None) -> PackedText:
     """Cut flat ids into rows, without copying; the tokens after the last whole row are left out.
 
     Args:
@@ -98,9 +98,9 @@ def pack(ids: np.ndarray, document_starts: np.ndarray, *, tokens_per_row: int, w
         document_starts: (documents,), strictly ascending from 0.
         word_start_bits: one bit a token, the first token in the highest bit, as numpy.packbits writes them.
     """
-    rows = len(ids) // tokens_per_row
-    words = WordStarts(word_start_bits, rows, tokens_per_row) if word_start_bits is not None else None
-    return PackedText(ids[: rows * tokens_per_row].reshape(rows, tokens_per_row), Segments(document_starts, rows, tokens_per_row), words)
+    rows = len(ids) // sequence_length
+    words = WordStarts(word_start_bits, rows, sequence_length) if word_start_bits is not None else None
+    return PackedText(ids[: rows * sequence_length].reshape(rows, sequence_length), Segments(document_starts, rows, sequence_length), words)
 
 
 def read_packed(directory: Path, split: str) -> PackedText:
@@ -108,5 +108,5 @@ def read_packed(directory: Path, split: str) -> PackedText:
     ids, offsets, bits = (
         np.asarray(np.load(directory / f"{split}.{part}.npy", mmap_mode="r")) for part in ("ids", "document_offsets", "word_starts")
     )
-    tokens_per_row = int(artifacts.read_json(directory / INDEX)["tokens_per_row"])
-    return pack(ids, offsets[:-1], tokens_per_row=tokens_per_row, word_start_bits=bits)
+    sequence_length = int(artifacts.read_json(directory / INDEX)["sequence_length"])
+    return pack(ids, offsets[:-1], sequence_length=sequence_length, word_start_bits=bits)

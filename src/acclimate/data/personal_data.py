@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from acclimate.redaction import PEM_BEGIN, TOKENS
-from acclimate.settings import Section
+from acclimate.settings import Options
 
 Kind = Literal["key", "email", "iban", "card", "ip", "phone"]
 KINDS: tuple[Kind, ...] = ("key", "email", "iban", "card", "ip", "phone")
@@ -28,7 +28,7 @@ Span = tuple[int, int]
 _MAX_LOOKS = 20
 
 
-class PersonalDataConfig(Section):
+class PersonalDataConfig(Options):
     """What is done about personal data: nothing, counted, or replaced by `<EMAIL>`, `<PHONE>`, ..."""
 
     mode: Literal["off", "flag", "redact"] = "flag"

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from acclimate import plugins
+from acclimate import kinds, plugins
 from acclimate.data.options import SOURCES, CorpusSource, IngestConfig, TaskConfig
 from acclimate.data.readers import cell, iter_batches, resolve
-from acclimate.data.schema import parse_labels
 from acclimate.data.splits import require_split_names
 from acclimate.data.tables import task_files, wanted_columns
 from acclimate.errors import DataError
@@ -43,7 +42,7 @@ def _check_task(name: str, task: TaskConfig, data: Path) -> None:
             batch = next(iter_batches(path, wanted_columns(task), where=where, encoding=task.encoding, max_rows=_HEAD_ROWS), None)
             if batch is None:
                 raise DataError(f"{where}: {path}: no rows")
-            labels = parse_labels(batch.columns[task.label], task, where=f"{where}: {path}")
+            labels = kinds.configured_table(task.kind, task.own).read(batch.columns, where=f"{where}: {path}").labels
             if task.split and split is None:  # rows without a label leave whatever their split is
                 names = (cell(batch.columns, task.split, row).lower() for row, label in enumerate(labels) if label is not None)
                 require_split_names(names, where=f"{where}: {path}: column {task.split!r}")

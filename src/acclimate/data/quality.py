@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
-from acclimate.settings import Section, Share
+from acclimate.settings import Options, Share
 
 Values = NDArray[Any]
 Limit = Annotated[float, Field(ge=0)]
@@ -37,7 +37,7 @@ DUPLICATE_GRAMS = (5, 6, 7, 8, 9, 10)
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
 
-class QualityThresholds(Section):
+class QualityThresholds(Options):
     """A threshold for each rule; None: the rule is off (in a preset) or as in the preset (in `QualityConfig`)."""
 
     min_words: Limit | None = None

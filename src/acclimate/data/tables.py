@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from acclimate import artifacts
-from acclimate.data.cleaning import CleaningConfig, clean_batch, clean_column, duplicate_key, key_digest
+from acclimate import artifacts, kinds
+from acclimate.data.cleaning import CleaningConfig, clean_batch, duplicate_key, key_digest
 from acclimate.data.contamination import EvaluationText
 from acclimate.data.options import SplitFiles, TaskConfig
 from acclimate.data.personal_data import PersonalDataConfig, screen_batch
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.readers import cell, read_rows, resolve, row_prefixes
-from acclimate.data.schema import DEFAULT_METRIC, check_tags, collect_labels, label_names, parse_labels, parse_words
-from acclimate.data.sources import map_labels, spelled_labels, unused_labels
 from acclimate.data.splits import SPLIT_NAMES, Split, require_split_names, sample_rows, split_of, splits_by_time, stratified_splits
 from acclimate.errors import DataError
 from acclimate.redaction import redact
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _SHOWN = 3
-_LABELS_SHOWN = 20
 logger = logging.getLogger(__name__)
 
 
@@ -36,18 +33,22 @@ class Row:
     id: str
     source: str
     number: int
-    text: str
-    text_pair: str | None
-    words: list[str] | None
+    inputs: dict[str, Any]
+    texts: list[str]
     label: Any
     group: str
     given_split: str | None
     time: float | None = None
 
     @property
+    def text(self) -> str:
+        """The text that stands for the row."""
+        return self.texts[0]
+
+    @property
     def key(self) -> str:
         """What a duplicate of this row shares."""
-        return duplicate_key(f"{self.text}\t{self.text_pair or ''}")
+        return duplicate_key("\t".join(self.texts))
 
 
 @dataclass
@@ -68,10 +69,10 @@ class LoadedTable:
         return f"tables/{self.name}"
 
     def evaluation_texts(self) -> Iterator[EvaluationText]:
-        """Place, row id and text of every dev and test text, both of a pair; the corpus must hold none of them."""
+        """Place, row id and text of every dev and test text, all of a row; the corpus must hold none of them."""
         for split in ("dev", "test"):
             for row in self.by_split[split]:
-                for text in (row.text, row.text_pair):
+                for text in row.texts:
                     if text:
                         yield EvaluationText(f"{self.table}:{split}", row.id, text)
 
@@ -111,7 +112,7 @@ def load_table(
     _drop_empty(loaded.by_split, loaded.table, quarantine)
     _drop_duplicates(loaded.by_split, loaded.table, quarantine)
     _require_rows(loaded, where)
-    collect_labels({split: [row.label for row in rows] for split, rows in loaded.by_split.items()}, config, where=where)
+    _kind(config).collect_labels({split: [row.label for row in rows] for split, rows in loaded.by_split.items()}, where=where)
     return loaded
 
 
@@ -138,11 +139,11 @@ def finish_table(loaded: LoadedTable, out: Path, quarantine: Quarantine, *, seed
     limits = {"train": config.max_train_rows, "dev": config.max_dev_rows, "test": config.max_test_rows}
     by_split: dict[Split, list[Row]] = {}
     for split in SPLITS:
-        by_split[split] = _sample(loaded.by_split[split], config.kind, limits[split], loaded.table, quarantine, seed)
+        by_split[split] = _sample(loaded.by_split[split], config, limits[split], loaded.table, quarantine, seed)
         quarantine.kept[loaded.table] += len(by_split[split])
     if config.max_train_rows:
         where += f" with max_train_rows = {config.max_train_rows}"
-    labels = collect_labels({split: [row.label for row in rows] for split, rows in by_split.items()}, config, where=where)
+    labels = _kind(config).collect_labels({split: [row.label for row in rows] for split, rows in by_split.items()}, where=where)
     _write(loaded.name, config, by_split, labels, out)
 
 
@@ -153,17 +154,19 @@ def _require_rows(loaded: LoadedTable, where: str) -> None:
 
 
 def _clean(rows: list[Row], loaded: LoadedTable, cleaning: CleaningConfig, personal_data: PersonalDataConfig) -> None:
-    """Clean and screen texts in place; words of a tagging table keep their number, so only their own cleaning applies."""
-    if loaded.config.kind == "tagging":
-        return
-    for name in ("text", "text_pair"):
-        some = [row for row in rows if getattr(row, name)]
-        cleaned = clean_batch([getattr(row, name) for row in some], cleaning)
+    """Clean and screen, in place, the texts that their kind lets be rewritten."""
+    table = _kind(loaded.config)
+    for name in table.cleaned:
+        some = [row for row in rows if row.inputs.get(name)]
+        cleaned = clean_batch([row.inputs[name] for row in some], cleaning)
         screened = screen_batch(cleaned.texts, personal_data)
         loaded.changed.update(cleaned.changed)
         loaded.personal.update(screened.found)
         for row, text in zip(some, screened.texts, strict=True):
-            setattr(row, name, text)
+            row.inputs[name] = text
+    if table.cleaned:
+        for row in rows:
+            row.texts = table.texts(row.inputs)
 
 
 def _read(config: TaskConfig, data: Path, where: str) -> list[Row]:
@@ -175,7 +178,8 @@ def _read(config: TaskConfig, data: Path, where: str) -> list[Row]:
         some, labels = _read_file(path, prefix, config, split, where)
         rows += some
         given += labels
-    _warn_of_unused(config.label_map, given, where)
+    for note in _kind(config).notes(given):
+        logger.warning("%s.%s", where, note)
     twice = [row_id for row_id, count in Counter(row.id for row in rows).items() if count > 1]
     if twice:
         raise DataError(
@@ -185,16 +189,6 @@ def _read(config: TaskConfig, data: Path, where: str) -> list[Row]:
     return rows
 
 
-def _warn_of_unused(mapping: Mapping[str, str], labels: Sequence[Any], where: str) -> None:
-    """Name the keys of a `label_map` that rename nothing."""
-    unused = unused_labels(labels, mapping) if mapping else []
-    if unused:
-        present = spelled_labels(labels)
-        more = f" and {len(present) - _LABELS_SHOWN} more" if len(present) > _LABELS_SHOWN else ""
-        named, shown = ", ".join(map(repr, unused)), ", ".join(map(repr, present[:_LABELS_SHOWN]))
-        logger.warning("%s.label_map: no row has the label %s; labels of the table: %s%s", where, named, shown, more)
-
-
 def task_files(config: TaskConfig) -> dict[str | None, str]:
     """Names or globs below data/, by the split that they hold; None: the file says itself, or nobody."""
     if isinstance(config.data, str):
@@ -202,9 +196,13 @@ def task_files(config: TaskConfig) -> dict[str | None, str]:
     return {split: path for split, path in config.data.model_dump().items() if path}
 
 
+def _kind(config: TaskConfig) -> kinds.Table:
+    return kinds.configured_table(config.kind, config.own)
+
+
 def wanted_columns(config: TaskConfig) -> list[str]:
     """The columns that a task reads, each once."""
-    names = [config.text, config.text_pair, config.label, config.id, config.group, config.split, config.time]
+    names = [*_kind(config).columns(), config.id, config.group, config.split, config.time]
     return [column for column in dict.fromkeys(names) if column]
 
 
@@ -212,32 +210,24 @@ def _read_file(path: Path, prefix: str, config: TaskConfig, split: str | None, w
     """Rows, and their labels as the file spells them."""
     table = read_rows(path, wanted_columns(config), where=where, encoding=config.encoding)
     place = f"{where}: {path}"
-    given = parse_labels(table[config.label], config, where=place)
-    labels = map_labels(given, config.label_map)
-    words: list[list[str]] | None = None
-    if config.kind == "tagging":
-        words = parse_words(table[config.text], config, where=place)
-        check_tags(words, labels, where=place)
-        texts = [" ".join(row_words).strip() for row_words in words]
-    else:
-        texts = clean_column(table[config.text], where=f"{place}: column {config.text!r}")
-    pairs = clean_column(table[config.text_pair], where=f"{place}: column {config.text_pair!r}") if config.text_pair else None
+    kind = _kind(config)
+    examples = kind.read({column: table[column] for column in kind.columns()}, where=place)
+    texts = [kind.texts(row) for row in examples.inputs]
     rows = [
         Row(
             id=cell(table, config.id, index) or f"{prefix}:{index + 1}",
             source=redact(path.name),
             number=index + 1,
-            text=text,
-            text_pair=pairs[index] if pairs else None,
-            words=words[index] if words else None,
-            label=labels[index],
-            group=cell(table, config.group, index) or key_digest(text),
+            inputs=examples.inputs[index],
+            texts=texts[index],
+            label=examples.labels[index],
+            group=cell(table, config.group, index) or key_digest(texts[index][0]),
             given_split=split or (cell(table, config.split, index).lower() if config.split else None),
             time=_parse_time(table[config.time][index], f"{place}: column {config.time!r}: row {index + 1}") if config.time else None,
         )
-        for index, text in enumerate(texts)
+        for index in range(len(texts))
     ]
-    return rows, given
+    return rows, examples.spelled
 
 
 def _split(rows: list[Row], config: TaskConfig, where: str, seed: int) -> dict[Split, list[Row]]:
@@ -264,7 +254,7 @@ def _assign(rows: list[Row], config: TaskConfig, seed: int) -> dict[str, Split]:
     groups = [row.group for row in free]
     shares = {"dev_share": config.dev_share, "test_share": config.test_share}
     if config.split_by == "stratified":
-        return stratified_splits(groups, [label_names(row.label, config.kind) for row in free], seed=seed, **shares)
+        return stratified_splits(groups, [kinds.table(config.kind).label_names(row.label) for row in free], seed=seed, **shares)
     if config.split_by == "time":
         return splits_by_time(groups, [row.time or 0.0 for row in free], **shares)
     return {group: split_of(group, seed=seed, **shares) for group in groups}
@@ -302,9 +292,9 @@ def _refuse_parted_groups(by_split: dict[Split, list[Row]], column: str, where: 
 def _drop_empty(by_split: dict[Split, list[Row]], table: str, quarantine: Quarantine) -> None:
     for split, rows in by_split.items():
         for row in rows:
-            if not row.text or row.text_pair == "":
+            if not all(row.texts):
                 quarantine.add(table, row.source, row.number, row.id, "empty_text", "")
-        by_split[split] = [row for row in rows if row.text and row.text_pair != ""]
+        by_split[split] = [row for row in rows if all(row.texts)]
 
 
 def _drop_duplicates(by_split: dict[Split, list[Row]], table: str, quarantine: Quarantine) -> None:
@@ -322,32 +312,34 @@ def _drop_duplicates(by_split: dict[Split, list[Row]], table: str, quarantine: Q
         by_split[split] = kept
 
 
-def _sample(rows: list[Row], kind: str, limit: int | None, table: str, quarantine: Quarantine, seed: int) -> list[Row]:
+def _sample(rows: list[Row], config: TaskConfig, limit: int | None, table: str, quarantine: Quarantine, seed: int) -> list[Row]:
     """At most `limit` rows in an order that their place in the file has no say in."""
-    labels = [label_names(row.label, kind) for row in rows]
+    kind = kinds.table(config.kind)
+    labels = [kind.label_names(row.label) for row in rows]
     chosen = sample_rows([row.id for row in rows], labels, limit or len(rows), seed=seed)
     quarantine.not_sampled[table] += len(rows) - len(chosen)
     return [rows[index] for index in chosen]
 
 
-def _write(name: str, config: TaskConfig, by_split: dict[Split, list[Row]], labels: list[str] | None, out: Path) -> None:
+def _write(task: str, config: TaskConfig, by_split: dict[Split, list[Row]], labels: list[str] | None, out: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     out.mkdir(parents=True, exist_ok=True)
-    label_type = {"classification": pa.string(), "regression": pa.float64()}.get(config.kind, pa.list_(pa.string()))
+    kind = _kind(config)
+    types = kind.arrow_types()
     for split, rows in by_split.items():
+        values = {name: [row.label if name == "label" else row.inputs[name] for row in rows] for name in types}
         columns: dict[str, Any] = {"id": [row.id for row in rows]}
-        if config.kind == "tagging":
-            columns["words"] = pa.array([row.words for row in rows], pa.list_(pa.string()))
-        else:
-            columns["text"] = [row.text for row in rows]
-            if config.text_pair:
-                columns["text_pair"] = [row.text_pair for row in rows]
-        columns["label"] = pa.array([row.label for row in rows], label_type)
+        columns |= {name: pa.array(values[name], arrow_type) for name, arrow_type in types.items()}
         columns["group"] = [row.group for row in rows]
         pq.write_table(pa.table(columns), out / f"{split}.parquet")
-    metric = config.metric or DEFAULT_METRIC[config.kind]
-    artifacts.write_json(
-        out / "schema.json", {"name": name, "kind": config.kind, "labels": labels, "pair": config.text_pair is not None, "metric": metric}
-    )
+    schema = {
+        "name": task,
+        "kind": config.kind,
+        "labels": labels,
+        "pair": kind.pair,
+        "metric": config.deciding_metric,
+        "options": kind.carried,
+    }
+    artifacts.write_json(out / "schema.json", schema)

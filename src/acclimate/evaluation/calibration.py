@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from acclimate.evaluation.metrics import Floats
-
-CALIBRATED_KINDS = ("classification", "multi_label")
+from acclimate import kinds
 
 
 @dataclass(frozen=True)
@@ -23,16 +21,12 @@ class CalibrationBin:
     accuracy: float
 
 
-def calibration_bins(kind: str, gold: Any, logits: Any, *, num_bins: int) -> list[CalibrationBin]:
-    """Mean confidence against accuracy in bins of equal width.
-
-    classification: the greatest softmax probability against whether its label is right. multi_label: the sigmoid of every
-    label of every row against whether the row has the label. Other kinds give no probabilities, hence no bins.
-    Empty bins are left out.
-    """
-    if kind not in CALIBRATED_KINDS:
+def calibration_bins(kind: str, gold: Any, predictions: Any, *, num_bins: int) -> list[CalibrationBin]:
+    """Mean confidence against accuracy in bins of equal width; none for a kind that gives no probabilities. Empty bins are left out."""
+    found = kinds.metrics(kind).confidence(gold, predictions)
+    if found is None:
         return []
-    confidence, right = _classification(gold, logits) if kind == "classification" else _multi_label(gold, logits)
+    confidence, right = found
     index = np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
     count = np.bincount(index, minlength=num_bins)
     confidence_sum = np.bincount(index, weights=confidence, minlength=num_bins)
@@ -47,17 +41,3 @@ def expected_calibration_error(bins: list[CalibrationBin]) -> float:
     """Mean over predictions of |confidence - accuracy| of their bin, in [0, 1]."""
     total = sum(each.count for each in bins)
     return sum(each.count * abs(each.confidence - each.accuracy) for each in bins) / total
-
-
-def _classification(gold: Any, logits: Any) -> tuple[Floats, Floats]:
-    logits_RC = np.stack([np.asarray(row, dtype=np.float64) for row in logits])
-    exponential_RC = np.exp(logits_RC - logits_RC.max(axis=1, keepdims=True))
-    probability_RC = exponential_RC / exponential_RC.sum(axis=1, keepdims=True)
-    right_R = probability_RC.argmax(axis=1) == np.asarray(gold)
-    return probability_RC.max(axis=1), right_R.astype(np.float64)
-
-
-def _multi_label(gold: Any, logits: Any) -> tuple[Floats, Floats]:
-    flat_logits = np.concatenate([np.asarray(row, dtype=np.float64) for row in logits])
-    flat_gold = np.concatenate([np.asarray(row, dtype=np.float64) for row in gold])
-    return 0.5 * (1 + np.tanh(flat_logits / 2)), flat_gold  # the sigmoid, without overflow

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,14 @@ from acclimate.data.encoding import Encoded
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from acclimate.backbones.base import Backbone
     from acclimate.training.precision import Precision
 
 TOKENS_PER_BATCH = 2048
 
 
 def layer_features(
-    encoder: Any,
+    encoder: Backbone,
     encoded: Encoded,
     *,
     pooling: Literal["mean", "first"] = "mean",
@@ -38,7 +39,7 @@ def layer_features(
     Where words were encoded (tagging), each kept word has the vector of its first sub-token.
 
     Args:
-        encoder: a transformers encoder; put in eval mode, left on its device.
+        encoder: put in eval mode, left on its device.
         pair: whether rows hold two texts, told apart by type ids.
         precision: autocast of the forward pass; fp32 when None.
         layers: indices into (embeddings, layer 1, ..., last), negative from the end.
@@ -61,19 +62,16 @@ def layer_features(
 
 
 def _hidden_states(
-    encoder: Any, encoded: Encoded, rows: NDArray[np.int64], precision: Precision | None, layers: Sequence[int] | None
+    encoder: Backbone, encoded: Encoded, rows: NDArray[np.int64], precision: Precision | None, layers: Sequence[int] | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     import torch
 
     from acclimate.training.batches import pad_rows
 
     device = next(encoder.parameters()).device
-    pad_id = int(getattr(encoder.config, "pad_token_id", 0) or 0)
-    ids_BT, mask_BT, type_ids_BT = (tensor.to(device) for tensor in pad_rows(encoded, rows, pad_id))
-    extra = {"token_type_ids": type_ids_BT} if int(getattr(encoder.config, "type_vocab_size", 0)) > 1 else {}
+    ids_BT, mask_BT, type_ids_BT = (tensor.to(device) for tensor in pad_rows(encoded, rows, encoder.pad_id))
     with precision.autocast() if precision else contextlib.nullcontext():
-        output = encoder(input_ids=ids_BT, attention_mask=mask_BT, output_hidden_states=True, **extra)
-    states = output.hidden_states
+        states = encoder.hidden_states(ids_BT, mask_BT, type_ids_BT)
     chosen = states if layers is None else [states[layer] for layer in layers]
     return torch.stack([state.float() for state in chosen]), mask_BT, type_ids_BT
 

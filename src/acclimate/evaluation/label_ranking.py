@@ -9,19 +9,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from acclimate import plugins
+from acclimate import kinds
 from acclimate.data.label_problems import (
     LabelProblem,
     LabelProblemsConfig,
     problem_table,
     rank_problems,
     similar_text_problems,
-    unlikely_label_sets,
-    unlikely_labels,
 )
 from acclimate.data.labelled import read_schema
-from acclimate.data.schema import label_names
-from acclimate.evaluation.label_audit import KINDS, out_of_fold_probabilities
+from acclimate.evaluation.label_audit import out_of_fold_probabilities
 
 _SHOWN_CHARS = 160
 
@@ -38,11 +35,12 @@ def rank_label_problems(table: Path, clusters: Path, config: LabelProblemsConfig
         as records with their split and text.
     """
     schema = read_schema(table)
-    if schema.kind not in KINDS:
+    if kinds.baseline(schema.kind).audit is None:
         return {"rows": 0, "problems": 0, "listed": []}
+    table_kind = kinds.table(schema.kind)
     rows = [{**row, "split": split} for split in ("train", "dev", "test") for row in pq.read_table(table / f"{split}.parquet").to_pylist()]
     rows = rows[: config.max_rows]
-    labels = [label_names(row["label"], schema.kind) for row in rows]
+    labels = [table_kind.label_names(row["label"]) for row in rows]
     problems = similar_text_problems(_clusters_of(clusters, table.name, rows), labels, min_disagreement=config.min_disagreement)
     judge: dict[str, Any] = {}
     if config.confident_learning:
@@ -52,7 +50,7 @@ def rank_label_problems(table: Path, clusters: Path, config: LabelProblemsConfig
     listed = problem_table(ranked[: config.max_listed], [row["id"] for row in rows])
     for entry, problem in zip(listed, ranked, strict=False):
         row = rows[problem.row]
-        entry |= {"split": row["split"], "text": " | ".join(part for part in (row["text"], row.get("text_pair")) if part)[:_SHOWN_CHARS]}
+        entry |= {"split": row["split"], "text": " | ".join(filter(None, table_kind.texts(row)))[:_SHOWN_CHARS]}
     return {"rows": len(rows), "problems": len(ranked), "judge": judge, "listed": listed}
 
 
@@ -60,35 +58,18 @@ def _unlikely(
     rows: list[dict[str, Any]], kind: str, names: list[str], config: LabelProblemsConfig, seed: int
 ) -> tuple[list[LabelProblem], dict[str, Any]]:
     """Labels that out-of-fold predictions find unlikely; none where those predict no better than the most frequent answer."""
-    gold = plugins.load("tasks", kind).gold([row["label"] for row in rows], names)
-    texts = ["\n".join(part for part in (row["text"], row.get("text_pair")) if part) for row in rows]
+    audit = kinds.baseline(kind).audit
+    assert audit is not None
+    gold = np.asarray(kinds.model(kind).gold([row["label"] for row in rows], names))
+    texts = ["\n".join(filter(None, kinds.table(kind).texts(row))) for row in rows]
     groups = [row["group"] for row in rows]
     if len(set(groups)) < config.folds:
         return [], {}
     found = out_of_fold_probabilities(texts, gold, groups, kind=kind, num_labels=len(names), folds=config.folds, seed=seed)
-    judge = _judge(kind, gold, found.probabilities_RC)
+    judge = audit.judge(gold, found.probabilities_RC)
     if judge["accuracy"] <= judge["of_the_most_frequent"]:
         return [], judge
-    if kind == "classification":
-        judged_R = found.judged_RC[np.arange(len(rows)), np.asarray(gold)]
-        return unlikely_labels(gold, found.probabilities_RC, judged_R, names), judge
-    return unlikely_label_sets(np.asarray(gold), found.probabilities_RC, found.judged_RC, names), judge
-
-
-def _judge(kind: str, gold: Any, probabilities_RC: Any) -> dict[str, Any]:
-    """Share of right answers, of the model and of the most frequent answer; of all labels where a row has several."""
-    if kind == "classification":
-        gold_R = np.asarray(gold)
-        return {
-            "accuracy": float(np.mean(probabilities_RC.argmax(axis=1) == gold_R)),
-            "of_the_most_frequent": float(np.bincount(gold_R).max() / len(gold_R)),
-        }
-    gold_RC = np.asarray(gold) > 0
-    shares_C = gold_RC.mean(axis=0)
-    return {
-        "accuracy": float(np.mean((probabilities_RC > 0.5) == gold_RC)),
-        "of_the_most_frequent": float(np.maximum(shares_C, 1 - shares_C).mean()),
-    }
+    return audit.problems(gold, found.probabilities_RC, found.judged_RC, names), judge
 
 
 def _clusters_of(clusters: Path, name: str, rows: list[dict[str, Any]]) -> list[list[int]]:

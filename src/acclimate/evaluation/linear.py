@@ -12,10 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from acclimate.evaluation.metrics import Floats
+from acclimate.evaluation.arrays import Floats
 
 _NEVER = -50.0
 """Logit of a label that no training row has: probability 2e-22."""
+
+
+def standardized(train: Any, others: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """Dense features brought to mean 0 and deviation 1 of the training rows."""
+    mean_D, scale_D = train.mean(axis=0), train.std(axis=0) + 1e-6
+    return (train - mean_D) / scale_D, [(features - mean_D) / scale_D for features in others]
 
 
 def logistic_logits(train: Any, gold_R: Any, others: Sequence[Any], *, num_labels: int, inverse_penalty: float) -> list[Floats]:

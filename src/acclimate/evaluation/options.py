@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from acclimate.settings import Count, OpenShare, Positive, Section
+from acclimate.settings import Count, OpenShare, Options, Positive
 
 
-class EvaluateConfig(Section):
-    """Significance of adapted against base."""
+class EvaluateConfig(Options):
+    """Significance of each variant against the reference."""
 
     bootstrap_samples: Count = 2000
     allow_unchecked_corpus: bool = Field(default=False, description="score although nobody looked for dev and test texts in the corpus")
@@ -16,7 +16,7 @@ class EvaluateConfig(Section):
     calibration_bins: Count = 10
 
 
-class ProbeConfig(Section):
+class ProbeConfig(Options):
     """Linear probing: frozen features of every layer."""
 
     tasks: list[str] = Field(default=[], description="empty: the first fine-tuned task")

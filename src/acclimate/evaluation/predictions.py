@@ -13,11 +13,11 @@ PREDICTIONS = "predictions.parquet"
 
 @dataclass(frozen=True)
 class Predictions:
-    """Rows of one split; `gold` and `logits` as `metrics.score` takes them."""
+    """Rows of one split; `gold` and `predictions` as `metrics.score` takes them."""
 
     ids: list[str]
     gold: Any
-    logits: Any
+    predictions: Any
 
 
 def read_predictions(directory: Path) -> dict[str, Predictions]:
@@ -38,7 +38,7 @@ def read_predictions(directory: Path) -> dict[str, Predictions]:
         rows = table.filter(pc.equal(table["split"], split))
         if rows.num_rows == 0:
             raise DataError(f"{path}: no predictions for the {split} split")
-        splits[split] = Predictions(rows["id"].to_pylist(), rows["gold"].to_numpy(), rows["logits"].to_numpy())
+        splits[split] = Predictions(rows["id"].to_pylist(), rows["gold"].to_numpy(), rows["prediction"].to_numpy())
     return splits
 
 

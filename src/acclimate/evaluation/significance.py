@@ -1,4 +1,4 @@
-"""Did it help: paired bootstrap over test rows and seeds, and Holm's correction over tasks.
+"""Is one better: paired bootstrap over test rows and seeds, and Holm's correction over comparisons.
 
 Shapes: K seeds, R rows, S resamples.
 """
@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
+from acclimate import kinds
 from acclimate.errors import DataError
-from acclimate.evaluation.metrics import METRICS, Floats, RowStatistics, resampled_scores
+from acclimate.evaluation.arrays import Floats
+from acclimate.evaluation.metrics import RowStatistics, resampled_scores
 
+Key = TypeVar("Key")
 _MAX_WEIGHTS = 4_000_000
 """Weights held at once, 32 MB."""
 
@@ -78,7 +82,7 @@ def compare(
     chunks = [_differences(before, after, weights_SR) for weights_SR in _resampled_weights(generator, samples, num_rows)]
     seed_weights_SK = _counts(generator, samples, num_seeds) / num_seeds
     by_metric = {}
-    for name in METRICS[before[0].kind]:
+    for name in kinds.metric_names(before[0].kind):
         resampled_S = (seed_weights_SK * np.concatenate([chunk[name] for chunk in chunks])).sum(axis=1)
         by_metric[name] = _summarize(float(observed[name].mean()), resampled_S, confidence)
     return PairedComparison(by_metric, num_rows, num_seeds, samples)
@@ -114,9 +118,9 @@ def _summarize(observed: float, resampled_S: Floats, confidence: float) -> Compa
     return Comparison(observed, float(low), float(high), float(p))
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     """P-values adjusted for asking several questions at once (Holm 1979, https://www.jstor.org/stable/4615733)."""
-    adjusted: dict[str, float] = {}
+    adjusted: dict[Key, float] = {}
     highest = 0.0
     for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[name]))

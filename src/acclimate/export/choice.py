@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from acclimate import artifacts
 from acclimate.errors import DataError
+from acclimate.training.options import Variant
 
 REFERENCE = "fp32"
 """The ONNX variant that the others are measured against."""
@@ -18,31 +19,33 @@ REFERENCE = "fp32"
 class FinetunedRun:
     """One fine-tuned model and its dev metric."""
 
-    encoder: str
+    variant: Variant
     seed: int
     directory: Path
     dev_metric: float
 
 
-def best_run(directory: Path, *, encoders: Sequence[str], seeds: Sequence[int], metric: str, lower_is_better: bool) -> FinetunedRun:
-    """The best of a task's runs by dev metric; of equal ones the adapted encoder's, then the lowest seed's.
+def best_run(
+    directory: Path, *, variants: Sequence[Variant], reference: Variant, seeds: Sequence[int], metric: str, lower_is_better: bool
+) -> FinetunedRun:
+    """The best of a task's runs by dev metric; of equal ones not the reference's, then the first in params.yaml.
 
     Only runs that params.yaml names are looked at: others may lie there from an earlier run.
 
     Raises:
         DataError: a run is missing or has no such dev metric.
     """
-    runs = [_read_run(directory, encoder, seed, metric) for encoder in encoders for seed in seeds]
+    runs = [_read_run(directory, variant, seed, metric) for variant in variants for seed in seeds]
     sign = 1.0 if lower_is_better else -1.0
-    return min(runs, key=lambda run: (sign * run.dev_metric, run.encoder != "adapted", run.seed))
+    return min(runs, key=lambda run: (sign * run.dev_metric, run.variant == reference))
 
 
-def _read_run(directory: Path, encoder: str, seed: int, metric: str) -> FinetunedRun:
-    run = directory / f"{encoder}-{seed}"
+def _read_run(directory: Path, variant: Variant, seed: int, metric: str) -> FinetunedRun:
+    run = directory / f"{variant.name}-{seed}"
     dev = artifacts.read_json(run / "metrics.json")["dev"]
     if metric not in dev:
         raise DataError(f"{run / 'metrics.json'}: no dev metric {metric!r}; it has: {', '.join(dev)}")
-    return FinetunedRun(encoder, seed, run, float(dev[metric]))
+    return FinetunedRun(variant, seed, run, float(dev[metric]))
 
 
 def choose_variant(

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 OPSET = 20
 
 
-def export_graph(model: torch.nn.Module, path: Path, *, max_tokens: int) -> None:
+def export_graph(model: torch.nn.Module, path: Path, *, max_length: int) -> None:
     """Write a model as ONNX.
 
     Args:
         model: `forward(input_ids, attention_mask, token_type_ids)`, each int64 (B, T), gives logits (B, C) or (B, T, C).
         path: the one file that is written; weights stay inside.
-        max_tokens: the longest T that the model is used with.
+        max_length: the longest T that the model is used with.
 
     Raises:
         ModelError: the graph came out with a fixed batch or length.
@@ -31,9 +31,9 @@ def export_graph(model: torch.nn.Module, path: Path, *, max_tokens: int) -> None
     import onnx
     import torch
 
-    tokens = min(8, max_tokens)
+    tokens = min(8, max_length)
     example = tuple(torch.ones((2, tokens), dtype=torch.int64) for _ in INPUT_NAMES)
-    axes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("tokens", min=1, max=max_tokens)}
+    axes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("tokens", min=1, max=max_length)}
     with _QuietExporter(), torch.no_grad():
         torch.onnx.export(
             model.eval().cpu(),

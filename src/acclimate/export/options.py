@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from acclimate.settings import Count, Positive, Section
+from acclimate.settings import Count, Options, Positive
 
 
-class ExportConfig(Section):
+class ExportConfig(Options):
     """Which fine-tuned models become ONNX, and what they must meet."""
 
     tasks: Annotated[list[str], Field(min_length=1)]

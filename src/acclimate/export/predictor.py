@@ -1,20 +1,21 @@
-"""Labels, scores or spans from raw text, by an exported ONNX graph.
+"""Answers from raw text, by an exported ONNX graph; what differs by kind of task is in decode.py beside the graph.
 
 Needs numpy, onnxruntime and tokenizers alone and imports nothing of acclimate: this file travels inside the registered model.
 
-Shapes: R rows, B rows of one batch, T tokens, C labels, K words of a row that the model read.
+Shapes: B rows of one batch, T tokens, C outputs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
-from collections import Counter
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,49 +29,134 @@ logger = logging.getLogger(__name__)
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 Inputs = dict[str, NDArray[np.int64]]
 """The graph's inputs, each (B, T)."""
-MAX_TAGGED_CHARS = 1_000_000
-"""A longer text is refused: tagging holds a word and its tokens for all of it, about 0.5 kB a character."""
+DECODER = "decode.py"
 _CHARS_PER_TOKEN, _CHARS_PER_TOKEN_OF_PAIR = 1000, 50
 """What stands beyond so many characters for each token that the model reads is not even tokenized: the tokenizer keeps what it cuts
 off, of a pair every part of one text with every part of the other. Two texts of 16,000 characters, read by 16 tokens, took 16 GB."""
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 
-_OPENING = {"(": ")", "[": "]", "{": "}", "<": ">"}
-_CLOSING = {closing: opening for opening, closing in _OPENING.items()}
-_QUOTES = "\"'`\u201c\u201d\u2018\u2019"
-_STOPS = ".,;:!?"
-
 
 class PredictorError(ValueError):
     """What was given to a predictor, or the directory it is loaded from, is not fit."""
 
 
-@dataclass(frozen=True)
-class Word:
-    """A word of a raw text and where it stands: `text[start:end]`."""
+class Reader:
+    """Tokenizes for a decoder, exactly as training does."""
 
-    text: str
-    start: int
-    end: int
+    def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        tokenizer.enable_truncation(max_length)
+        tokenizer.no_padding()
+
+    def texts(self, columns: Sequence[Sequence[str]]) -> list[Encoding]:
+        """Texts (one column) or pairs of texts (two), cut at `max_length`, with a warning."""
+        chars = self.max_length * (_CHARS_PER_TOKEN if len(columns) == 1 else _CHARS_PER_TOKEN_OF_PAIR)
+        clipped = [[text[:chars] for text in column] for column in columns]
+        inputs = clipped[0] if len(columns) == 1 else list(zip(*clipped, strict=True))
+        encodings: list[Encoding] = self.tokenizer.encode_batch(inputs)
+        num_cut = sum(bool(encoding.overflowing) for encoding in encodings)
+        if num_cut:
+            logger.warning("%d of %d texts are longer than %d tokens; the rest of each is not read", num_cut, len(inputs), self.max_length)
+        return encodings
+
+    def words(self, rows: Sequence[Sequence[str]]) -> list[Encoding]:
+        """Rows that are lists of words, cut at `max_length`."""
+        visible = [[self.visible(word) for word in row] for row in rows]
+        encodings: list[Encoding] = self.tokenizer.encode_batch(visible, is_pretokenized=True)
+        return encodings
+
+    def num_tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, special ones not counted."""
+        return [len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+    def room(self, *, pair: bool = False) -> int:
+        """Tokens that are left beside the special ones."""
+        return int(self.max_length - self.tokenizer.num_special_tokens_to_add(pair))
+
+    def visible(self, word: str) -> str:
+        """The word, or the unknown token for one that would give no token: each word must have a place for its tag.
+
+        The same rule as in training (acclimate.data.encoding.encode_words); a test holds the two together.
+        """
+        if word.isascii() and word.isprintable() and word.strip():
+            return word
+        normalizer = self.tokenizer.normalizer
+        if word.strip() and (normalizer.normalize_str(word) if normalizer else word).strip():
+            return word
+        return "[UNK]" if self.tokenizer.token_to_id("[UNK]") is not None else "?"
+
+
+class Rows(Protocol):
+    """Rows of the graph and the examples they are of; a decoder may keep more in it."""
+
+    encodings: list[Encoding]
+
+
+class Decoder(Protocol):
+    """What `decode.py` holds as `COMPONENT`: all that a kind of task does between raw text, rows of the graph and answers.
+
+    An example may be several rows. decode.py needs NumPy alone and imports nothing of acclimate, for it travels beside this file.
+    """
+
+    outputs: ClassVar[Mapping[str, Any]]
+    """Type of each key of an answer, as plain data: a name such as "string", "double", "long", "integer"; a list of one type;
+    {"*": type} for a mapping with any keys; a mapping from names to types."""
+    max_chars: ClassVar[int | None]
+    """A longer text is refused."""
+    per_token: ClassVar[bool]
+    """Whether the graph gives logits for each token."""
+
+    def __init__(self, task: Mapping[str, Any], reader: Reader) -> None:
+        """A decoder of one task.
+
+        Args:
+            task: what task.json says.
+        """
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the raw texts of an example, in the order that `read` takes them."""
+
+    def read(self, columns: Sequence[Sequence[str]]) -> Rows:
+        """Rows of raw texts, a column for each input."""
+
+    def read_table(self, examples: Sequence[Mapping[str, Any]]) -> Rows:
+        """Rows of an ingested table, encoded as fine-tuning encoded them."""
+
+    def raw(self, example: Mapping[str, Any]) -> list[str]:
+        """An example of an ingested table as the raw texts that somebody would ask with."""
+
+    def predictions(self, rows: Any, logits: Sequence[NDArray[np.float32]]) -> list[Any]:
+        """One an example, as fine-tuning keeps it in predictions.parquet.
+
+        Args:
+            logits: of each row, (C,) or (T, C).
+        """
+
+    def numbers(self, prediction: Any) -> NDArray[np.float32]:
+        """The numbers of a prediction that another runtime must compute alike."""
+
+    def decisions(self, prediction: Any) -> NDArray[np.int64]:
+        """What a prediction decides; empty where it decides nothing."""
+
+    def answers(self, rows: Any, logits: Sequence[NDArray[np.float32]]) -> list[dict[str, Any]]:
+        """One an example, for whoever asked."""
 
 
 class Predictor:
-    """A fine-tuned model as an ONNX graph with its tokenizer.
+    """A fine-tuned model as an ONNX graph with its tokenizer and its kind's decoder.
 
     Not safe to pickle (it holds a native session); load it where it is used. Safe to call from several threads.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, tokenizer: Tokenizer, task: dict[str, Any]) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, tokenizer: Tokenizer, task: dict[str, Any], decoder: type[Decoder]) -> None:
         self.session = session
         self.task = task
-        self.kind: str = task["kind"]
-        self.labels: list[str] = task["labels"] or []
-        tokenizer.enable_truncation(task["max_tokens"])
         self.pad_id = _pad_id(tokenizer)
-        tokenizer.no_padding()
-        self._tokenizer = tokenizer
-        self._room = task["max_tokens"] - tokenizer.num_special_tokens_to_add(task["pair"])
+        self.reader = Reader(tokenizer, task["max_length"])
+        self.decoder = decoder(task, self.reader)
         self._input_names = [value.name for value in session.get_inputs()]
 
     @classmethod
@@ -82,10 +168,10 @@ class Predictor:
         providers: list[str] | None = None,
         threads: int | None = None,
     ) -> Predictor:
-        """Load an export directory: `task.json`, `tokenizer.json` and a graph.
+        """Load an export directory: `task.json`, `tokenizer.json`, `decode.py` and a graph.
 
         Args:
-            directory: what the stage `export` wrote.
+            directory: what the stage `export` wrote. Its decode.py is run.
             variant: file name of the graph, `model.onnx` or `model.int8.onnx`.
             providers: onnxruntime's execution providers, most wanted first; None is the CPU.
             threads: threads of one operator; None lets onnxruntime take every core.
@@ -95,141 +181,85 @@ class Predictor:
         """
         from tokenizers import Tokenizer
 
-        for name in ("task.json", "tokenizer.json", variant):
+        for name in ("task.json", "tokenizer.json", DECODER, variant):
             if not (directory / name).is_file():
                 raise PredictorError(f"{directory / name}: no such file; expected the directory that the stage `export` writes")
         session = open_session(directory / variant, providers=providers, threads=threads)
         task = json.loads((directory / "task.json").read_text(encoding="utf-8"))
-        return cls(session, Tokenizer.from_file(str(directory / "tokenizer.json")), task)
+        return cls(session, Tokenizer.from_file(str(directory / "tokenizer.json")), task, load_decoder(directory / DECODER))
 
-    def predict(self, texts: list[str], pairs: list[str] | None = None, *, batch_size: int = 32) -> list[dict[str, Any]]:
+    def predict(self, *columns: list[str] | None, batch_size: int = 32) -> list[dict[str, Any]]:
         """Predict from raw text.
 
-        A text longer than the task's `max_tokens` is cut there, with a warning; for tagging it is read in windows instead.
+        A text longer than the task's `max_length` is cut there, with a warning, unless the kind of task reads it in windows.
 
         Args:
-            texts: one or more texts.
-            pairs: the second texts of a task on pairs, as many as `texts`.
+            columns: a list of texts for each input of the task, such as texts, or texts and the second texts of pairs; None is left out.
             batch_size: rows to a batch. Rows are sorted by length, so padding is rare.
 
         Returns:
-            One dictionary a text, by kind of task:
-            classification `{"label", "probability", "probabilities": {label: p}}`;
-            multi_label `{"labels": [...], "probabilities": {label: p}}`, a label is given from 0.5 on;
-            regression `{"score"}`;
-            tagging `{"spans": [{"type", "start", "end", "text"}]}` with character offsets into the text.
+            One dictionary an example; its keys are those of the decoder's `outputs`. For classification
+            `{"label", "probability", "probabilities": {label: p}}`; docs/operate.md lists the others.
 
         Raises:
-            PredictorError: not a list of texts, an empty text, a missing or needless `pairs`, half of a surrogate pair, a text to tag
-                that is longer than `MAX_TAGGED_CHARS`, or a batch size below 1.
+            PredictorError: not lists of texts, an empty text, a missing or needless column, half of a surrogate pair, a text that is
+                longer than the decoder's `max_chars`, or a batch size below 1.
         """
-        _check_texts(texts, "texts")
+        given = self._checked(columns)
         if not isinstance(batch_size, int) or batch_size < 1:
             raise PredictorError(f"batch_size is {str(batch_size)[:40]!r}; it must be a whole number from 1 on")
-        self._check_pairs(texts, pairs)
-        if self.kind == "tagging":
-            if (longest := max(map(len, texts))) > MAX_TAGGED_CHARS:
-                raise PredictorError(f"a text has {longest:,} characters; at most {MAX_TAGGED_CHARS:,} are tagged at once; split it")
-            return [{"spans": spans} for spans in self._tag(texts, batch_size)]
-        logits_RC = np.stack(self.logits(self.encode(texts, pairs), batch_size=batch_size))
-        return [self._describe(row) for row in logits_RC.astype(np.float64)]
-
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoding]:
-        """Tokenize texts or pairs of texts, cut at `max_tokens`."""
-        limit = self.task["max_tokens"]
-        chars = limit * (_CHARS_PER_TOKEN if pairs is None else _CHARS_PER_TOKEN_OF_PAIR)
-        columns = [[text[:chars] for text in column] for column in (texts, pairs) if column is not None]
-        inputs = columns[0] if pairs is None else list(zip(*columns, strict=True))
-        encodings: list[Encoding] = self._tokenizer.encode_batch(inputs)
-        num_cut = sum(bool(encoding.overflowing) for encoding in encodings)
-        if num_cut:
-            logger.warning("%d of %d texts are longer than %d tokens; the rest of each is not read", num_cut, len(inputs), limit)
-        return encodings
-
-    def encode_words(self, rows: Sequence[Sequence[str]]) -> list[Encoding]:
-        """Tokenize rows that are lists of words already, cut at `max_tokens`."""
-        visible = [[self._visible(word) for word in row] for row in rows]
-        encodings: list[Encoding] = self._tokenizer.encode_batch(visible, is_pretokenized=True)
-        return encodings
+        rows = self.decoder.read(given)
+        return self.decoder.answers(rows, self.logits(rows.encodings, batch_size=batch_size))
 
     def logits(self, encodings: Sequence[Encoding], *, batch_size: int = 32) -> list[NDArray[np.float32]]:
         """Run the graph over rows of any length.
 
         Returns:
-            For each row its logits: (C,), or (T, C) for tagging, without padding; in the order given.
+            For each row its logits: (C,), or (T, C) without padding; in the order given.
         """
-        return batched_logits(self.run, encodings, pad_id=self.pad_id, per_token=self.kind == "tagging", batch_size=batch_size)
+        return batched_logits(self.run, encodings, pad_id=self.pad_id, per_token=self.decoder.per_token, batch_size=batch_size)
 
     def run(self, inputs: Inputs) -> NDArray[np.float32]:
-        """The logits of one padded batch, (B, C), or (B, T, C) for tagging."""
+        """The logits of one padded batch, (B, C) or (B, T, C)."""
         output: NDArray[np.float32] = self.session.run(None, {name: inputs[name] for name in self._input_names})[0]
         return output
 
-    def _check_pairs(self, texts: list[str], pairs: list[str] | None) -> None:
-        name = self.task["name"]
-        if not self.task["pair"] and pairs is not None:
-            raise PredictorError(f"task {name!r} reads single texts; leave `pairs` out")
-        if self.task["pair"]:
-            if pairs is None:
-                raise PredictorError(f"task {name!r} reads pairs of texts; give the second ones as `pairs`")
-            _check_texts(pairs, "pairs")
-            if len(pairs) != len(texts):
-                raise PredictorError(f"{len(texts)} texts but {len(pairs)} pairs; give one for each")
+    def _checked(self, columns: Sequence[list[str] | None]) -> list[list[str]]:
+        """The columns that the task reads, of equal length."""
+        names, task = self.decoder.inputs, self.task["name"]
+        given = list(columns)
+        while len(given) > 1 and given[-1] is None:
+            given.pop()
+        for name, column in zip(names, given, strict=False):
+            _check_texts(column, name)
+        if len(given) != len(names):
+            lists = "1 list" if len(names) == 1 else f"{len(names)} lists"
+            raise PredictorError(f"task {task!r} reads {', '.join(names)}: {lists} of texts; {len(given)} were given")
+        found = [column for column in given if column is not None]
+        for name, column in zip(names, found, strict=True):
+            if len(column) != len(found[0]):
+                raise PredictorError(f"{len(found[0])} of {names[0]} but {len(column)} of {name}; give one for each")
+            if self.decoder.max_chars is not None and (longest := max(map(len, column))) > self.decoder.max_chars:
+                limit = f"at most {self.decoder.max_chars:,} are read at once; split it"
+                raise PredictorError(f"a text has {longest:,} characters; {limit}")
+        return found
 
-    def _describe(self, logits_C: NDArray[np.float64]) -> dict[str, Any]:
-        if self.kind == "regression":
-            return {"score": float(logits_C[0])}
-        if self.kind == "multi_label":
-            by_label = dict(zip(self.labels, _sigmoid(logits_C).tolist(), strict=True))
-            return {"labels": [label for label, p in by_label.items() if p > 0.5], "probabilities": by_label}
-        probabilities = _softmax(logits_C).tolist()
-        best = int(logits_C.argmax())
-        return {
-            "label": self.labels[best],
-            "probability": probabilities[best],
-            "probabilities": dict(zip(self.labels, probabilities, strict=True)),
-        }
 
-    def _tag(self, texts: list[str], batch_size: int) -> list[list[dict[str, Any]]]:
-        windows = [(row, window) for row, text in enumerate(texts) for window in self._windows(split_words(text))]
-        encodings = self.encode_words([[word.text for word in window] for _, window in windows])
-        spans: list[list[dict[str, Any]]] = [[] for _ in texts]
-        for (row, window), encoding, logits_TC in zip(windows, encodings, self.logits(encodings, batch_size=batch_size), strict=True):
-            for kind, first, last in spans_of(self._word_tags(encoding, logits_TC, len(window))):
-                start, end = window[first].start, window[last].end
-                spans[row].append({"type": kind, "start": start, "end": end, "text": texts[row][start:end]})
-        return spans
+def load_decoder(path: Path) -> type[Decoder]:
+    """The decoder that a file holds.
 
-    def _windows(self, words: list[Word]) -> list[list[Word]]:
-        """Cut a long text between words so that each part fits the model. A word longer than the model is a window alone."""
-        lengths = self._tokenizer.encode_batch([self._visible(word.text) for word in words], add_special_tokens=False)
-        windows: list[list[Word]] = [[]]
-        used = 0
-        for word, encoding in zip(words, lengths, strict=True):
-            if windows[-1] and used + len(encoding.ids) > self._room:
-                windows.append([])
-                used = 0
-            windows[-1].append(word)
-            used += len(encoding.ids)
-        return windows
-
-    def _visible(self, word: str) -> str:
-        """The word, or the unknown token for one that would give no token: each word must have a place for its tag.
-
-        The same rule as in training (acclimate.data.encoding.encode_words); a test holds the two together.
-        """
-        if word.isascii() and word.isprintable() and word.strip():
-            return word
-        normalizer = self._tokenizer.normalizer
-        if word.strip() and (normalizer.normalize_str(word) if normalizer else word).strip():
-            return word
-        return "[UNK]" if self._tokenizer.token_to_id("[UNK]") is not None else "?"
-
-    def _word_tags(self, encoding: Encoding, logits_TC: NDArray[np.float32], num_words: int) -> list[str]:
-        tags = ["O"] * num_words
-        for word, token in first_tokens(encoding).items():
-            tags[word] = self.labels[int(logits_TC[token].argmax())]
-        return tags
+    The file is run as it is, and known by its content: two models of different kinds may be loaded in one process, and nothing is
+    written beside it, since the directory is an out of a stage.
+    """
+    source = path.read_bytes()
+    name = f"decode_{hashlib.sha256(source).hexdigest()[:16]}"
+    if name not in sys.modules:
+        module = ModuleType(name)
+        module.__file__ = str(path)
+        sys.modules[name] = module  # dataclasses look their module up
+        exec(compile(source, str(path), "exec"), module.__dict__)
+    found: type[Decoder] = sys.modules[name].COMPONENT
+    return found
 
 
 def open_session(path: Path, *, providers: list[str] | None = None, threads: int | None = None) -> onnxruntime.InferenceSession:
@@ -304,73 +334,6 @@ def _pad_id(tokenizer: Tokenizer) -> int:
     return next((token_id for token_id in found if token_id is not None), 0)
 
 
-def first_tokens(encoding: Encoding) -> dict[int, int]:
-    """For each word that kept a token, the position of its first; words and tokens count from 0."""
-    first: dict[int, int] = {}
-    for token, word in enumerate(encoding.word_ids):
-        if word is not None:
-            first.setdefault(word, token)
-    return first
-
-
-def split_words(text: str) -> list[Word]:
-    """Split at white space and detach punctuation at a word's ends.
-
-    Tagging tables hold words already, with punctuation as words of its own; this gives raw text the same look.
-    What stands inside a word stays (`/etc/passwd`, `syncmask[0]`, `open(2)`): only quotes, stops and unbalanced brackets go.
-    """
-    words = []
-    start = 0
-    for chunk in text.split():
-        start = text.index(chunk, start)
-        words += _detach(text, start, start + len(chunk))
-        start += len(chunk)
-    return words
-
-
-def _detach(text: str, start: int, end: int) -> list[Word]:
-    before, after = [], []
-    count = Counter(text[start:end])  # of what is left of the word
-    last = text[start:end].rstrip(_STOPS + _QUOTES)[-1:]
-    while end - start > 1 and _opens(text[start], count, last):
-        before.append(Word(text[start], start, start + 1))
-        count[text[start]] -= 1
-        start += 1
-    while end - start > 1 and _closes(text[end - 1], count):
-        after.append(Word(text[end - 1], end - 1, end))
-        count[text[end - 1]] -= 1
-        end -= 1
-    return [*before, Word(text[start:end], start, end), *reversed(after)]
-
-
-def _opens(first: str, count: Mapping[str, int], last: str) -> bool:
-    """Whether a word's first sign is detached. `last` is its last sign that is neither stop nor quote."""
-    if first in _OPENING:
-        return count[first] > count[_OPENING[first]] or last == _OPENING[first]
-    return first in _QUOTES
-
-
-def _closes(last: str, count: Mapping[str, int]) -> bool:
-    if last in _CLOSING:
-        return count[last] > count[_CLOSING[last]]
-    return last in _QUOTES or last in _STOPS
-
-
-def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Spans of BIO tags as (type, first word, last word). An `I-` without its `B-` begins a span, as conlleval reads it."""
-    spans: list[tuple[str, int, int]] = []
-    for index, tag in enumerate(tags):
-        if tag == "O":
-            continue
-        prefix, _, kind = tag.partition("-")
-        goes_on = prefix == "I" and bool(spans) and spans[-1][0] == kind and spans[-1][2] == index - 1
-        if goes_on:
-            spans[-1] = (kind, spans[-1][1], index)
-        else:
-            spans.append((kind, index, index))
-    return spans
-
-
 def _check_texts(texts: object, name: str) -> None:
     if not isinstance(texts, list):
         raise PredictorError(f"`{name}` must be a list of texts, found {type(texts).__name__}")
@@ -385,12 +348,3 @@ def _check_texts(texts: object, name: str) -> None:
             text.encode("utf-8")
         except UnicodeEncodeError:
             raise PredictorError(f"{name}[{index}] holds half of a surrogate pair, which is no character") from None
-
-
-def _softmax(logits_C: NDArray[np.float64]) -> NDArray[np.float64]:
-    exponent_C = np.exp(logits_C - logits_C.max())
-    return np.asarray(exponent_C / exponent_C.sum())
-
-
-def _sigmoid(logits_C: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.exp(-np.logaddexp(0.0, -logits_C)))

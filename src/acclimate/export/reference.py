@@ -1,11 +1,8 @@
-"""The test rows that an export is judged on, what torch says of them, and a few of them for later comparison.
-
-Shapes: T tokens, C labels, K words of a row that the model read.
-"""
+"""The test rows that an export is judged on, what torch says of them, and a few of them for later comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate.errors import DataError
-from acclimate.export.predictor import Inputs, Predictor, batched_logits, first_tokens
+from acclimate.export.predictor import Inputs, Predictor, Rows, batched_logits
 
 if TYPE_CHECKING:
     import torch
-    from tokenizers import Encoding
 
 _BATCH_ROWS = 32
 _NUM_EXAMPLES = 8
@@ -30,14 +26,13 @@ class TestRows:
 
     __test__ = False  # the name begins with Test, and this is no test class
 
-    kind: str
     ids: list[str]
     gold: list[Any]
-    inputs: list[dict[str, Any]]
-    """`text`, with `text_pair` for a task on pairs; `words` for tagging."""
-    encodings: list[Encoding]
-    trained_logits: list[NDArray[np.float32]]
-    """What fine-tuning recorded for the same rows: (C,) or (K, C)."""
+    examples: list[dict[str, Any]]
+    """As the ingested table holds them."""
+    rows: Rows
+    trained: list[Any]
+    """What fine-tuning predicted for the same examples."""
 
 
 def read_test_rows(table: Path, finetuned: Path, predictor: Predictor) -> TestRows:
@@ -48,31 +43,16 @@ def read_test_rows(table: Path, finetuned: Path, predictor: Predictor) -> TestRo
     """
     import pyarrow.parquet as pq
 
-    inputs = {row["id"]: row for row in pq.read_table(table / "test.parquet").to_pylist()}
+    found = {row["id"]: row for row in pq.read_table(table / "test.parquet").to_pylist()}
     predictions = pq.read_table(finetuned / "predictions.parquet", filters=[("split", "=", "test")]).to_pylist()
     ids = [row["id"] for row in predictions]
-    if set(ids) != set(inputs):
+    if set(ids) != set(found):
         raise DataError(
-            f"{finetuned / 'predictions.parquet'}: its {len(ids)} test ids are not the {len(inputs)} of {table / 'test.parquet'}"
+            f"{finetuned / 'predictions.parquet'}: its {len(ids)} test ids are not the {len(found)} of {table / 'test.parquet'}"
         )
-    rows = [inputs[row_id] for row_id in ids]
-    width = len(predictor.labels) or 1
-    trained = [np.asarray(row["logits"], dtype=np.float32) for row in predictions]
-    return TestRows(
-        kind=predictor.kind,
-        ids=ids,
-        gold=[row["gold"] for row in predictions],
-        inputs=[{name: row[name] for name in ("text", "text_pair", "words") if row.get(name) is not None} for row in rows],
-        encodings=_encode(rows, predictor),
-        trained_logits=[row.reshape(-1, width) for row in trained] if predictor.kind == "tagging" else trained,
-    )
-
-
-def _encode(rows: Sequence[dict[str, Any]], predictor: Predictor) -> list[Encoding]:
-    if predictor.kind == "tagging":
-        return predictor.encode_words([row["words"] for row in rows])
-    pairs = [row["text_pair"] for row in rows] if predictor.task["pair"] else None
-    return predictor.encode([row["text"] for row in rows], pairs)
+    examples = [found[example] for example in ids]
+    gold, trained = [row["gold"] for row in predictions], [row["prediction"] for row in predictions]
+    return TestRows(ids, gold, examples, predictor.decoder.read_table(examples), trained)
 
 
 def torch_call(model: torch.nn.Module) -> Callable[[Inputs], NDArray[np.float32]]:
@@ -87,37 +67,39 @@ def torch_call(model: torch.nn.Module) -> Callable[[Inputs], NDArray[np.float32]
     return call
 
 
-def torch_logits(model: torch.nn.Module, rows: TestRows, pad_id: int) -> list[NDArray[np.float32]]:
-    """The torch model's logits of each row in fp32: (C,), or (K, C) for tagging."""
-    per_token = rows.kind == "tagging"
-    logits = batched_logits(torch_call(model), rows.encodings, pad_id=pad_id, per_token=per_token, batch_size=_BATCH_ROWS)
-    return per_word(logits, rows)
+def torch_predictions(model: torch.nn.Module, test: TestRows, predictor: Predictor) -> list[Any]:
+    """The torch model's prediction of each example, in fp32."""
+    logits = batched_logits(
+        torch_call(model),
+        test.rows.encodings,
+        pad_id=predictor.pad_id,
+        per_token=predictor.decoder.per_token,
+        batch_size=_BATCH_ROWS,
+    )
+    return predictor.decoder.predictions(test.rows, logits)
 
 
-def per_word(logits: Sequence[NDArray[np.float32]], rows: TestRows) -> list[NDArray[np.float32]]:
-    """Reduce a tagger's (T, C) to (K, C), read at each word's first token; other kinds stay as they are."""
-    if rows.kind != "tagging":
-        return list(logits)
-    return [row_TC[list(first_tokens(encoding).values())] for row_TC, encoding in zip(logits, rows.encodings, strict=True)]
+def onnx_predictions(predictor: Predictor, test: TestRows) -> list[Any]:
+    """The graph's prediction of each example."""
+    return predictor.decoder.predictions(test.rows, predictor.logits(test.rows.encodings))
 
 
-def examples(rows: TestRows, logits: dict[str, list[NDArray[np.float32]]], predictor: Predictor) -> dict[str, Any]:
-    """A few test rows with each variant's logits and the deployed variant's answer to their raw text.
+def examples(test: TestRows, predictions: Mapping[str, Sequence[Any]], predictor: Predictor) -> dict[str, Any]:
+    """A few test rows with each variant's numbers and the deployed variant's answer to their raw text.
 
     Whoever loads the model elsewhere can ask it the same and compare.
     """
-    chosen = range(min(_NUM_EXAMPLES, len(rows.ids)))
-    texts = [rows.inputs[row].get("text") or " ".join(rows.inputs[row]["words"]) for row in chosen]
-    pairs = [rows.inputs[row]["text_pair"] for row in chosen] if predictor.task["pair"] else None
-    predictions = predictor.predict(texts, pairs)
+    decoder = predictor.decoder
+    chosen = range(min(_NUM_EXAMPLES, len(test.ids)))
+    raw = [decoder.raw(test.examples[row]) for row in chosen]
+    answers = predictor.predict(*(list(column) for column in zip(*raw, strict=True)))
     return {
         "examples": [
             {
-                "id": rows.ids[row],
-                "text": texts[row],
-                "text_pair": pairs[row] if pairs else None,
-                "logits": {name: values[row].tolist() for name, values in logits.items()},
-                "prediction": predictions[row],
+                "id": test.ids[row],
+                "inputs": dict(zip(decoder.inputs, raw[row], strict=True)),
+                "logits": {name: decoder.numbers(values[row]).tolist() for name, values in predictions.items()},
+                "prediction": answers[row],
             }
             for row in chosen
         ]

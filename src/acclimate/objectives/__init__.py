@@ -1,1 +1,1 @@
-"""Pretraining objectives, one file each; the file name is the name in params.yaml."""
+"""Ways to pretrain, one file each; the file name is the name in params.yaml."""

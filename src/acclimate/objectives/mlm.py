@@ -5,36 +5,44 @@ Shape suffixes: B rows, T tokens, M masked positions of the batch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, ClassVar
 
+import numpy as np
+import torch
 from pydantic import Field
 
-from acclimate.settings import Section
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from acclimate.data.encoding import Vocabulary
-    from acclimate.models.mlm_head import MlmModel
-    from acclimate.training.masking import MlmBatch
+from acclimate.backbones.base import Backbone
+from acclimate.objectives._masked_lm import MaskedBatch, MaskedLm, corrupt, is_special, make_head, require_mask
+from acclimate.protocols import Draw, Facts, Objective, PackedRows
+from acclimate.settings import Options
 
 
-class Config(Section):
-    """Options of masking."""
+class Mlm(Options):
+    """Tokens are masked one by one."""
+
+    view: ClassVar[type[PackedRows]] = PackedRows
+    divisible: ClassVar[bool] = True
+    shapes: ClassVar[tuple[str, ...]] = ("encoder",)
 
     rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
     mask_share: Annotated[float, Field(ge=0, le=1)] = 0.8
     random_share: Annotated[float, Field(ge=0, le=1)] = 0.1
 
+    def build(self, backbone: Backbone, facts: Facts, generator: torch.Generator) -> MaskedLm:
+        """The backbone with its own head, or one made for it."""
+        require_mask(facts.vocabulary)
+        return MaskedLm(backbone, make_head(backbone, facts), "mlm")
 
-def make_batch(ids_BT: Tensor, segments_BT: Tensor, generator: torch.Generator, *, config: Config, vocabulary: Vocabulary) -> MlmBatch:
-    """Corrupt packed rows; see `training.masking.mask_rows`."""
-    from acclimate.training.masking import mask_rows
+    def batch(self, view: PackedRows, facts: Facts, draw: Draw) -> MaskedBatch:
+        """Choose a share of the eligible positions (no special token) and corrupt them."""
+        # NumPy on the tensors' own memory: 52 us against 171 us for 32 rows of 128, since calls cost less and special ids are looked
+        # up at the drawn positions alone.
+        generator, vocabulary = draw.generator(), facts.vocabulary
+        ids = view.ids_BT.numpy().ravel()
+        drawn = np.flatnonzero(torch.rand(ids.shape, generator=generator).numpy() < np.float32(self.rate))
+        masked_M = drawn[~is_special(vocabulary.size, vocabulary.special_ids)[ids[drawn]]]
+        shares = {"mask_share": self.mask_share, "random_share": self.random_share}
+        return corrupt(view.ids_BT, view.segments_BT, masked_M, generator, vocabulary, **shares, loss="mlm")
 
-    return mask_rows(ids_BT, segments_BT, generator, config=config, vocabulary=vocabulary)
 
-
-def loss(model: MlmModel, batch: MlmBatch) -> Tensor:
-    """Cross-entropy summed over the masked positions."""
-    return model.summed_loss(batch.ids_BT, batch.segments_BT, batch.at, batch.labels_M, batch.pieces)
+COMPONENT: type[Objective[PackedRows, MaskedBatch]] = Mlm

@@ -16,11 +16,12 @@ from acclimate.report.wording import number, signed
 WIDTH, HEIGHT = 480, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 12, 38
 _MAX_TICKS = 5
+_MAX_NAME = 28
 
 
 @dataclass(frozen=True)
 class Series:
-    """A named line; `tone` is a CSS class: base, adapted, baseline or accent."""
+    """A named line; `tone` is a CSS class: reference, first to fourth, baseline or accent."""
 
     name: str
     x: Sequence[float]
@@ -100,7 +101,7 @@ def interval_chart(intervals: Sequence[Interval], *, x_label: str) -> str:
     parts = [_x_axis(x_scale, height, x_label, signs=True), f'<path class="zero" d="M{x_scale(0)} {_TOP - 6}V{height - _BOTTOM}"/>']
     for row, each in enumerate(intervals):
         y = _TOP + 30 + 44 * row
-        tone = "baseline" if each.low <= 0 <= each.high else "adapted"
+        tone = "baseline" if each.low <= 0 <= each.high else "first"
         text = f"{each.name}: {signed(each.mean)} ({signed(each.low)} to {signed(each.high)})"
         ends = "".join(f'<path class="line {tone}" d="M{x_scale(end)} {y - 5}v10"/>' for end in (each.low, each.high))
         parts.append(
@@ -112,19 +113,20 @@ def interval_chart(intervals: Sequence[Interval], *, x_label: str) -> str:
 
 
 def dot_chart(rows: Sequence[Dots], *, x_label: str) -> str:
-    """A row of dots for each encoder, a bar at their mean."""
+    """A row of dots for each name, a bar at their mean."""
     values = [value for row in rows for value in row.values]
     height = _TOP + 34 * len(rows) + _BOTTOM
-    x_scale = _Scale(*_padded(min(values), max(values)), 84, WIDTH - 16)
+    left = max(84, 14 + 7 * max(len(_short(row.name, _MAX_NAME)) for row in rows))
+    x_scale = _Scale(*_padded(min(values), max(values)), left, WIDTH - 16)
     parts = [_x_axis(x_scale, height, x_label)]
     for index, row in enumerate(rows):
-        y, mean = _TOP + 18 + 34 * index, sum(row.values) / len(row.values)
+        y, mean, name = _TOP + 18 + 34 * index, sum(row.values) / len(row.values), _short(row.name, _MAX_NAME)
         dots = "".join(
             f'<circle class="dot {row.tone}" cx="{x_scale(value)}" cy="{y}" r="4.5"><title>{number(value, 4)}</title></circle>'
             for value in row.values
         )
         parts.append(
-            f'<text class="label" x="0" y="{y + 4}">{escape(row.name)}</text><path class="grid" d="M84 {y}H{WIDTH - 16}"/>'
+            f'<text class="label" x="0" y="{y + 4}">{escape(name)}</text><path class="grid" d="M{left} {y}H{WIDTH - 16}"/>'
             f'<path class="line {row.tone} mean" d="M{x_scale(mean)} {y - 10}v20"/>{dots}'
         )
     return _svg("".join(parts), x_label, height)
@@ -145,7 +147,7 @@ def heat_map(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
         )
         for column, value in enumerate(values):
             title = f"{labels[row]} taken for {labels[column]}: {value} of {total}"
-            parts.append(_cell(left + column * cell, y, cell, value, value / total, "adapted" if row == column else "accent", title))
+            parts.append(_cell(left + column * cell, y, cell, value, value / total, "first" if row == column else "accent", title))
     frame = f'<rect class="frame" x="{left}" y="{top}" width="{size}" height="{size}"/>'
     width, height = left + size + 34, top + size + 4
     limits = f"min-width:{round(0.9 * width)}px;max-width:{round(1.25 * width)}px"
@@ -170,7 +172,7 @@ def bar_table(rows: Sequence[tuple[str, float, str]], *, highlight: str | None =
     most = max(value for _, value, _ in rows) or 1.0
     items = []
     for name, value, text in rows:
-        bar = f'<span class="bar {"adapted" if name == highlight else "base"}" style="width:{100 * value / most:.1f}%"></span>'
+        bar = f'<span class="bar {"first" if name == highlight else "reference"}" style="width:{100 * value / most:.1f}%"></span>'
         items.append(f'<li><span class="name">{escape(name)}</span><span>{bar}</span><span class="value">{escape(text)}</span></li>')
     return Markup(f'<ul class="bars">{"".join(items)}</ul>')
 
@@ -221,8 +223,8 @@ def _padded(low: float, high: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= 14 else f"{label[:13]}\u2026"
+def _short(label: str, most: int = 14) -> str:
+    return label if len(label) <= most else f"{label[: most - 1]}\u2026"
 
 
 def _svg(body: str, label: str, height: float = HEIGHT) -> str:

@@ -6,19 +6,20 @@ import csv
 import os
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from acclimate import artifacts
-from acclimate.models.options import ModelConfig
-from acclimate.training.options import FinetuneConfig, RunsConfig
+from acclimate import artifacts, kinds
+from acclimate.backbones.options import ModelConfig
+from acclimate.training.options import EncoderConfig, RecipeConfig, RunsConfig
 
 Json = dict[str, Any]
 Rows = list[dict[str, Any]]
 
+_DOMAIN_LOSS = "heldout_loss"
 PACKAGES = (
     *("torch", "transformers", "tokenizers", "onnxruntime", "onnxruntime-gpu", "scikit-learn", "mlflow", "dvc", "great-expectations"),
     "prefect",
@@ -32,6 +33,7 @@ class Sources:
     ingest: Path
     tokenize: Path
     pretrain: Path
+    encoders: Path
     finetune: Path
     evaluate: Path
     probe: Path
@@ -47,6 +49,8 @@ class Table:
 
     schema: Json
     rows: dict[str, int]
+    counted: str
+    """What its labels are counted as."""
     labels: dict[str, int]
 
 
@@ -78,11 +82,38 @@ class Cluster:
 
 
 @dataclass(frozen=True)
+class Pretraining:
+    """How one encoder was made, and what of it was kept."""
+
+    encoder: str
+    start: str
+    objectives: list[str]
+    metrics: Json
+    history: Rows
+    retention: Json
+
+    @property
+    def candidates(self) -> Rows:
+        """What retention tried; empty where nothing was tried."""
+        return list(self.retention.get("candidates", []))
+
+    @property
+    def losses(self) -> dict[str, Json]:
+        """Each held-out loss of the start, of the control (the start under heads trained as long), at the end, and of what was kept."""
+        chosen = [each for each in self.candidates if each["name"] == self.retention["chosen"]]
+        return {
+            name: {**found, "kept": chosen[0].get(name, found["end"]) if chosen else found["end"]}
+            for name, found in sorted(self.metrics.items(), key=lambda each: each[0] != _DOMAIN_LOSS)
+            if name.endswith("_loss")
+        }
+
+
+@dataclass(frozen=True)
 class FinetunedRun:
     """One fine-tuned run: its loss over steps, and the share of its rows that were truncated."""
 
     task: str
-    encoder: str
+    variant: str
     seed: int
     history: Rows
     truncated_share: float | None
@@ -96,15 +127,14 @@ class Facts:
 
     title: str
     model: ModelConfig
-    finetune: FinetuneConfig
+    recipes: dict[str, RecipeConfig]
+    runs: RunsConfig
     metrics: Json
     comparisons: Json
     baselines: Json
     confusion: dict[str, Rows]
     calibration: dict[str, Rows]
-    pretraining: Json
-    pretraining_history: Rows
-    retention: Json
+    pretraining: list[Pretraining]
     finetuned: list[FinetunedRun]
     probe: Json
     probe_layers: Rows
@@ -131,36 +161,57 @@ class Facts:
         outs = [path for record in self.records if record["stage"] == "validate" for path in record.get("outs_md5", {})]
         return next((path for path in outs if "docs" in path), None)
 
-    def difference(self, task: str, metric: str) -> Json | None:
-        """Adapted minus base with its interval; None where they were not compared."""
-        found: Json | None = self.metrics[task].get("difference", {}).get(metric)
-        return found
+    @property
+    def reference(self) -> str:
+        """The variant that the others are compared with."""
+        return self.runs.reference.name
 
     def compared(self, task: str) -> Json:
-        """How the encoders of a task compare; empty where they were not compared."""
+        """How the variants of a task compare with the reference; empty where nothing was judged."""
         return dict(self.comparisons.get("tasks", {}).get(task, {}))
 
+    def comparison(self, task: str, variant: str) -> Json:
+        """How a variant compares with the reference; empty for the reference itself."""
+        return dict(self.compared(task).get("variants", {}).get(variant, {}))
 
-def read_facts(sources: Sources, runs: RunsConfig, *, title: str, model: ModelConfig, finetune: FinetuneConfig) -> Facts:
+    def difference(self, task: str, variant: str, metric: str) -> Json | None:
+        """A variant minus the reference with its interval; None for the reference itself."""
+        found: Json | None = self.comparison(task, variant).get("difference", {}).get(metric)
+        return found
+
+
+def read_facts(
+    sources: Sources,
+    runs: RunsConfig,
+    *,
+    title: str,
+    model: ModelConfig,
+    encoders: dict[str, EncoderConfig],
+    recipes: dict[str, RecipeConfig],
+) -> Facts:
     """Read everything that is there.
 
     Args:
         runs: the runs that params.yaml names. Others, left by an earlier run, are skipped.
+        encoders: those that params.yaml defines; others are skipped likewise.
     """
-    tasks, records = runs.all_tasks, _records(sources.records, runs)
+    tasks, records = runs.all_tasks, _records(sources.records, runs, encoders)
     judged = _json(sources.evaluate / "metrics.json", {})
     return Facts(
         title=title,
         model=model,
-        finetune=finetune,
+        recipes={name: recipes[name] for name in runs.recipes},
+        runs=runs,
         metrics={task: judged[task] for task in tasks if task in judged},
         comparisons=_json(sources.evaluate / "comparisons.json", {}),
         baselines=_json(sources.evaluate / "baselines.json", {}),
         confusion=_csv_by_task(sources.evaluate, "confusion", tasks),
         calibration=_csv_by_task(sources.evaluate, "calibration", tasks),
-        pretraining=_json(sources.pretrain / "metrics.json", {}),
-        pretraining_history=_csv(sources.pretrain / "history.csv"),
-        retention=_json(sources.pretrain / "retention.json", {}),
+        pretraining=[
+            _pretraining(name, encoder, sources)
+            for name, encoder in encoders.items()
+            if (sources.pretrain / name / "metrics.json").is_file()
+        ],
         finetuned=_finetuned(sources.finetune, runs),
         probe=_json(sources.probe / "metrics.json", {}),
         probe_layers=_csv(sources.probe / "layers.csv"),
@@ -206,15 +257,27 @@ def _csv_by_task(directory: Path, name: str, tasks: Sequence[str]) -> dict[str, 
     return {task: rows for task in tasks if (rows := _csv(directory / f"{name}_{task}.csv"))}
 
 
+def _pretraining(name: str, encoder: EncoderConfig, sources: Sources) -> Pretraining:
+    directory = sources.pretrain / name
+    return Pretraining(
+        encoder=name,
+        start=encoder.start,
+        objectives=[chosen.name for chosen in encoder.objectives],
+        metrics=artifacts.read_json(directory / "metrics.json"),
+        history=_csv(directory / "history.csv"),
+        retention=_json(sources.encoders / name / "retention.json", {}),
+    )
+
+
 def _finetuned(directory: Path, runs: RunsConfig) -> list[FinetunedRun]:
     found = []
     for task in runs.all_tasks:
-        for encoder in runs.encoders:
+        for variant in runs.variants:
             for seed in runs.seeds_of(task):
-                run = directory / task / f"{encoder}-{seed}"
+                run = directory / task / f"{variant.name}-{seed}"
                 metrics = _json(run / "metrics.json", {})
                 if history := _csv(run / "history.csv"):
-                    found.append(FinetunedRun(task, encoder, seed, history, metrics.get("truncated_share"), metrics.get("fit", {})))
+                    found.append(FinetunedRun(task, variant.name, seed, history, metrics.get("truncated_share"), metrics.get("fit", {})))
     return found
 
 
@@ -234,28 +297,22 @@ def _table(directory: Path) -> Table:
 
     rows, labels = {}, Counter[str]()
     schema = _json(directory / "schema.json", {})
+    kind = kinds.table(schema["kind"]) if schema else None
     for split in ("train", "dev", "test"):
         if (path := directory / f"{split}.parquet").is_file():
             values = pq.read_table(path, columns=["label"])["label"].to_pylist()
             rows[split] = len(values)
-            labels.update(_names(values, schema.get("kind", "")))
-    return Table(schema, rows, dict(labels.most_common()))
+            labels.update(name for value in values for name in (kind.counted_labels(value) if kind else []))
+    return Table(schema, rows, kind.counted if kind else "", dict(labels.most_common()))
 
 
-def _names(values: list[Any], kind: str) -> list[str]:
-    """The labels to count: every label of a row; an entity once, by its type."""
-    if kind == "regression":
-        return []
-    if kind == "tagging":
-        return [tag[2:] for tags in values for tag in tags if tag[:2] in ("B-", "S-")]
-    return [label for row in values for label in (row if kind == "multi_label" else [row])]
-
-
-def _records(directory: Path, runs: RunsConfig) -> list[Json]:
-    """The stages' records in the order they ran, without runs that params.yaml no longer names."""
+def _records(directory: Path, runs: RunsConfig, encoders: Collection[str]) -> list[Json]:
+    """The stages' records in the order they ran, without runs and encoders that params.yaml no longer names."""
     records = [artifacts.read_json(path) for path in sorted(directory.rglob("*.json"))] if directory.is_dir() else []
-    named = {f"{task}-{encoder}-{seed}" for task in runs.all_tasks for encoder in runs.encoders for seed in runs.seeds_of(task)}
-    kept = [record for record in records if not record["stage"].startswith("finetune") or record["stage"].partition("@")[2] in named]
+    named = {f"{task}-{variant.name}-{seed}" for task in runs.all_tasks for variant in runs.variants for seed in runs.seeds_of(task)}
+    named.update(encoders)
+    several = ("finetune", "finetune-once", "pretrain", "retain")
+    kept = [record for record in records if (parts := record["stage"].partition("@"))[0] not in several or parts[2] in named]
     return sorted(kept, key=lambda record: (record["started_at"], record["stage"]))
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from acclimate.report import charts, wording
 from acclimate.report.charts import Dots, Interval, Series
-from acclimate.report.facts import Facts, Json, Rows, Table
+from acclimate.report.facts import Facts, Json, Pretraining, Rows, Table
 from acclimate.report.wording import metric_name
 
-ENCODERS = ("base", "adapted")
+_TONES = ("first", "second", "third", "fourth")
 CLUSTERS_SHOWN, MEMBERS_SHOWN = 8, 4
+VARIANTS_ON_A_CARD = 3
 DOUBTFUL_LABELS_SHOWN = 10
 LABELS_SHOWN = 30
 WORDS_SHOWN = 15
@@ -21,58 +22,78 @@ _MAX_CONFUSION_LABELS = 40
 _WORST_PAIRS = 6
 
 
-def scores(found: Json, metric: str) -> list[str | None]:
-    """Cells of a table: the baseline's score, and those of base and adapted; None where an encoder was not fine-tuned."""
-    encoders = [wording.mean_and_deviation(found[name][metric]) if name in found else None for name in ENCODERS]
-    return [wording.number(found["baseline"]["test"][metric]), *encoders]
+def tones(names: Sequence[str], reference: str) -> dict[str, str]:
+    """A colour for each name; the reference has its own, and of the others every fifth begins again."""
+    others = [name for name in names if name != reference]
+    return {reference: "reference", **{name: _TONES[number % len(_TONES)] for number, name in enumerate(others)}}
 
 
 def differences(facts: Facts) -> str:
-    """Each task's difference with its interval; empty where no task was compared."""
+    """Each difference to the reference with its interval; empty where nothing was compared."""
     intervals = [
-        Interval(f"{task}, {metric_name(found['metric'])}", difference["mean"], difference["low"], difference["high"])
+        Interval(f"{task}, {variant}, {metric_name(found['metric'])}", difference["mean"], difference["low"], difference["high"])
         for task, found in facts.metrics.items()
-        if (difference := facts.difference(task, found["metric"]))
+        for variant in found["variants"]
+        if (difference := facts.difference(task, variant, found["metric"]))
     ]
     return charts.interval_chart(intervals, x_label="difference on test rows") if intervals else ""
 
 
-def scores_by_seed(found: Json) -> str:
+def scores_by_seed(facts: Facts, task: str) -> str:
     """The test score of each seed beside the baseline's."""
-    metric = found["metric"]
+    found = facts.metrics[task]
+    metric, tone = found["metric"], tones(list(found["variants"]), facts.reference)
     rows = [Dots("baseline", [found["baseline"]["test"][metric]], "baseline")]
-    rows += [Dots(encoder, list(found[encoder][metric]["seeds"].values()), encoder) for encoder in ENCODERS if encoder in found]
+    rows += [Dots(variant, list(scores[metric]["seeds"].values()), tone[variant]) for variant, scores in found["variants"].items()]
     return charts.dot_chart(rows, x_label=f"{metric_name(metric)} on test rows")
 
 
-def pretraining_losses(facts: Facts) -> str:
+def pretraining_losses(found: Pretraining) -> str:
     """Training loss and held-out losses over steps."""
     curves = (
-        *(("training", "train/loss", "baseline"), ("held-out domain text", "heldout_loss", "adapted")),
-        ("general text", "general_loss", "base"),
+        *(("training", "train/loss", "baseline"), ("held-out domain text", "heldout_loss", "first")),
+        ("general text", "general_loss", "reference"),
     )
-    series = [_series(name, facts.pretraining_history, "step", column, tone) for name, column, tone in curves]
-    return charts.line_chart(series, x_label="optimizer step", y_label="nats per masked token")
+    series = [_series(name, found.history, "step", column, tone) for name, column, tone in curves]
+    return charts.line_chart(series, x_label="optimizer step", y_label="loss")
 
 
-def retention_scores(candidates: Rows) -> str:
-    """The score of each share of the adapted weights."""
-    series = [_series("candidates", candidates, "share", "score", "adapted")]
-    return charts.line_chart(series, x_label="share of the adapted weights", y_label="score on dev")
+def retention_scores(found: Pretraining) -> str:
+    """The score of each candidate."""
+    rows = [
+        Dots(each["name"], [each["score"]], "first" if each["name"] == found.retention["chosen"] else "reference")
+        for each in found.candidates
+        if each.get("score") is not None
+    ]
+    return charts.dot_chart(rows, x_label="score") if len(rows) > 1 else ""
+
+
+def losses_over_steps(facts: Facts, loss: str) -> Rows:
+    """A held-out loss over steps, a column for each encoder of `runs`; one that was not trained keeps that of its start."""
+    found = {each.encoder: each for each in facts.pretraining}
+    steps: dict[int, dict[str, Any]] = {}
+    for encoder in facts.runs.encoders:
+        for row in found[encoder].history if encoder in found else []:
+            if row.get(loss) not in (None, ""):
+                steps.setdefault(int(row["step"]), {})[encoder] = row[loss]
+    untrained = {each.start: each.metrics[loss]["start"] for each in reversed(facts.pretraining) if loss in each.metrics}
+    constant = {name: value for name, value in untrained.items() if name in facts.runs.encoders and name not in found}
+    return [{"step": step, **constant, **steps[step]} for step in sorted(steps)]
 
 
 def training_losses(facts: Facts, task: str) -> str:
     """Training loss over steps, one line for each fine-tuned run of a task."""
-    series = [_series(run.encoder, run.history, "step", "train/loss", run.encoder) for run in facts.finetuned if run.task == task]
+    tone = tones([variant.name for variant in facts.runs.variants], facts.reference)
+    series = [_series(run.variant, run.history, "step", "train/loss", tone[run.variant]) for run in facts.finetuned if run.task == task]
     return charts.line_chart(series, x_label="optimizer step", y_label="training loss")
 
 
 def fits(facts: Facts) -> list[tuple[str, str, float, float]]:
-    """Task, encoder, and mean loss on training and on dev rows over the seeds."""
+    """Task, variant, and mean loss on training and on dev rows over the seeds."""
     found: dict[tuple[str, str], list[Json]] = {}
     for run in facts.finetuned:
         if run.fit:
-            found.setdefault((run.task, run.encoder), []).append(run.fit)
+            found.setdefault((run.task, run.variant), []).append(run.fit)
     return [(*run, fmean(fit["train_loss"] for fit in fits), fmean(fit["dev_loss"] for fit in fits)) for run, fits in found.items()]
 
 
@@ -80,9 +101,8 @@ def probe_scores(facts: Facts, task: str) -> str:
     """The probe's test score at each layer."""
     metric = facts.probe[task]["metric"]
     rows = [row for row in facts.probe_layers if (row["task"], row["metric"]) == (task, metric)]
-    return charts.line_chart(
-        _by_encoder(rows, "layer", "value"), x_label="layer (0: embeddings)", y_label=f"{metric_name(metric)} on test rows"
-    )
+    lines = _by(rows, "encoder", facts.runs.reference.encoder, "layer", "value")
+    return charts.line_chart(lines, x_label="layer (0: embeddings)", y_label=f"{metric_name(metric)} on test rows")
 
 
 def confusion(rows: Rows) -> tuple[str, list[tuple[str, str, int, float]]]:
@@ -100,9 +120,9 @@ def confusion(rows: Rows) -> tuple[str, list[tuple[str, str, int, float]]]:
     return matrix, wrong[:_WORST_PAIRS]
 
 
-def reliability(rows: Rows) -> str:
+def reliability(facts: Facts, task: str) -> str:
     """Accuracy by confidence."""
-    return charts.reliability_chart(_by_encoder(rows, "confidence", "accuracy"))
+    return charts.reliability_chart(_by(facts.calibration[task], "variant", facts.reference, "confidence", "accuracy"))
 
 
 def latencies(exported: Json, batch: str) -> str:
@@ -142,5 +162,8 @@ def _series(name: str, rows: Rows, x: str, y: str, tone: str) -> Series:
     return Series(name, [x for x, _ in points], [y for _, y in points], tone, "thin" if is_thin else "", markers=not is_thin)
 
 
-def _by_encoder(rows: Rows, x: str, y: str) -> list[Series]:
-    return [_series(encoder, [row for row in rows if row["encoder"] == encoder], x, y, encoder) for encoder in ENCODERS]
+def _by(rows: Rows, column: str, reference: str, x: str, y: str) -> list[Series]:
+    """A line for each value of a column, in the order of the rows."""
+    names = list(dict.fromkeys(row[column] for row in rows))
+    tone = tones(names, reference)
+    return [_series(name, [row for row in rows if row[column] == name], x, y, tone[name]) for name in names]

@@ -1,1 +1,1 @@
-"""Ways to keep what the model knew before, one file each."""
+"""Ways to keep what a model knew, one file each."""

@@ -5,28 +5,24 @@ Plain MLM made the default backbone forget what classification uses; a share of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from typing import Annotated
 
 from pydantic import Field
 
-from acclimate.settings import Section
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from acclimate.protocols import Retention, State
+from acclimate.settings import Options
 
 
-class Config(Section):
-    """Options of weight averaging."""
+class WeightAverage(Options, Retention):
+    """`shares` are those of the weights after training; 1 is no averaging."""
 
     shares: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] = [0.3, 0.5, 0.7, 1.0]
-    """Shares of the adapted weights to try; 1 is no averaging."""
+
+    def candidates(self, start: State, end: State) -> Iterator[tuple[float, State]]:
+        """(1 - share) * start + share * end, tensor by tensor, in float32."""
+        for share in self.shares:
+            yield share, {name: start[name].float().lerp(tensor.float(), share) for name, tensor in end.items()}
 
 
-def candidates(config: Config) -> list[float]:
-    """The shares to choose from."""
-    return list(config.shares)
-
-
-def combine(base: dict[str, Tensor], adapted: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-    """(1 - share) * base + share * adapted, tensor by tensor, in fp32."""
-    return {name: base[name].float().lerp(tensor.float(), share) for name, tensor in adapted.items()}
+COMPONENT: type[Retention] = WeightAverage

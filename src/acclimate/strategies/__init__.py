@@ -1,1 +1,1 @@
-"""Fine-tuning strategies, one file each."""
+"""Ways to fine-tune, one file each."""

@@ -1,28 +1,20 @@
-"""Every weight of the encoder is trained (Devlin et al. 2019, https://arxiv.org/abs/1810.04805)."""
+"""Every weight of the backbone is trained (Devlin et al. 2019, https://arxiv.org/abs/1810.04805)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
 
-from acclimate.settings import Section
+from acclimate.protocols import Strategy
+from acclimate.settings import Options
+from acclimate.training.task_model import TaskModel
 
-if TYPE_CHECKING:
-    from torch import nn
 
-
-class Config(Section):
+class Full(Options, Strategy):
     """No options."""
 
-
-def apply(encoder: nn.Module, config: Config) -> None:
-    """Leave every weight trainable."""
-    encoder.requires_grad_(True)
-
-
-def merge(encoder: nn.Module) -> None:
-    """Nothing was added, so nothing is folded in."""
+    def apply(self, model: TaskModel, generator: torch.Generator) -> None:
+        """Leave every weight trainable."""
+        model.backbone.requires_grad_(True)
 
 
-def learning_rate_scale(config: Config) -> float:
-    """`finetune.lr` is meant for this strategy."""
-    return 1.0
+COMPONENT: type[Strategy] = Full

@@ -1,1 +1,1 @@
-"""Kinds of task, one file each: data, head and loss."""
+"""Kinds of task, one folder each; `acclimate.kinds` says what a kind must be."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from acclimate.training.distributed import local, split_as
 
 
 class WeightAverage:
-    """An average of a model's trainable floating-point parameters, kept in float32 beside it.
+    """An average of what an optimizer trains of a model, kept in float32 beside it.
 
     - `ema`: average += (1 - d) (weights - average), with d = min(`ema_decay`, (1 + n) / (10 + n)) after n updates, so that the
       first weights are soon forgotten (Tarvainen and Valpola 2017, https://arxiv.org/abs/1703.01780; the warm-up of d is that of
@@ -25,19 +25,27 @@ class WeightAverage:
     Buffers and frozen parameters are left as they are: there is nothing to average in the former for encoders with layer norm.
     Nothing waits for the device, and the average depends on the weights and the step alone, so a resumed run repeats it exactly.
 
-    How to call it: make it when the model is on its device and its frozen part is frozen; `load_state_dict` where a checkpoint is
+    How to call it: make it when the model is on its device, of what the optimizer trains; `load_state_dict` where a checkpoint is
     gone on from; `update(model, step)` after each optimizer step, `step` counted from 0; `state_dict()` into each checkpoint;
     `with average.applied_to(model)` around an evaluation; `copy_to(model)` after the last step.
     """
 
     def __init__(
-        self, model: nn.Module, *, kind: Literal["ema", "tail"], steps: int, ema_decay: float = 0.999, tail_share: float = 0.2
+        self,
+        model: nn.Module,
+        parameters: Iterable[nn.Parameter],
+        *,
+        kind: Literal["ema", "tail"],
+        steps: int,
+        ema_decay: float = 0.999,
+        tail_share: float = 0.2,
     ) -> None:
         self.kind = kind
         self._ema_decay = ema_decay
         self._first_step = steps - max(1, round(tail_share * steps)) if kind == "tail" else 0
         self._num_updates = 0
-        self._average = {name: parameter.detach().float().clone() for name, parameter in _averaged(model).items()}
+        trained = set(map(id, parameters))
+        self._average = {name: each.detach().float().clone() for name, each in model.named_parameters() if id(each) in trained}
 
     def update(self, model: nn.Module, step: int) -> None:
         """Take in the weights as they are after optimizer step `step`, counted from 0; before a tail begins, nothing happens."""
@@ -91,7 +99,3 @@ class WeightAverage:
 
     def _here(self) -> list[Tensor]:
         return [local(average) for average in self._average.values()]
-
-
-def _averaged(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.is_floating_point()}

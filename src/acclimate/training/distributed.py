@@ -10,8 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypeVar
@@ -126,63 +125,52 @@ def leave_world() -> None:
         dist.destroy_process_group()
 
 
-class Objective(nn.Module):
-    """A model and its loss as one module, so that a wrapper for several processes sees the forward pass."""
-
-    def __init__(self, model: nn.Module, loss_fn: Callable[[nn.Module, Any], Tensor]) -> None:
-        super().__init__()
-        self.model = model
-        self._loss_fn = loss_fn
-
-    def forward(self, batch: Any) -> Tensor:
-        """The sum of the loss over the batch's targets."""
-        return self._loss_fn(self.model, batch)
+_BUCKET_BYTES = 25 << 20
+"""Gradients that travel as one message."""
 
 
-def replicate(objective: Objective, world: World) -> nn.Module:
-    """The objective so that backward leaves the sum of all processes' gradients in each of them."""
+def sum_gradients(parameters: Sequence[nn.Parameter], world: World) -> None:
+    """Leave the sum of all processes' gradients in each of them; split parameters have theirs summed in backward."""
     if world.size == 1 or world.sharding == "fsdp":
-        return objective
-    from torch.nn.parallel import DistributedDataParallel
+        return
+    bucket: list[Tensor] = []
+    for gradient in (parameter.grad for parameter in parameters if parameter.grad is not None):
+        if bucket and (sum(map(_num_bytes, bucket)) + _num_bytes(gradient) > _BUCKET_BYTES or gradient.dtype != bucket[0].dtype):
+            _sum_bucket(bucket)
+            bucket = []
+        bucket.append(gradient)
+    if bucket:
+        _sum_bucket(bucket)
 
-    device = next(objective.parameters()).device
-    return DistributedDataParallel(
-        objective,
-        device_ids=[device.index] if device.type == "cuda" else None,
-        gradient_as_bucket_view=True,
-        forward_sync_buffers=False,  # an encoder's buffers are constants
-    )
+
+def _num_bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _sum_bucket(gradients: list[Tensor]) -> None:
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    parts = torch.split(flat, [gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(gradients, [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)])
 
 
 ModelType = TypeVar("ModelType", bound=nn.Module)
 
 
-def shard(model: nn.Module, world: World, *, entry_points: tuple[str, ...]) -> None:
-    """Split parameters, gradients and optimizer state over the processes (FSDP2); to be called before the optimizer is made.
+def sharded_copy(model: ModelType, world: World) -> ModelType:
+    """The model itself, or with sharding a copy whose parameters, gradients and optimizer state are split over the processes (FSDP2).
 
     The model is gathered as one for each forward: what shrinks is optimizer state and what lies between the steps. Sharding layer by layer
-    would need each layer's own forward to be called, which post_norm.py does not do; encoders up to a billion parameters do not need it.
-
-    Args:
-        entry_points: methods other than `forward` that compute with the parameters.
+    would need each layer's own forward to be called, which the fast path does not do; encoders up to a billion parameters do not need it.
     """
     if world.size == 1 or world.sharding == "ddp":
-        return
-    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+        return model
+    from torch.distributed.fsdp import fully_shard
 
+    copied = copy.deepcopy(model)
     # It warns of a view that forward returns, lest a caller write into it; none of ours does.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-    fully_shard(model)
-    for name in entry_points:
-        register_fsdp_forward_method(model, name)
-
-
-def sharded_copy(model: ModelType, world: World, *, entry_points: tuple[str, ...]) -> ModelType:
-    """The model itself, or with sharding a copy that is split; `collect` brings its weights back."""
-    if world.size == 1 or world.sharding == "ddp":
-        return model
-    copied = copy.deepcopy(model)
-    shard(copied, world, entry_points=entry_points)
+    fully_shard(copied)
     return copied
 
 
@@ -234,19 +222,6 @@ def gathered(value: Any, *, keep: bool) -> Any:
     return value
 
 
-def settle(model: nn.Module) -> None:
-    """Drop the whole weights that an evaluation of a split model leaves behind: training would else compute with them."""
-    reshard = getattr(model, "reshard", None)
-    if reshard is not None:
-        reshard()
-
-
-def without_sync(objective: nn.Module, *, last: bool) -> AbstractContextManager[object]:
-    """Around a micro-batch: gradients travel with the last of a window only."""
-    no_sync = getattr(objective, "no_sync", None)
-    return nullcontext() if last or no_sync is None else no_sync()
-
-
 def gradient_scale(world: World) -> float:
-    """Both wrappers average over processes; times their number gives the sum."""
-    return float(world.size)
+    """FSDP averages over the processes; times their number gives the sum."""
+    return float(world.size) if world.sharding == "fsdp" else 1.0

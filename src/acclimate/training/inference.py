@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from acclimate.data.encoding import Encoded
-from acclimate.models.task_model import TaskModel
-from acclimate.training.batches import PaddedBatch, by_length, pad_rows
+from acclimate.training.batches import TASK_LOSS, LabelledBatch, by_length, pad_rows
+from acclimate.training.finetuning import STREAM, FineTuned
 from acclimate.training.precision import Precision
+from acclimate.training.task_model import TaskModel
 
 TOKENS_PER_BATCH = 4096
 
 
-def predict_logits(model: TaskModel, encoded: Encoded, *, precision: Precision, pad_id: int) -> list[np.ndarray]:
+def predict_logits(model: TaskModel, encoded: Encoded, *, precision: Precision) -> list[np.ndarray]:
     """Float32 logits of each row, in the rows' order.
 
     Returns:
@@ -27,7 +27,7 @@ def predict_logits(model: TaskModel, encoded: Encoded, *, precision: Precision, 
     model.eval()
     with torch.inference_mode():
         for rows in by_length(encoded, tokens_per_batch=TOKENS_PER_BATCH):
-            ids_BT, mask_BT, type_ids_BT = (tensor.to(device) for tensor in pad_rows(encoded, rows, pad_id))
+            ids_BT, mask_BT, type_ids_BT = (tensor.to(device) for tensor in pad_rows(encoded, rows, model.backbone.pad_id))
             with precision.autocast():
                 output = model(ids_BT, mask_BT, type_ids_BT)
             values = output.float().cpu().numpy()
@@ -36,20 +36,13 @@ def predict_logits(model: TaskModel, encoded: Encoded, *, precision: Precision, 
     return logits
 
 
-def mean_loss(
-    model: TaskModel,
-    rows: Sequence[np.ndarray],
-    loss_fn: Callable[[TaskModel, PaddedBatch], Tensor],
-    make_batch: Callable[[np.ndarray], PaddedBatch],
-    *,
-    precision: Precision,
-) -> float:
-    """Loss per target over batches of rows, without dropout; 0 where nothing is predicted."""
-    device = next(model.parameters()).device
+def mean_loss(trained: FineTuned, batches: Iterable[LabelledBatch], *, precision: Precision) -> float:
+    """The task's loss for each target, without dropout; 0 where nothing is predicted."""
+    device = next(trained.parameters()).device
     total, num_targets = 0.0, 0
-    model.eval()
+    trained.eval()
     with torch.inference_mode(), precision.autocast():
-        for batch in map(make_batch, rows):
-            total += float(loss_fn(model, batch.to(device)))
-            num_targets += batch.num_targets
+        for batch in batches:
+            total += float(trained(batch.to(device), STREAM)[TASK_LOSS])
+            num_targets += batch.counts()[TASK_LOSS]
     return total / num_targets if num_targets else 0.0

@@ -5,31 +5,31 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from acclimate.errors import EnvironmentUnfitError, TrainingError
+from acclimate.protocols import Group, Trained
 from acclimate.runtime import StoppedError, StopRequest
 from acclimate.sinks import Sink
 from acclimate.training import resume
 from acclimate.training.averaging import WeightAverage
-from acclimate.training.batches import BatchSource
 from acclimate.training.checkpoints import CheckpointStore
-from acclimate.training.distributed import Objective, World, replicate, settle, whole
+from acclimate.training.distributed import World, collect, sharded_copy, whole
 from acclimate.training.health import Best, HealthConfig, SpikeDetector
 from acclimate.training.host_memory import keep_freed_memory
-from acclimate.training.meter import FlopsPerToken, Meter, best_gemm_rate
+from acclimate.training.meter import Meter, best_gemm_rate
+from acclimate.training.optimizers import optimizer_groups
 from acclimate.training.precision import Precision
 from acclimate.training.prefetch import windows
 from acclimate.training.schedules import learning_rate_factor
 from acclimate.training.step import NonFinite, StepRunner, is_out_of_memory
-
-LossFunction = Callable[[nn.Module, Any], Tensor]
-"""(model, micro-batch) -> the SUM of the loss over the micro-batch's targets."""
+from acclimate.training.streams import Windows
 
 _TELL_EVERY_S = 15.0
 """How often a line is logged where there is no terminal to draw a bar in."""
@@ -55,7 +55,7 @@ class LoopConfig:
     evaluate_every: int = 0
     checkpoint_every_s: float = 30.0
     health: HealthConfig = field(default_factory=HealthConfig)
-    micro_rows: int | None = None
+    micro_batch_size: int | None = None
     """Rows computed at once; None begins with a whole batch. Halved when memory runs out; the sum over a step stays the same."""
     label: str = "train"
     trial: TakesSteps | None = None
@@ -82,22 +82,26 @@ class FitResult:
     """Of the last log line: tokens/s, memory, share of waiting, MFU."""
 
 
-class TakesSteps(BatchSource, Sink, Protocol):
+class TakesSteps(Windows, Sink, Protocol):
     """Stands for a fit's batches and sink, and has the loop take a few of its steps; see trial.py."""
 
-    def begin(self, batches: BatchSource, config: LoopConfig, world: World, device: torch.device) -> LoopConfig:
+    def begin(self, batches: Windows, config: LoopConfig, world: World, device: torch.device) -> LoopConfig:
         """Choose the steps; gives the settings to take them with."""
 
-    def end(self, result: FitResult, micro_rows: int | None) -> None:
+    def end(self, result: FitResult, micro_batch_size: int | None) -> None:
         """Learn how they went."""
 
 
+MakeOptimizer = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
+"""An optimizer over groups of `params`, `lr` and `weight_decay`."""
+
+
 def fit(
-    model: nn.Module,
-    batches: BatchSource,
-    loss_fn: LossFunction,
+    trained: Trained[Any],
+    batches: Windows,
     *,
-    optimizer: torch.optim.Optimizer,
+    groups: Callable[[Trained[Any]], list[Group]],
+    optimizer: MakeOptimizer,
     precision: Precision,
     config: LoopConfig,
     sink: Sink,
@@ -105,50 +109,83 @@ def fit(
     evaluate: Callable[[], dict[str, float]] | None = None,
     world: World | None = None,
     identity: Mapping[str, str] | None = None,
-    flops_per_token: FlopsPerToken | None = None,
+    counts_flops: bool = False,
 ) -> FitResult:
-    """Train for `batches.steps` optimizer steps, going on from the newest checkpoint if there is one.
+    """Train for `batches.steps` optimizer steps, resuming from the newest checkpoint if there is one.
 
-    Batches, masks and dropout depend on (seed, step) alone, so a resumed run repeats the undisturbed one exactly.
+    Batches, masks and dropout depend on the seed and the batch's number alone, so a resumed run repeats the undisturbed one exactly.
 
     Args:
-        evaluate: scores of the model as it is; called every `config.evaluate_every` steps.
+        groups: what is trained and how fast, of the model that the loop trains: `trained`, or a copy that is split over the processes.
+        evaluate: scores of `trained` as it is; called every `config.evaluate_every` steps.
         world: the other processes of this run.
         identity: digests of what the run is made of; a checkpoint with others is refused.
-        flops_per_token: gives MFU.
+        counts_flops: log MFU, by the model's own count.
 
     Raises:
         TrainingError: the loss or a gradient is not finite (nothing was updated since), or the checkpoint does not fit.
         StoppedError: SIGINT or SIGTERM arrived; a checkpoint has been saved.
         EnvironmentUnfitError: memory is too small, also for a single row.
     """
-    about = (world or World(), identity or {}, flops_per_token)
+    world = world or World()
     if trial := config.trial:
-        config = trial.begin(batches, config, about[0], next(model.parameters()).device)
+        config = trial.begin(batches, config, world, next(trained.parameters()).device)
         batches = sink = trial
-    run = _Run(model, batches, loss_fn, optimizer, precision, config, sink, checkpoints, evaluate, *about)
+    gates = _Gated(sharded_copy(trained, world), groups, optimizer)
+    run = _Run(trained, gates, batches, precision, config, sink, checkpoints, evaluate, world, identity or {}, counts_flops)
     try:
         result = run.go()
     except RuntimeError as error:  # in the optimizer or an evaluation: fewer rows at once would not help
         if not is_out_of_memory(error):
             raise
         raise EnvironmentUnfitError(
-            f"{config.label}: step {run.at_step}: out of memory beside the gradients; the next run goes on from the last checkpoint. "
+            f"{config.label}: step {run.at_step}: out of memory beside the gradients; the next run resumes from the last checkpoint. "
             "Free memory, train fewer weights (lora), or split them over processes (train.launch.sharding: fsdp)"
         ) from None
     if trial:
-        trial.end(result, run.steps.micro_rows)
+        trial.end(result, run.steps.micro_batch_size)
     return result
+
+
+class _Gated:
+    """The model that the loop trains, its optimizer, and the gate of each of the optimizer's groups."""
+
+    def __init__(self, model: Trained[Any], groups: Callable[[Trained[Any]], list[Group]], optimizer: MakeOptimizer) -> None:
+        self.model, self.groups = model, groups(model)
+        grouped = {id(parameter) for group in self.groups for parameter in group.parameters}
+        left_out = [name for name, each in model.named_parameters() if each.requires_grad and id(each) not in grouped]
+        assert not left_out, f"trainable, and in no group: {', '.join(left_out)}"
+        found = optimizer_groups(self.groups)
+        self.optimizer = optimizer([options for options, _ in found])
+        self._gates = [gate for _, gate in found]
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimizer trains."""
+        return [parameter for group in self.groups for parameter in group.parameters]
+
+    def set_rates(self, step: int, steps: int, config: LoopConfig) -> float:
+        """Give each group its rate of a step; gives that of the first."""
+        factor = learning_rate_factor(
+            step,
+            steps=steps,
+            warmup_steps=round(config.warmup_share * steps),
+            schedule=config.schedule,  # type: ignore[arg-type]
+            **config.schedule_options,
+        )
+        for group, gate in zip(self.optimizer.param_groups, self._gates, strict=True):
+            group["lr"] = group["peak_lr"] * factor * (1.0 if gate is None else gate(step, steps))
+        return float(self.optimizer.param_groups[0]["peak_lr"] * factor)
 
 
 @dataclass
 class _Run:
     """The state of one fit."""
 
-    model: nn.Module
-    batches: BatchSource
-    loss_fn: LossFunction
-    optimizer: torch.optim.Optimizer
+    whole: Trained[Any]
+    """What is evaluated and left behind; with split parameters another one than the loop trains."""
+    gated: _Gated
+    batches: Windows
     precision: Precision
     config: LoopConfig
     sink: Sink
@@ -156,7 +193,7 @@ class _Run:
     evaluate: Callable[[], dict[str, float]] | None
     world: World
     identity: Mapping[str, str]
-    flops_per_token: FlopsPerToken | None
+    counts_flops: bool
     save_took_s: float = 0.0
     waited_s: float = 0.0
     rate: float = 0.0
@@ -164,6 +201,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         config, total = self.config, self.batches.steps
+        self.model, self.optimizer = self.gated.model, self.gated.optimizer
         self.device = next(self.model.parameters()).device
         self._refuse_idle_processes()
         keep_freed_memory()
@@ -171,27 +209,35 @@ class _Run:
         self.average = None
         if config.average != "none":
             options = {"ema_decay": config.ema_decay, "tail_share": config.tail_share}
-            self.average = WeightAverage(self.model, kind=config.average, steps=total, **options)
+            self.average = WeightAverage(self.model, self.gated.parameters, kind=config.average, steps=total, **options)
         self.spikes, self.best = SpikeDetector(config.health), Best(config.health)
-        peak = best_gemm_rate(self.device.type, self.precision.dtype) * self.world.size if self.flops_per_token else None
+        peak = best_gemm_rate(self.device.type, self.precision.dtype) * self.world.size if self.counts_flops else None
         self.meter = Meter(self.device, peak)
         watched = (self.spikes, self.best, self.meter)
         self.parts = resume.Parts(self.model, self.optimizer, scaler, self.average, *watched, self.world, dict(self.identity), total)
-        self.parts.micro_rows = config.micro_rows
+        self.parts.micro_batch_size = config.micro_batch_size
         self.first = self._resume()
         self.result = FitResult(steps=total, resumed_from=self.first)
-        objective = replicate(Objective(self.model, self.loss_fn), self.world)
-        self.steps = StepRunner(objective, self.optimizer, scaler, self.precision, self.world, config, micro_rows=self.parts.micro_rows)
+        at_once = self.parts.micro_batch_size
+        made = (self.model, self.gated.groups, self.optimizer, scaler, self.precision, self.world, config)
+        self.steps = StepRunner(*made, steps=total, micro_batch_size=at_once)
         self.saved_at = self.told_at = time.monotonic()
 
     def _refuse_idle_processes(self) -> None:
         """An epoch's last batch may be small; two steps without a batch for all are those of a wrong setting."""
         if self.world.size == 1:
             return
-        most = max(batch.num_rows for step in range(min(2, self.batches.steps)) for batch in self.batches.window(step))
+        works = [work for step in range(min(2, self.batches.steps)) for work in self.batches.window(step)]
+        undivided = sorted({work.stream for work in works if not work.divisible})
+        if undivided:
+            raise TrainingError(
+                f"{self.config.label}: the rows of a batch of {', '.join(undivided)} need each other, and {self.world.size} processes "
+                "would part them; set train.launch.processes to 1"
+            )
+        most = max(work.batch.num_rows for work in works)
         if most < self.world.size:
             raise TrainingError(
-                f"{self.config.label}: {self.world.size} processes share batches of {most} rows; raise rows_per_batch or lower train.launch"
+                f"{self.config.label}: {self.world.size} processes share batches of {most} rows; raise batch_size or lower train.launch"
             )
 
     def _resume(self) -> int:
@@ -258,17 +304,17 @@ class _Run:
 
     def _step(self, step: int, window: Any) -> None:
         self.at_step = step
-        self.rate = _set_learning_rate(self.optimizer, step, self.batches.steps, self.config)
+        self.rate = self.gated.set_rates(step, self.batches.steps, self.config)
         self.parts.snapshot_if_due(step)
-        tokens = sum(batch.num_tokens for batch in window)
+        tokens = sum(work.batch.num_tokens for work in window)
         try:
-            loss, norm = self.steps.run(step, window, before_update=self._accepts)
+            found = self.steps.run(step, window, before_update=self._accepts)
         except NonFinite as error:
             self._refuse(error)
         if self.average and self.parts.skipped[-1:] != [step]:
             self.average.update(self.model, step)
         self.result.tokens += tokens
-        self.meter.add(loss, norm, tokens=tokens, wait_s=self.waited_s)
+        self.meter.add(found, tokens=tokens, wait_s=self.waited_s)
 
     def _accepts(self, step: int, loss: Callable[[], float]) -> bool:
         """Whether a step's update is made: with on_spike `rewind`, not that of a spike."""
@@ -285,8 +331,13 @@ class _Run:
             self._refuse(error)
 
     def _refuse(self, error: NonFinite) -> None:
-        rows = self.batches.rows(error.step)
-        shown = ", ".join(map(str, rows[:8])) + (f", ... ({len(rows)} in all)" if len(rows) > 8 else "")
+        by_stream = self.batches.rows(error.step)
+        shown = "; ".join(
+            (f"{name}: " if len(by_stream) > 1 else "")
+            + ", ".join(map(str, rows[:8]))
+            + (f", ... ({len(rows)} in all)" if len(rows) > 8 else "")
+            for name, rows in by_stream.items()
+        )
         raise TrainingError(
             f"{self.config.label}: step {error.step}: loss {error.loss:g}, gradient norm {error.norm:g}; nothing was updated. "
             f"Its batch: rows {shown}. Lower the learning rate or check these rows"
@@ -295,16 +346,17 @@ class _Run:
     def _log(self, done: int, window: Any, bar: Any) -> None:
         started = time.monotonic()
         self._check_latch()
-        losses = self.world.sum(self.meter.losses())
+        losses = self.meter.losses(self.world)
         if self.config.health.on_spike == "mark":
-            first = done - len(losses)
-            for offset, loss in enumerate(losses.tolist()):
+            first = done - len(losses["loss"])
+            for offset, loss in enumerate(losses["loss"].tolist()):
                 if self.spikes.is_spike(first + offset, loss):
                     logger.warning("%s: step %d: loss %.3f is a spike", self.config.label, first + offset, loss)
         metrics = {**self.meter.metrics(losses), "lr": self.rate}
         if self.spikes.spikes:
             metrics["spikes"] = float(len(self.spikes.spikes))
-        timing = self.meter.timing(self.flops_per_token(window) if self.flops_per_token else None)
+        batches = [work.batch for work in window]
+        timing = self.meter.timing(self.model.flops_per_token(batches) if self.counts_flops else None)
         self.sink.log(done, metrics, timing=timing)
         self.parts.history.append((done, metrics))
         self.result.timing = timing
@@ -323,15 +375,10 @@ class _Run:
         due = config.evaluate_every and (done % config.evaluate_every == 0 or (is_last and health.patience))
         if not (self.evaluate and due and (not is_last or health.patience)):
             return
-        self.model.eval()
-        with torch.no_grad():
-            if self.average:
-                with self.average.applied_to(self.model):
-                    scores = self._scored(done)
-                    settle(self.model)
-            else:
-                scores = self._scored(done)
-        settle(self.model)
+        with torch.no_grad(), self.average.applied_to(self.model) if self.average else nullcontext():
+            collect(self.model, self.whole)
+            self.whole.eval()
+            scores = self._scored(done)
         self.model.train()
         self.sink.log(done, scores)
         self.parts.history.append((done, scores))
@@ -357,7 +404,7 @@ class _Run:
         """Save a checkpoint; where that fails and nothing forces it now, training goes on and the next one is tried."""
         started = time.monotonic()
         self._check_latch()
-        self.parts.micro_rows = self.steps.micro_rows
+        self.parts.micro_batch_size = self.steps.micro_batch_size
         try:
             state = self.parts.state(done)
             if self.world.is_main:
@@ -376,22 +423,10 @@ class _Run:
             self.result.best_step = self.best.step
         elif self.average:
             self.average.copy_to(self.model)
+        collect(self.model, self.whole)
         self.result.seconds = time.monotonic() - started
         self.result.losses = [metrics["train/loss"] for _, metrics in self.parts.history if "train/loss" in metrics]
         self.result.spikes, self.result.skipped = list(self.spikes.spikes), list(self.parts.skipped)
-        self.model.eval()
+        self.whole.eval()
         self.world.wait()
         return self.result
-
-
-def _set_learning_rate(optimizer: torch.optim.Optimizer, step: int, steps: int, config: LoopConfig) -> float:
-    factor = learning_rate_factor(
-        step,
-        steps=steps,
-        warmup_steps=round(config.warmup_share * steps),
-        schedule=config.schedule,  # type: ignore[arg-type]
-        **config.schedule_options,
-    )
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * factor
-    return float(optimizer.param_groups[0]["lr"])

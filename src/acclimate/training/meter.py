@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -12,46 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from acclimate.protocols import Losses
 from acclimate.training.distributed import World
-
-FlopsPerToken = Callable[[Sequence[Any]], float]
-"""(micro-batches of a step, on the host) -> floating-point operations that each of their real tokens needs."""
-
-
-@dataclass(frozen=True)
-class EncoderShape:
-    """What the operations of a training step follow from."""
-
-    num_layers: int
-    width: int
-    vocabulary_size: int
-
-    def flops_per_token(self, *, squared_lengths_per_token: float, target_share: float) -> float:
-        """Forward and backward: 6 * 12 L h^2 + 12 L h * (sum s_i^2 / sum s_i) + 6 (V h + h^2) * r.
-
-        Padding, the vocabulary head at positions without a target, and recomputation count for nothing.
-
-        Args:
-            squared_lengths_per_token: sum of squared document lengths over the sum of lengths.
-            target_share: r, targets of the vocabulary head for each token.
-        """
-        layers, width = self.num_layers, self.width
-        head = 6 * (self.vocabulary_size * width + width * width) * target_share
-        return 72 * layers * width * width + 12 * layers * width * squared_lengths_per_token + head
-
-
-def shape_of(config: Any) -> EncoderShape:
-    """The shape of an encoder of transformers."""
-    return EncoderShape(config.num_hidden_layers, config.hidden_size, config.vocab_size)
-
-
-def squared_lengths(segments_BT: Tensor) -> float:
-    """Sum of the squared lengths of the documents' pieces in packed rows."""
-    starts = torch.ones_like(segments_BT, dtype=torch.bool)
-    starts[:, 1:] = segments_BT[:, 1:] != segments_BT[:, :-1]
-    bounds = starts.flatten().nonzero().squeeze(1)
-    lengths = torch.diff(bounds, append=bounds.new_tensor([segments_BT.numel()]))
-    return float((lengths.double() ** 2).sum())
+from acclimate.training.step import StepResult
 
 
 @lru_cache(maxsize=4)
@@ -104,6 +67,8 @@ class Meter:
     """Operations a second that MFU is a share of; None leaves MFU out."""
     energy: EnergyCounter | None = None
     _losses: list[Tensor] = field(default_factory=list)
+    _parts: list[Losses] = field(default_factory=list)
+    """Each step's losses by name."""
     _norms: list[Tensor] = field(default_factory=list)
     _tokens: int = 0
     _wait_s: float = 0.0
@@ -114,24 +79,30 @@ class Meter:
         self.energy = self.energy or EnergyCounter(self.device)
         self._joules = self.energy.joules()
 
-    def add(self, loss: Tensor, norm: Tensor, *, tokens: int, wait_s: float) -> None:
+    def add(self, found: StepResult, *, tokens: int, wait_s: float) -> None:
         """Count one step."""
-        self._losses.append(loss)
-        self._norms.append(norm)
+        self._losses.append(found.loss)
+        self._parts.append(found.parts if len(found.parts) > 1 else {})
+        self._norms.append(found.norm)
         self._tokens += tokens
         self._wait_s += wait_s
 
-    def losses(self) -> Tensor:
-        """Of the steps since the last line, (steps,)."""
-        return torch.stack(self._losses)
+    def losses(self, world: World) -> Losses:
+        """Of the steps since the last line, (steps,) each, summed over the processes: `loss`, and of several each by its name."""
+        found = {"loss": torch.stack(self._losses)}
+        names = list(dict.fromkeys(name for parts in self._parts for name in parts))
+        zero = torch.zeros((), device=self.device)
+        found |= {name: torch.stack([parts.get(name, zero) for parts in self._parts]) for name in names}
+        return {name: world.sum(values) for name, values in found.items()}
 
-    def metrics(self, losses: Tensor) -> dict[str, float]:
+    def metrics(self, losses: Losses) -> dict[str, float]:
         """Values that equal runs share.
 
         Args:
-            losses: of `losses()`, summed over the processes.
+            losses: as `losses()` gives them.
         """
-        return {"train/loss": float(losses.double().mean()), "grad_norm": float(torch.stack(self._norms).double().mean())}
+        means = {f"train/{name}": float(values.double().mean()) for name, values in losses.items()}
+        return {**means, "grad_norm": float(torch.stack(self._norms).double().mean())}
 
     def timing(self, flops_per_token: float | None) -> dict[str, float]:
         """Values that differ between equal runs."""
@@ -144,16 +115,18 @@ class Meter:
             found["joules_per_token"] = (joules - self._joules) / max(1, self._tokens)
         return found
 
-    def state(self, world: World) -> dict[str, Tensor]:
+    def state(self, world: World) -> dict[str, Any]:
         """The steps since the last line, for a checkpoint; every process must ask for it."""
         if not self._losses:
-            return {"losses": torch.zeros(0), "norms": torch.zeros(0)}
-        return {"losses": world.sum(self.losses()).cpu(), "norms": torch.stack(self._norms).cpu()}
+            return {"losses": {}, "norms": torch.zeros(0)}
+        return {"losses": {name: values.cpu() for name, values in self.losses(world).items()}, "norms": torch.stack(self._norms).cpu()}
 
-    def load(self, state: dict[str, Tensor], world: World) -> None:
+    def load(self, state: dict[str, Any], world: World) -> None:
         """Go on from `state()`; of several processes the first holds what all have summed."""
-        losses = state["losses"] if world.is_main else torch.zeros_like(state["losses"])
-        self._losses, self._norms = list(losses.to(self.device)), list(state["norms"].to(self.device))
+        held = {name: (values if world.is_main else torch.zeros_like(values)).to(self.device) for name, values in state["losses"].items()}
+        self._losses = list(held.pop("loss", torch.zeros(0)))
+        self._parts = [{name: values[step] for name, values in held.items()} for step in range(len(self._losses))]
+        self._norms = list(state["norms"].to(self.device))
 
     def restart_clock(self) -> None:
         """Leave out the time since the last line, such as that of an evaluation."""
@@ -162,7 +135,7 @@ class Meter:
 
     def restart(self) -> None:
         """Begin the next line."""
-        self._losses, self._norms, self._tokens, self._wait_s = [], [], 0, 0.0
+        self._losses, self._parts, self._norms, self._tokens, self._wait_s = [], [], [], 0, 0.0
         self._started, self._joules = time.monotonic(), self.energy.joules() if self.energy else None
 
 

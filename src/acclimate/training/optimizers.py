@@ -8,21 +8,35 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from acclimate.errors import TrainingError
+from acclimate.protocols import Gate, Group
 from acclimate.training.distributed import is_split, local
 
 if TYPE_CHECKING:
     from acclimate.training.options import OptimizerName
 
 
-def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups of the trainable parameters: matrices and embeddings decay, norms and biases (fewer than two dimensions) do not."""
-    trainable = [(name, parameter) for name, parameter in named if parameter.requires_grad]
-    decayed = [parameter for _, parameter in trainable if parameter.ndim >= 2]
-    plain = [parameter for _, parameter in trainable if parameter.ndim < 2]
-    groups = [(decayed, weight_decay), (plain, 0.0)]
-    return [{"params": members, "lr": learning_rate, "weight_decay": decay} for members, decay in groups if members]
+def optimizer_groups(groups: Iterable[Group]) -> list[tuple[dict[str, Any], Gate | None]]:
+    """Groups as an optimizer takes them, each with its gate.
+
+    Matrices and embeddings decay; norms and biases (fewer than two dimensions) do not.
+
+    Raises:
+        TrainingError: nothing is trained, or a parameter is in two groups.
+    """
+    found: list[tuple[dict[str, Any], Gate | None]] = []
+    for group in groups:
+        decayed = [parameter for parameter in group.parameters if parameter.ndim >= 2]
+        plain = [parameter for parameter in group.parameters if parameter.ndim < 2]
+        for members, decay in ((decayed, group.weight_decay), (plain, 0.0)):
+            if members:
+                found.append(({"params": members, "lr": group.learning_rate, "weight_decay": decay}, group.gate))
+    parameters = [id(parameter) for options, _ in found for parameter in options["params"]]
+    if not parameters or len(set(parameters)) < len(parameters):
+        raise TrainingError("no parameter is trained" if not parameters else "a parameter is in two groups")
+    return found
 
 
 def make_optimizer(

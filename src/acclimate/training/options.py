@@ -1,4 +1,4 @@
-"""The sections `pretrain`, `runs`, `finetune` and `train` of params.yaml."""
+"""The sections `pretrain` with `encoders`, `finetune` with `recipes`, `runs` and `train` of params.yaml."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from acclimate import plugins
-from acclimate.settings import Count, LearningRate, OpenShare, Positive, Section, Share, removed
+from acclimate.choices import Choice, Chosen
+from acclimate.settings import Count, LearningRate, OpenShare, Options, Positive, Share, located, removed
 
 OptimizerName = Literal["adamw", "stable_adamw"]
 Optimizer = Annotated[OptimizerName, removed({"lamb": "use `adamw` or `stable_adamw`"})]
@@ -28,7 +28,7 @@ SCHEDULE_OPTIONS: dict[Schedule, tuple[str, ...]] = {
 AVERAGE_OPTIONS: dict[Average, tuple[str, ...]] = {"none": (), "ema": ("ema_decay",), "tail": ("tail_share",)}
 
 
-class OptimizationSection(Section):
+class OptimizationSection(Options):
     """What pretraining and fine-tuning state alike: the step, the schedule of its rate, the average of the weights it leaves.
 
     An option that the chosen schedule or average does not read is refused unless it has its default.
@@ -60,11 +60,12 @@ class OptimizationSection(Section):
         _refuse_unread(self, "schedule", SCHEDULE_OPTIONS)
         _refuse_unread(self, "average", AVERAGE_OPTIONS)
         if self.schedule == "wsd" and self.warmup_share + self.decay_share > 1.0:
-            raise ValueError(f"`warmup_share` {self.warmup_share:g} and `decay_share` {self.decay_share:g} together exceed 1")
+            together = f"`warmup_share` {self.warmup_share:g} and `decay_share` {self.decay_share:g} together exceed 1"
+            raise located(together, "decay_share", value=self.decay_share)
         return self
 
 
-class HealthSection(Section):
+class HealthSection(Options):
     """What is watched while training; see training/health.py."""
 
     spike_sigmas: Positive = Field(default=8.0, description="robust standard deviations above the recent median that make a spike")
@@ -86,23 +87,23 @@ class OptimizerConfig(OptimizationSection):
     warmup_share: Share = 0.06
 
 
-class RetentionConfig(Section):
-    """What to keep of the base model. `method` is a file name under src/acclimate/retention/."""
+class EncoderConfig(Options):
+    """One made encoder: domain-adaptive pretraining (Gururangan et al. 2020, https://arxiv.org/abs/2004.10964).
 
-    method: str = "weight_average"
-    options: dict[str, dict[str, Any]] = {}
-    task: str = Field(description="the task on whose dev split a linear probe scores each candidate")
-    criterion: Literal["probe", "loss"] = Field(default="probe", description="`loss`: the mean of held-out domain and general loss chooses")
+    In params.yaml `pretrain` holds what all of them share, and `encoders.<name>` what is laid over it.
+    """
 
-
-class PretrainConfig(Section):
-    """Domain-adaptive pretraining (Gururangan et al. 2020, https://arxiv.org/abs/2004.10964)."""
-
-    objective: str = "mlm"
-    objectives: dict[str, dict[str, Any]] = {}
-    max_tokens: Count
+    start: str = Field(description="the encoder that it continues: `base`, or another one of `encoders`")
+    objectives: Annotated[tuple[Chosen, ...], Choice("objectives", at_least=1, weighted=True)]
+    retention: Annotated[tuple[Chosen, ...], Choice("retention")] = ()
+    retain_by: Literal["probe", "loss"] = Field(
+        default="probe",
+        description="what chooses among the weights that retention offers: the dev score of linear probes over all tasks of `runs`, "
+        "or the mean of held-out domain and general loss",
+    )
+    tokens: Count = Field(description="to train on")
     head_warmup_tokens: Annotated[int, Field(ge=0)] = 0
-    rows_per_batch: Count = 32
+    batch_size: Count = Field(default=32, description="rows of a batch, over all processes")
     accumulation: Count = 1
     optimizer: OptimizerConfig
     head_learning_rate: LearningRate = 1e-3
@@ -112,32 +113,42 @@ class PretrainConfig(Section):
     evaluations: Count = 4
     health: HealthSection = HealthSection()
     checkpoint_every_s: Positive = 30.0
-    retention: RetentionConfig
-
-    @model_validator(mode="after")
-    def _components_exist(self) -> PretrainConfig:
-        plugins.check_name("objectives", self.objective)
-        plugins.check_name("retention", self.retention.method)
-        return self
 
 
-class RunsConfig(Section):
-    """Which fine-tunings are made: task x encoder x seed. Adding one runs no other again."""
+class Variant(Options):
+    """An encoder and the recipe that it is fine-tuned by."""
+
+    encoder: str
+    recipe: str
+
+    @property
+    def name(self) -> str:
+        """As it stands in file names; neither part holds a dash."""
+        return f"{self.encoder}-{self.recipe}"
+
+
+class RunsConfig(Options):
+    """Which fine-tunings are made: task x encoder x recipe x seed. Adding one runs no other again."""
 
     tasks: Annotated[list[str], Field(min_length=1)]
     single_seed_tasks: list[str] = Field(default=[], description="run with the first seed only")
-    encoders: Annotated[list[Literal["base", "adapted"]], Field(min_length=1)] = ["base", "adapted"]
+    encoders: Annotated[list[str], Field(min_length=1)] = Field(description="`base` or names of `encoders`")
+    recipes: Annotated[list[str], Field(min_length=1)] = Field(description="names of `recipes`")
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
+    reference: Variant = Field(description="what every other variant is compared with")
 
     @model_validator(mode="after")
     def _no_repeats(self) -> RunsConfig:
         both = set(self.tasks) & set(self.single_seed_tasks)
         if both:
             raise ValueError(f"{sorted(both)} stand both in `tasks` and in `single_seed_tasks`; keep one")
-        for field in ("tasks", "single_seed_tasks", "encoders", "seeds"):
+        for field in ("tasks", "single_seed_tasks", "encoders", "recipes", "seeds"):
             values = getattr(self, field)
             if len(set(values)) < len(values):
                 raise ValueError(f"`{field}` names a value twice: {values}")
+        if self.reference not in self.variants:
+            names = ", ".join(variant.name for variant in self.variants)
+            raise located(f"{self.reference.name} is not among the variants of `encoders` and `recipes`: {names}", "reference", value={})
         return self
 
     @property
@@ -145,22 +156,28 @@ class RunsConfig(Section):
         """Every task that is fine-tuned, those with all seeds first."""
         return [*self.tasks, *self.single_seed_tasks]
 
+    @property
+    def variants(self) -> list[Variant]:
+        """Every encoder with every recipe, in the order of params.yaml."""
+        return [Variant(encoder=encoder, recipe=recipe) for encoder in self.encoders for recipe in self.recipes]
+
     def seeds_of(self, task: str) -> list[int]:
         """The seeds that a task is fine-tuned with."""
         return self.seeds if task in self.tasks else self.seeds[:1]
 
 
-class FinetuneConfig(OptimizationSection):
-    """How each fine-tuning is done. `strategy` is a file name under src/acclimate/strategies/."""
+class RecipeConfig(OptimizationSection):
+    """One way to fine-tune. In params.yaml `finetune` holds what all recipes share, and `recipes.<name>` what is laid over it."""
 
-    strategy: str = "full"
-    strategies: dict[str, dict[str, Any]] = {}
+    strategy: Annotated[Chosen, Choice("strategies", only_one=True)]
+    retention: Annotated[tuple[Chosen, ...], Choice("retention")] = ()
+    terms: Annotated[tuple[Chosen, ...], Choice("terms", weighted=True)] = ()
     epochs: Positive = 4
-    rows_per_batch: Count = 16
+    batch_size: Count = Field(default=16, description="rows of a batch, over all processes")
     accumulation: Count = 1
     optimizer: Optimizer = "adamw"
-    lr: LearningRate = 1e-4
-    head_lr: LearningRate = 1e-3
+    learning_rate: LearningRate = 1e-4
+    head_learning_rate: LearningRate = 1e-3
     beta1: OpenShare = 0.9
     beta2: OpenShare = 0.999
     epsilon: Positive = 1e-8
@@ -170,13 +187,8 @@ class FinetuneConfig(OptimizationSection):
     health: HealthSection = Field(default=HealthSection(), description="its evaluations: the metric on dev, after each epoch")
     checkpoint_every_s: Positive = 30.0
 
-    @model_validator(mode="after")
-    def _strategy_exists(self) -> FinetuneConfig:
-        plugins.check_name("strategies", self.strategy)
-        return self
 
-
-class LaunchConfig(Section):
+class LaunchConfig(Options):
     """On how many processes a training stage runs. Under torchrun or accelerate theirs count instead."""
 
     processes: Count = Field(default=1, description="on this node, as a rule one for each GPU")
@@ -192,21 +204,24 @@ class LaunchConfig(Section):
         return self
 
 
-class TrainConfig(Section):
+class TrainConfig(Options):
     """How training runs, not what it computes: changing it runs no finished stage again."""
 
     launch: LaunchConfig = LaunchConfig()
-    micro_rows: Literal["auto"] | Count = Field(default="auto", description="rows computed at once; auto halves them when memory runs out")
+    micro_batch_size: Literal["auto"] | Count = Field(
+        default="auto", description="rows computed at once; auto halves them when memory runs out"
+    )
     compile: bool = Field(default=False, description="torch.compile of the encoder; pays from some minutes of training on")
     activation_checkpointing: bool = Field(default=False, description="compute activations again in backward: less memory, a third slower")
     attention: Literal["auto", "eager", "sdpa", "varlen"] = Field(default="auto", description="kernel; varlen needs a GPU and bf16 or fp16")
     price_per_hour: Positive | None = Field(default=None, description="of this machine, in any currency; `acclimate plan` tells the cost")
 
 
-def _refuse_unread(section: Section, choice: str, options: Mapping[Any, tuple[str, ...]]) -> None:
+def _refuse_unread(section: Options, choice: str, options: Mapping[Any, tuple[str, ...]]) -> None:
     """Refuse an option with a value of its own that the section's choice does not read."""
     chosen, fields = getattr(section, choice), type(section).model_fields
     unread = {name for names in options.values() for name in names} - set(options[chosen])
     for name in sorted(name for name in unread if getattr(section, name) != fields[name].default):
         readers = ", ".join(value for value, names in options.items() if name in names)
-        raise ValueError(f"`{name}` is not read by {choice} `{chosen}`; remove it or choose one that reads it: {readers}")
+        problem = f"not read by {choice} `{chosen}`; remove it or choose one that reads it: {readers}"
+        raise located(problem, name, value=getattr(section, name))

@@ -6,16 +6,18 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from acclimate.training.batches import BatchSource, map_tensors
+from acclimate.protocols import map_tensors
+from acclimate.training.streams import Windows, Work
 
 _AHEAD = 2
 
 
-def windows(source: BatchSource, steps: Sequence[int], device: torch.device) -> Iterator[tuple[int, Sequence[Any]]]:
+def windows(source: Windows, steps: Sequence[int], device: torch.device) -> Iterator[tuple[int, list[Work]]]:
     """Each step with its batches, on the host.
 
     For a GPU a thread makes them two steps ahead in pinned memory, from which copies need no waiting. On a CPU there is no idle
@@ -42,10 +44,10 @@ def windows(source: BatchSource, steps: Sequence[int], device: torch.device) -> 
         thread.join(timeout=10.0)
 
 
-def _fill(source: BatchSource, steps: Sequence[int], ready: queue.Queue[Any], stopped: threading.Event) -> None:
+def _fill(source: Windows, steps: Sequence[int], ready: queue.Queue[Any], stopped: threading.Event) -> None:
     try:
         for step in steps:
-            item = (step, [map_tensors(batch, torch.Tensor.pin_memory) for batch in source.window(step)])
+            item = (step, [replace(work, batch=map_tensors(work.batch, torch.Tensor.pin_memory)) for work in source.window(step)])
             while not stopped.is_set():
                 with suppress(queue.Full):
                     ready.put(item, timeout=0.5)

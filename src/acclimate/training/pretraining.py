@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,103 +11,169 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from acclimate import plugins
+from acclimate.backbones.base import Backbone
+from acclimate.choices import Chosen
 from acclimate.data.encoding import read_vocabulary
-from acclimate.models.backbone import load_encoder
-from acclimate.models.mlm_head import MlmModel, load_mlm_model
-from acclimate.training.batches import PackedBatches
+from acclimate.data.packing import PackedText, read_packed
+from acclimate.errors import ConfigError
+from acclimate.protocols import Documents, Facts, Group, Rates, State, Trained
 from acclimate.training.distributed import World
-from acclimate.training.heldout import PackedText, heldout_loss, read_packed
-from acclimate.training.optimizers import adamw, make_optimizer, parameter_groups
-from acclimate.training.options import PretrainConfig
+from acclimate.training.heldout import BATCH_SIZE, heldout_losses
+from acclimate.training.loop import MakeOptimizer
+from acclimate.training.mixture import Mixture
+from acclimate.training.optimizers import adamw, make_optimizer
+from acclimate.training.options import EncoderConfig
+from acclimate.training.orders import InOrder, Shuffled
 from acclimate.training.precision import Precision
+from acclimate.training.streams import Behind, Stream, Streams, require_rows, source_of
+
+_HELDOUT_SEED = 7
 
 
 @dataclass(frozen=True)
 class Pretraining:
     """What every step of pretraining needs."""
 
-    config: PretrainConfig
+    config: EncoderConfig
+    name: str
     seed: int
     precision: Precision
     world: World
-    make_batch: Callable[[Tensor, Tensor, torch.Generator], Any]
-    loss: Callable[..., Tensor]
+    facts: Facts
     corpus: PackedText
     heldout: PackedText
     general: PackedText
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of an optimizer step."""
-        return self.config.rows_per_batch * self.config.accumulation * int(self.corpus.ids.shape[1])
+        """Tokens of an optimizer step: rows of the corpus, as many as a batch has, times its accumulation."""
+        return self.config.batch_size * self.config.accumulation * int(self.corpus.ids.shape[1])
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of encoder and head, at least one."""
-        return max(1, round(self.config.max_tokens / self.tokens_per_step))
+        """Optimizer steps, at least one."""
+        return max(1, round(self.config.tokens / self.tokens_per_step))
 
     @property
     def evaluate_every(self) -> int:
         """Steps from one look at the held-out losses to the next."""
         return math.ceil(self.steps / (self.config.evaluations + 1))
 
-    def warmup_steps(self, model: MlmModel) -> int:
-        """Optimizer steps of the head alone; a head that came with the encoder needs none."""
-        return 0 if model.has_trained_head else round(self.config.head_warmup_tokens / self.tokens_per_step)
+    def build(self, backbone: Backbone) -> Mixture:
+        """The backbone with the heads of every objective.
 
-    def losses(self, model: nn.Module) -> dict[str, float]:
-        """Loss on held-out domain text and, where there is some, on general text."""
-        found = {
-            name: heldout_loss(model, text, make_batch=self.make_batch, loss_fn=self.loss, precision=self.precision)
-            for name, text in (("heldout_loss", self.heldout), ("general_loss", self.general))
-        }
-        return {name: value for name, value in found.items() if value is not None}
+        Raises:
+            ConfigError: an objective does not fit the backbone.
+        """
+        generator = torch.Generator().manual_seed(self.seed)
+        members = {}
+        for chosen in self.config.objectives:
+            if backbone.shape not in chosen.component.shapes:
+                raise ConfigError(
+                    f"encoders.{self.name}.objectives.{chosen.name}: needs a backbone of the shape {' or '.join(chosen.component.shapes)}; "
+                    f"{backbone.config.model_type} is of the shape {backbone.shape}"
+                )
+            members[chosen.name] = chosen.component.build(backbone, self.facts, generator)
+        penalties = {chosen.name: chosen.component.penalty(backbone) for chosen in self.config.retention}
+        weights = {chosen.name: chosen.weight for chosen in self.config.objectives}
+        return Mixture(backbone, members, weights, {name: module for name, module in penalties.items() if module is not None})
 
-    def batches(self, steps: int, seed: int) -> PackedBatches:
-        """Corrupted rows of the corpus."""
-        return PackedBatches(
-            self.corpus.ids,
-            self.corpus.segments,
-            self.make_batch,
-            rows_per_batch=self.config.rows_per_batch,
-            accumulation=self.config.accumulation,
-            steps=steps,
-            seed=seed,
-        )
+    def warmup_steps(self, trained: Mixture) -> int:
+        """Optimizer steps of what is new alone; what came with the encoder needs none."""
+        return round(self.config.head_warmup_tokens / self.tokens_per_step) if trained.needs_warmup else 0
 
-    def head_optimizer(self, model: MlmModel) -> torch.optim.Optimizer:
-        """Of the head's warm-up."""
-        groups = [{"params": model.head_parameters(), "lr": self.config.head_learning_rate, "weight_decay": 0.0}]
-        return adamw(groups, betas=(0.9, 0.98), epsilon=1e-6)
+    def batches(self, steps: int, seed: int) -> Streams:
+        """Batches of the corpus, a stream for each objective.
 
-    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """Of encoder and head."""
+        Raises:
+            ConfigError: the text has fewer rows than a batch.
+        """
+        config, streams = self.config, []
+        for chosen in config.objectives:
+            view = chosen.component.view
+            source, general = source_of(view, self.corpus), Behind(source_of(view, self.general), config.heldout_rows)
+            what = "documents of 8 tokens or more" if view is Documents else "rows"
+            require_rows(source, config.batch_size, where=f"encoders.{self.name}: batch_size", what=what)
+            for kept in config.retention:
+                source = kept.component.source(source, general)
+            order = Shuffled(len(source), config.batch_size, seed)
+            make_batch = partial(_make_batch, chosen.component, self.facts)
+            divisible = chosen.component.divisible
+            streams.append(Stream(chosen.name, source, make_batch, order, seed, config.accumulation, divisible))
+        return Streams(steps, streams)
+
+    def losses(self, trained: Trained[Any]) -> dict[str, float]:
+        """Loss on held-out domain text and, where there is some, on general text; of several objectives also each by name."""
+        found: dict[str, float] = {}
+        for prefix, text in (("heldout_loss", self.heldout), ("general_loss", self.general.head(self.config.heldout_rows))):
+            streams = [self._heldout_stream(chosen, text) for chosen in self.config.objectives]
+            losses = heldout_losses(trained, streams, precision=self.precision)
+            if losses:
+                found[prefix] = sum(trained.weights[name] * loss for name, loss in losses.items())
+                found |= {f"{prefix}/{name}": loss for name, loss in losses.items() if len(losses) > 1}
+        return found
+
+    def _heldout_stream(self, chosen: Any, text: PackedText) -> Stream[Any, Any]:
+        source = source_of(chosen.component.view, text)
+        make_batch = partial(_make_batch, chosen.component, self.facts)
+        return Stream(chosen.name, source, make_batch, InOrder(len(source), BATCH_SIZE), _HELDOUT_SEED)
+
+    @property
+    def rates(self) -> Rates:
+        """Of the whole model."""
+        config = self.config
+        return Rates(config.optimizer.learning_rate, config.head_learning_rate, config.optimizer.weight_decay)
+
+    def optimizer(self) -> MakeOptimizer:
+        """Of the whole model."""
         config = self.config.optimizer
-        groups = parameter_groups(model.named_parameters(), learning_rate=config.learning_rate, weight_decay=config.weight_decay)
-        return make_optimizer(config.name, groups, betas=(config.beta1, config.beta2), epsilon=config.epsilon)
+        return partial(make_optimizer, config.name, betas=(config.beta1, config.beta2), epsilon=config.epsilon)
+
+    def head_groups(self, trained: Trained[Any]) -> list[Group]:
+        """What is no part of the backbone."""
+        assert isinstance(trained, Mixture)
+        return [Group(trained.own_parameters(), self.config.head_learning_rate)]
 
 
-def read_pretraining(config: PretrainConfig, tokens: Path, encoder: Path, *, seed: int, precision: Precision, world: World) -> Pretraining:
-    """Bind the objective to packed text and the encoder's vocabulary.
+HEAD_OPTIMIZER: MakeOptimizer = partial(adamw, betas=(0.9, 0.98), epsilon=1e-6)
+"""Of the head alone."""
+
+
+def _make_batch(objective: Any, facts: Facts, view: Any, draw: Any) -> Any:
+    return objective.batch(view, facts, draw)
+
+
+def read_pretraining(
+    config: EncoderConfig, name: str, tokens: Path, encoder: Path, *, pad_id: int, seed: int, precision: Precision, world: World
+) -> Pretraining:
+    """Bind the objectives to packed text and the encoder's vocabulary.
 
     Args:
         tokens: directory that the stage `tokenize` wrote.
-        encoder: directory with tokenizer.json.
+        encoder: directory that training starts from.
     """
-    objective = plugins.load("objectives", config.objective)
-    options = plugins.configure(
-        "objectives", config.objective, config.objectives.get(config.objective, {}), where=f"pretrain.objectives.{config.objective}"
-    )
-    make_batch = partial(objective.make_batch, config=options, vocabulary=read_vocabulary(encoder))
+    from safetensors.torch import load_file
+
+    def checkpoint() -> State:
+        weights: State = load_file(encoder / "model.safetensors")
+        return weights
+
+    facts = Facts(read_vocabulary(encoder), pad_id, np.load(tokens / "unigram.npy"), checkpoint)
     corpus, heldout, general = (read_packed(tokens, split) for split in ("corpus", "heldout", "general"))
-    rows = config.heldout_rows
-    return Pretraining(config, seed, precision, world, make_batch, objective.loss, corpus, heldout.head(rows), general.head(rows))
+    return Pretraining(config, name, seed, precision, world, facts, corpus, heldout.head(config.heldout_rows), general)
 
 
-def read_mlm_model(config: PretrainConfig, tokens: Path, encoder: Path, *, attention: str) -> MlmModel:
-    """Encoder and head as pretraining begins with them."""
-    unigram_V = torch.from_numpy(np.load(tokens / "unigram.npy"))
-    return load_mlm_model(encoder, load_encoder(encoder, dropout=config.dropout, attention=attention), unigram_V)
+def candidates(retention: Iterable[Chosen], start: State, end: State) -> Iterator[tuple[str, State]]:
+    """What retention may keep, each with its name: that after training alone, where none offers others.
+
+    Tensors that are no floating-point numbers are those after training.
+    """
+    floating = {name: tensor for name, tensor in end.items() if tensor.is_floating_point()}
+    found = False
+    for chosen in retention:
+        for share, state in chosen.component.candidates(start, floating):
+            found = True
+            yield f"{share:g}", {**end, **state}
+    if not found:
+        yield "1", end

@@ -40,7 +40,7 @@ class Parts:
     """What has been logged; logged again when the run goes on."""
     skipped: list[int] = field(default_factory=list)
     """Steps whose updates were taken back."""
-    micro_rows: int | None = None
+    micro_batch_size: int | None = None
     """Rows computed at once; fewer than were asked for once memory has run out. Sums are taken in their order."""
     _snapshot: dict[str, Any] | None = None
     _num_rewinds: int = 0
@@ -60,7 +60,7 @@ class Parts:
             "meter": self.meter.state(self.world),
             "history": [[done, dict(metrics)] for done, metrics in self.history],
             "skipped": list(self.skipped),
-            "micro_rows": self.micro_rows,
+            "micro_batch_size": self.micro_batch_size,
             "rewinds": self._num_rewinds,
             "snapshot": self._snapshot,
         }
@@ -101,7 +101,7 @@ class Parts:
         self.meter.load(state["meter"], self.world)
         self.history.extend((done, metrics) for done, metrics in state["history"])
         self.skipped, self._num_rewinds, self._snapshot = list(state["skipped"]), state["rewinds"], state["snapshot"]
-        self.micro_rows = min((rows for rows in (self.micro_rows, state["micro_rows"]) if rows), default=None)
+        self.micro_batch_size = min((rows for rows in (self.micro_batch_size, state["micro_batch_size"]) if rows), default=None)
         logger.info("going on from step %d of %d", state["step"], self.steps)
         return int(state["step"])
 

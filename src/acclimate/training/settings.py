@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from acclimate.training.health import HealthConfig
@@ -12,8 +9,6 @@ from acclimate.training.loop import LoopConfig
 
 if TYPE_CHECKING:
     from acclimate.training.options import HealthSection, OptimizationSection, TrainConfig
-
-logger = logging.getLogger(__name__)
 
 
 def loop_config(
@@ -34,27 +29,6 @@ def loop_config(
         ema_decay=section.ema_decay,
         tail_share=section.tail_share,
         health=HealthConfig(**health.model_dump(), watch=watch, maximize=maximize),
-        micro_rows=None if train.micro_rows == "auto" else train.micro_rows,
+        micro_batch_size=None if train.micro_batch_size == "auto" else train.micro_batch_size,
         **own,
     )
-
-
-def prepare_model(model: Any, train: TrainConfig, *, method: str) -> None:
-    """Apply what changes how a model computes but not what: recomputation and compilation.
-
-    Args:
-        method: the model's method that holds the encoder's forward.
-    """
-    if train.activation_checkpointing:
-        model.encoder.activation_checkpointing_enable()
-    if not train.compile:
-        return
-    import torch
-
-    if not torch.cuda.is_available() and not shutil.which(os.environ.get("CXX", "g++")):
-        logger.warning("train.compile: no C++ compiler (g++) here; training runs without compiling")
-        return
-    plain = getattr(model, method)
-    compiled = torch.compile(plain, dynamic=True)
-    # In evaluation, which has other shapes and is short, compiling would cost more than it saves.
-    setattr(model, method, lambda *arguments, **options: (compiled if model.training else plain)(*arguments, **options))

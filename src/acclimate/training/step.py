@@ -1,19 +1,25 @@
-"""One optimizer step over a window of batches: micro-batches, the window's target count, clipping, and nothing that is not finite."""
+"""One optimizer step: micro-batches of every stream, the step's target counts, penalties, clipping, and nothing that is not finite."""
 
 from __future__ import annotations
 
 import logging
 import math
+import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from acclimate.errors import EnvironmentUnfitError, TrainingError
-from acclimate.training.batches import to_device
-from acclimate.training.distributed import World, gradient_scale, is_split, whole, without_sync
+from acclimate.protocols import Group, Losses, Trained, keyed_seed
+from acclimate.training.distributed import World, gradient_scale, is_split, sum_gradients, whole
 from acclimate.training.precision import Precision
+from acclimate.training.streams import Work
+
+_DROPOUT = zlib.crc32(b"dropout")
+"""Keeps its random numbers from being those that a batch was drawn with."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +48,18 @@ class StepConfig(Protocol):
         """For messages."""
 
 
+@dataclass(frozen=True)
+class StepResult:
+    """What a step found, on the device."""
+
+    loss: Tensor
+    """This process's part of the weighted sum of mean losses."""
+    parts: Losses
+    """This process's part of each mean loss, not weighted."""
+    norm: Tensor
+    """The gradient norm before clipping."""
+
+
 class StepRunner:
     """Runs steps.
 
@@ -51,119 +69,178 @@ class StepRunner:
 
     def __init__(
         self,
-        objective: nn.Module,
+        trained: Trained[Any],
+        groups: Sequence[Group],
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
         precision: Precision,
         world: World,
         config: StepConfig,
         *,
-        micro_rows: int | None = None,
+        steps: int,
+        micro_batch_size: int | None = None,
     ) -> None:
-        self._objective, self._optimizer, self._scaler, self._precision, self._world = objective, optimizer, scaler, precision, world
-        self._seed, self._clip_norm, self._label = config.seed, config.clip_norm, config.label
-        self.micro_rows = micro_rows
+        self._trained, self._groups, self._optimizer, self._scaler, self._precision = trained, groups, optimizer, scaler, precision
+        self._world, self._steps, self._seed, self._clip_norm, self._label = world, steps, config.seed, config.clip_norm, config.label
+        self.micro_batch_size = micro_batch_size
         """Rows computed at once; None is a whole batch."""
-        self._trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        self._device = self._trained[0].device
+        self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self._device = self._parameters[0].device
         self._latch: Tensor | None = None
         """(step + 1, loss, norm) of the first step that was not finite, else zeros."""
         if self._device.type == "cuda" and not scaler.is_enabled():
             self._latch = torch.zeros(3, dtype=torch.float64, device=self._device)
 
-    def run(self, step: int, window: Sequence[Any], *, before_update: Callable[[int, Callable[[], float]], bool]) -> tuple[Tensor, Tensor]:
+    def run(self, step: int, window: Sequence[Work], *, before_update: Callable[[int, Callable[[], float]], bool]) -> StepResult:
         """Compute one step and update the weights.
 
-        Each micro-batch's loss sum is divided by the target count of the whole window, so 4 x 8 rows equal 1 x 32 also when
+        Each loss's sum over a micro-batch is divided by its count over the whole window, so 4 x 8 rows equal 1 x 32 also when
         rows hold unequal numbers of targets.
 
         Args:
             window: whole batches on the host; this process computes its share of each.
             before_update: asked with the step and its loss; False leaves the weights as they are.
-        Returns:
-            This process's part of the mean loss, and the gradient norm before clipping; both on the device.
 
         Raises:
             TrainingError: nothing to predict in the window.
             NonFinite: the loss or a gradient is not.
             EnvironmentUnfitError: a single row does not fit into memory.
         """
-        num_targets = sum(batch.num_targets for batch in window)
-        if num_targets == 0:
+        counts = _counts(window)
+        if not any(counts.values()):
             raise TrainingError(f"{self._label}: step {step}: no target in the whole batch")
-        total = self._gradients_in_memory(step, window, num_targets)
+        frozen = self._open_gates(step)
+        total, parts = self._gradients_in_memory(step, window, counts)
+        sum_gradients(self._parameters, self._world)
+        for parameter in frozen:
+            parameter.grad = None
         self._scaler.unscale_(self._optimizer)
-        norm = gradient_norm(self._trained)
+        penalties = self._add_penalties()
+        for parameter in frozen:  # split ones, which gradients reach
+            parameter.grad = None
+        norm = gradient_norm(self._parameters)
         self._clip(norm)
         if self._is_fit_to_update(step, total, norm) and before_update(step, lambda: float(self._world.sum(total.clone()))):
             self._scaler.step(self._optimizer)
+            self._trained.after_update(step)
         self._scaler.update()  # also where there was no update: it refuses to unscale twice without
         self._optimizer.zero_grad(set_to_none=True)
-        return total, norm
+        return StepResult(total, {**parts, **penalties}, norm)
 
-    def _gradients_in_memory(self, step: int, window: Sequence[Any], num_targets: int) -> Tensor:
+    def _open_gates(self, step: int) -> list[nn.Parameter]:
+        """Freeze and thaw groups; gives the parameters that are frozen in this step."""
+        frozen: list[nn.Parameter] = []
+        for group in self._groups:
+            if group.gate is None:
+                continue
+            is_open = group.gate(step, self._steps) > 0
+            frozen += [] if is_open else group.parameters
+            for parameter in group.parameters:
+                if not is_split(parameter):  # a split one fixes that when it is gathered first
+                    parameter.requires_grad_(is_open)
+        return frozen
+
+    def _gradients_in_memory(self, step: int, window: Sequence[Work], counts: dict[str, int]) -> tuple[Tensor, Losses]:
         """The window's gradients; where memory runs out, again with micro-batches of half the rows."""
         while True:
+            self._trained.before_step(step)
             try:
-                return self._gradients(step, window, num_targets)
+                return self._gradients(window, counts)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-            rows = min(self.micro_rows or 1 << 62, max(self._rows_here(batch) for batch in window))
+            self._optimizer.zero_grad(set_to_none=True)
+            rows = max((self._rows_at_once(work) for work in window if work.divisible), default=0)
+            if not rows:
+                shown = max(self._rows_here(work) for work in window)
+                raise EnvironmentUnfitError(
+                    f"{self._label}: step {step}: out of memory with {shown} rows, which need each other and cannot be parted; "
+                    "lower batch_size"
+                )
             if self._world.size > 1:  # the others wait for this one's gradients
                 raise EnvironmentUnfitError(
                     f"{self._label}: step {step}: out of memory with {rows} rows at once; "
-                    f"set train.micro_rows to {max(1, rows // 2)} (it is found by itself with one process only)"
+                    f"set train.micro_batch_size to {max(1, rows // 2)} (it is found by itself with one process only)"
                 )
             if rows <= 1:
                 raise EnvironmentUnfitError(f"{self._label}: step {step}: one row does not fit into memory; lower the tokens of a row")
-            self.micro_rows = -(-rows // 2)
-            logger.warning("%s: step %d: out of memory; from here on %d rows at once", self._label, step, self.micro_rows)
-            self._optimizer.zero_grad(set_to_none=True)
+            self.micro_batch_size = -(-rows // 2)
+            logger.warning("%s: step %d: out of memory; from here on %d rows at once", self._label, step, self.micro_batch_size)
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _gradients(self, step: int, window: Sequence[Any], num_targets: int) -> Tensor:
-        torch.manual_seed((self._seed * 1_000_003 + step * self._world.size + self._world.rank) % 2**63)
-        total = torch.zeros((), device=self._device)
-        parts = list(self._parts(window))
-        for index, (part, counts) in enumerate(parts):
-            with without_sync(self._objective, last=index == len(parts) - 1):
-                with self._precision.autocast():
-                    loss = self._objective(to_device(part, self._device)) / (num_targets if counts else math.inf)
-                self._scaler.scale(loss * gradient_scale(self._world)).backward()
-            total += loss.detach()
-        return total
+    def _gradients(self, window: Sequence[Work], counts: dict[str, int]) -> tuple[Tensor, Losses]:
+        total, parts = torch.zeros((), device=self._device), dict[str, Tensor]()
+        scale = gradient_scale(self._world)
+        for work, first_row, is_counted in self._micro_batches(window):
+            torch.manual_seed(keyed_seed(self._seed, zlib.crc32(work.stream.encode()), work.index, first_row, _DROPOUT))
+            passes = self._trained.passes(work.batch.to(self._device), work.stream, self._call)
+            for found in passes:
+                loss = found if isinstance(found, Tensor) else self._weighed(found, counts, parts, is_counted)
+                factor = scale if is_counted else 0.0
+                self._scaler.scale(loss if factor == 1.0 else loss * factor).backward()  # type: ignore[no-untyped-call]
+                if is_counted:
+                    total += loss.detach()
+        return total, parts
+
+    def _call(self, batch: Any, stream: str) -> Losses:
+        with self._precision.autocast():
+            losses: Losses = self._trained(batch, stream)
+        return losses
+
+    def _weighed(self, losses: Losses, counts: dict[str, int], parts: Losses, is_counted: bool) -> Tensor:
+        """The weighted sum of the losses, each divided by its count over the step."""
+        means = {name: loss / max(1, counts[name]) for name, loss in losses.items()}
+        if is_counted:
+            for name, mean in means.items():
+                parts[name] = parts[name] + mean.detach() if name in parts else mean.detach()
+        weights = self._trained.weights
+        weighed = [mean * weights[name] if weights.get(name, 1.0) != 1.0 else mean for name, mean in means.items()]
+        return weighed[0] if len(weighed) == 1 else torch.stack(weighed).sum()
+
+    def _add_penalties(self) -> Losses:
+        """Add the gradients of what the weights themselves cost, once a step."""
+        penalties = self._trained.penalty()
+        for name, penalty in penalties.items():
+            if not penalty.requires_grad:  # all that it is of is frozen
+                continue
+            (self._trained.weights.get(name, 1.0) * penalty).backward()  # type: ignore[no-untyped-call]
+        return {name: whole(penalty.detach()) / self._world.size for name, penalty in penalties.items()}
 
     def _clip(self, norm: Tensor) -> None:
         """Shorten the gradient to the norm allowed; where the optimizer can divide by a factor as it reads, in no pass of its own."""
-        if self._scaler.is_enabled() or is_split(self._trained[0]):  # the scaler sets the factor itself, and it would have to be split
-            nn.utils.clip_grads_with_norm_(self._trained, self._clip_norm, norm)
+        if self._scaler.is_enabled() or is_split(self._parameters[0]):  # the scaler sets the factor itself, and it would have to be split
+            nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, norm)
             return
         factor = (norm / self._clip_norm).clamp_min(1.0)
         is_long = self._device.type != "cpu" or not float(factor) <= 1.0
         self._optimizer.grad_scale = factor if is_long else None  # type: ignore[attr-defined]
 
-    def _rows_here(self, batch: Any) -> int:
+    def _rows_here(self, work: Work) -> int:
         """Rows of a batch that a process computes, at most."""
-        return -(-int(batch.num_rows) // self._world.size)
+        return -(-work.batch.num_rows // self._world.size)
 
-    def _parts(self, window: Sequence[Any]) -> Iterator[tuple[Any, bool]]:
-        """This process's rows of each batch, at most `micro_rows` at once, and whether they count.
+    def _rows_at_once(self, work: Work) -> int:
+        """Rows of a batch that a process computes at once."""
+        rows = self._rows_here(work)
+        return min(self.micro_batch_size or rows, rows) if work.divisible else rows
 
-        Every process has equally many parts, since split parameters are gathered for each; one that has no row of its own left
+    def _micro_batches(self, window: Sequence[Work]) -> Iterator[tuple[Work, int, bool]]:
+        """This process's rows of each batch, at most `micro_batch_size` at once, the number of the first, and whether they count.
+
+        Every process has equally many, since split parameters are gathered for each; one that has no row of its own left
         computes another's, which does not count.
         """
-        for batch in window:
-            start, stop = self._world.share(batch.num_rows)
-            rows = self.micro_rows or self._rows_here(batch)
-            for number in range(-(-self._rows_here(batch) // rows)):
+        for work in window:
+            start, stop = self._world.share(work.batch.num_rows)
+            rows = self._rows_at_once(work)
+            for number in range(-(-self._rows_here(work) // rows)):
                 at = start + number * rows
                 end = min(stop, at + rows)
                 if at >= end:
-                    yield batch.part(0, 1), False
+                    yield work.part(0, 1), 0, False
                 else:
-                    yield (batch if (at, end) == (0, batch.num_rows) else batch.part(at, end)), True
+                    yield (work if (at, end) == (0, work.batch.num_rows) else work.part(at, end)), at, True
 
     def _is_fit_to_update(self, step: int, total: Tensor, norm: Tensor) -> bool:
         if self._latch is not None:
@@ -191,6 +268,15 @@ class StepRunner:
             number, _, norm = self._latch.tolist()
             if number:  # in every process, as the norm is that of all
                 raise NonFinite(int(number) - 1, float(self._world.sum(self._latch[1].clone())), norm)
+
+
+def _counts(window: Sequence[Work]) -> dict[str, int]:
+    """How many terms each loss sums over the window."""
+    counts: dict[str, int] = {}
+    for work in window:
+        for name, count in work.batch.counts().items():
+            counts[name] = counts.get(name, 0) + count
+    return counts
 
 
 def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:

@@ -20,11 +20,11 @@ import torch
 
 from acclimate.errors import DoesNotFitError
 from acclimate.runtime import free_memory_mb, peak_rss_mb, process_age_s
-from acclimate.training.batches import BatchSource
 from acclimate.training.distributed import World
 from acclimate.training.host_memory import return_freed_memory
 from acclimate.training.loop import SAVING_SHARE, FitResult, LoopConfig
 from acclimate.training.meter import memory_mb
+from acclimate.training.streams import Windows, Work
 
 _SAMPLED_STEPS = 256
 """Steps of the run, spread evenly over it, whose tokens are counted."""
@@ -48,7 +48,7 @@ class Trial:
         """Seconds of this process that `_parts_s` stands for, and the memory of the largest step, known or foreseen."""
         self._found: dict[str, float] = {"limit_mb": memory_mb or self._free_mb}
 
-    def begin(self, batches: BatchSource, config: LoopConfig, world: World, device: torch.device) -> LoopConfig:
+    def begin(self, batches: Windows, config: LoopConfig, world: World, device: torch.device) -> LoopConfig:
         """Choose the steps of a fit; gives the settings that its loop takes them with."""
         self._run, self._run_steps, self._world, self._device = config, batches.steps, world, device
         limit_mb = (self._given_mb or self._free_mb) / world.size
@@ -59,8 +59,10 @@ class Trial:
         sampled = np.unique(np.linspace(0, batches.steps - 1, min(batches.steps, _SAMPLED_STEPS)).round().astype(int)).tolist()
         tokens = [_tokens(batches.window(step)) for step in sampled]
         self._mean_tokens, order = statistics.fmean(tokens), np.argsort(tokens, kind="stable")
-        largest = max(batches.window(sampled[order[-1]]), key=lambda batch: int(batch.num_tokens))
-        rows = min(largest.num_rows, (config.micro_rows or largest.num_rows) * world.size)
+        largest = max(batches.window(sampled[order[-1]]), key=lambda work: work.batch.num_tokens)
+        rows = largest.batch.num_rows
+        if largest.divisible:
+            rows = min(rows, (config.micro_batch_size or rows) * world.size)
         doubled = [world.size << power for power in range(rows.bit_length()) if world.size << power < rows]
         self._rows = [min(world.size, rows), *doubled, rows]  # the first twice, since the optimizer's state comes with a first step
         ranks = (np.arange(self._num_timed) + 0.5) * len(sampled) / self._num_timed
@@ -81,13 +83,13 @@ class Trial:
         """Steps of the trial."""
         return len(self._windows)
 
-    def window(self, step: int) -> Sequence[Any]:
+    def window(self, step: int) -> list[Work]:
         """The batches of a step of the trial."""
         return self._windows[step]
 
-    def rows(self, step: int) -> list[int]:
+    def rows(self, step: int) -> dict[str, list[int]]:
         """None: a step of the trial is another one in the run."""
-        return []
+        return {}
 
     def log(self, step: int, metrics: Mapping[str, float], *, timing: Mapping[str, float] | None = None) -> None:
         """Note when a step or, without timing, an evaluation was done.
@@ -112,12 +114,12 @@ class Trial:
         (before, before_mb), (last, last_mb) = (2 * [*self._peaks_mb.items()])[-2:]  # one and the same after the first step
         return last_mb + (last_mb - before_mb) / max(1, last - before) * (rows - last)
 
-    def end(self, result: FitResult, micro_rows: int | None) -> None:
+    def end(self, result: FitResult, micro_batch_size: int | None) -> None:
         """Add what all steps of the fit take.
 
         Args:
             result: of the trial's steps.
-            micro_rows: rows computed at once in the end; fewer than at first where memory ran out.
+            micro_batch_size: rows computed at once in the end; fewer than at first where memory ran out.
         """
         every, steps, first = self._run.evaluate_every, self._run_steps, len(self._rows)
         tokens = [_tokens(window) for window in self._windows]
@@ -136,7 +138,7 @@ class Trial:
         # What the first steps took beyond their tokens, such as compiling, stays in "start and end".
         known_s = step_s / self._mean_tokens * sum(tokens[:first])
         self._fits_s += known_s + sum(self._steps_s[first:]) + sum(self._evaluations_s) + save_s
-        self._found |= {"steps": steps, "step_s": step_s, "fitting_rows": min(self._found["rows"], micro_rows or math.inf)}
+        self._found |= {"steps": steps, "step_s": step_s, "fitting_rows": min(self._found["rows"], micro_batch_size or math.inf)}
 
     def whole(self, device: str) -> dict[str, Any]:
         """Time and memory of the whole stage; to be asked for at the end of the process."""
@@ -150,5 +152,5 @@ class Trial:
         return {"device": device, **self._found, **fits, **peaks_mb, "parts_s": parts_s, "wall_s": sum(parts_s.values())}
 
 
-def _tokens(window: Sequence[Any]) -> int:
-    return sum(batch.num_tokens for batch in window)
+def _tokens(window: Sequence[Work]) -> int:
+    return sum(work.batch.num_tokens for work in window)

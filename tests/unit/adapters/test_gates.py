@@ -11,7 +11,7 @@ from acclimate.adapters.gates import Candidate, judge, read_candidate
 from acclimate.adapters.options import GatesConfig
 from acclimate.errors import DataError
 
-CANDIDATE = Candidate("toy", "classification", "macro_f1", 0.6, 0.5, 0.1, 4.0, 1, "adapted", 0, "fp32", "model.onnx")
+CANDIDATE = Candidate("toy", "classification", "macro_f1", 0.6, 0.5, 0.1, 4.0, 1, "mlm", "full", 0, "fp32", "model.onnx")
 
 
 def holds(gates: GatesConfig, champion=None, **changes) -> list[bool]:
@@ -35,8 +35,14 @@ def test_limits_are_inclusive(gates, expected):
 
 
 def test_an_error_metric_is_better_below():
-    assert holds(GatesConfig(min_metric=0.7, min_over_baseline=0.1), metric="rmse", value=0.6, baseline=0.8) == [True, True]
-    assert holds(GatesConfig(min_metric=0.5, min_over_baseline=0.1), metric="rmse", value=0.6, baseline=0.6) == [False, False]
+    assert holds(GatesConfig(min_metric=0.7, min_over_baseline=0.1), kind="regression", metric="rmse", value=0.6, baseline=0.8) == [
+        True,
+        True,
+    ]
+    assert holds(GatesConfig(min_metric=0.5, min_over_baseline=0.1), kind="regression", metric="rmse", value=0.6, baseline=0.6) == [
+        False,
+        False,
+    ]
 
 
 def test_the_champion_is_compared_only_by_the_same_metric():
@@ -50,7 +56,11 @@ def test_the_champion_is_compared_only_by_the_same_metric():
 
 
 def test_calibration_is_passed_over_where_the_kind_has_none():
-    gate = judge(dataclasses.replace(CANDIDATE, kind="tagging", calibration_error=None), GatesConfig(max_calibration_error=0.1), None)[0]
+    gate = judge(
+        dataclasses.replace(CANDIDATE, kind="tagging", metric="entity_f1", calibration_error=None),
+        GatesConfig(max_calibration_error=0.1),
+        None,
+    )[0]
     assert (gate.value, gate.holds, gate.note) == (None, True, "not defined for tagging")
 
 

@@ -100,7 +100,7 @@ def test_the_folds_do_not_depend_on_the_order_of_rows() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "groups", "message"),
-    [("regression", ["a", "b"], "allowed: classification, multi_label"), ("classification", ["a", "a"], "fewer than 2 folds")],
+    [("regression", ["a", "b"], "labels of kind 'regression' cannot be audited"), ("classification", ["a", "a"], "fewer than 2 folds")],
 )
 def test_what_cannot_be_audited_is_said_in_one_line(kind: str, groups: list[str], message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:

@@ -64,7 +64,7 @@ def test_the_files_hold_what_the_tokenizer_gives(tmp_path: Path, minilm_dir: Pat
     split = done.splits["corpus"]
     assert (split.documents, split.tokens, split.words) == (len(texts), len(ids), int(expected.word_starts.sum()))
     assert np.array_equal(split.unigram, np.bincount(expected.ids, minlength=30522))
-    (out / INDEX).write_text(json.dumps({"tokens_per_row": 64}), encoding="utf-8")
+    (out / INDEX).write_text(json.dumps({"sequence_length": 64}), encoding="utf-8")
     packed = read_packed(out, "corpus")
     assert np.array_equal(packed.ids, expected.ids[: packed.ids.size].reshape(-1, 64))
     document = np.repeat(np.arange(len(texts)), np.diff(expected.offsets))[: packed.ids.size].reshape(-1, 64)
@@ -258,7 +258,7 @@ def test_an_empty_split_gives_empty_arrays_that_can_be_mapped(tmp_path: Path, mi
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), path)
     out = tmp_path / "out"
     tokenize_splits({"general": path}, out, encoder=minilm_dir, scratch=tmp_path / "scratch")
-    (out / INDEX).write_text('{"tokens_per_row": 64}', encoding="utf-8")
+    (out / INDEX).write_text('{"sequence_length": 64}', encoding="utf-8")
     packed = read_packed(out, "general")
     assert packed.ids.shape == (0, 64)
     assert packed.segments[:].shape == (0, 64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
+from acclimate import kinds
 from acclimate.data.encoding import encode_texts, encode_words, load_tokenizer
-from acclimate.export.predictor import CUDA, Predictor, PredictorError, open_session, spans_of, split_words
+from acclimate.export.predictor import CUDA, Predictor, PredictorError, open_session
+from acclimate.tasks.tagging.decode import spans_of, split_words
 
 LABELS = {"classification": ["a", "b", "c"], "multi_label": ["x", "y"], "regression": None, "tagging": ["O", "B-CMD", "I-CMD"]}
 ODD_WORDS = ["run", "\u200b", "", "na\u00efve", "\x07", "/etc/passwd", "\u4e2d\u6587", "--help", "e\u0301"]
@@ -26,9 +29,9 @@ def export_directory(tiny_encoder_dir: Path, tmp_path_factory):
     """Make, once for each kind, the directory that the stage writes."""
     import torch
 
+    from acclimate.backbones.loading import load_backbone
     from acclimate.export.graph import export_graph
-    from acclimate.models.backbone import load_encoder
-    from acclimate.models.task_model import TaskModel, TaskSpec, save_task_model
+    from acclimate.training.task_model import TaskModel, TaskSpec, save_task_model
 
     made: dict[tuple[str, bool], Path] = {}
 
@@ -37,11 +40,12 @@ def export_directory(tiny_encoder_dir: Path, tmp_path_factory):
             labels = LABELS[kind]
             spec = TaskSpec("toy", kind, labels, pair, "accuracy", "mean", 16, "base", 0, 32, len(labels or "1"))
             torch.manual_seed(1)
-            model = TaskModel(load_encoder(tiny_encoder_dir, attention="sdpa"), spec, per_token=kind == "tagging").eval()
+            model = TaskModel(load_backbone(tiny_encoder_dir, attention="sdpa"), spec).eval()
             torch.nn.init.normal_(model.head.weight)
             directory = tmp_path_factory.mktemp(f"{kind}-{pair}")
             save_task_model(model, tiny_encoder_dir, directory)
-            export_graph(model, directory / "model.onnx", max_tokens=16)
+            export_graph(model, directory / "model.onnx", max_length=16)
+            shutil.copyfile(kinds.decode_file(kind), directory / "decode.py")
             made[kind, pair] = directory
         return made[kind, pair]
 
@@ -85,9 +89,9 @@ def test_spans_quote_the_text_they_point_at(export_directory):
 def test_tagging_reads_a_text_longer_than_the_model_to_its_end(export_directory):
     predictor = Predictor.load(export_directory("tagging"))
     words = split_words("alpha beta gamma " * 40)
-    windows = predictor._windows(words)
+    windows = predictor.decoder._windows(words)
     assert [word for window in windows for word in window] == words
-    assert all(len(predictor.encode_words([[w.text for w in window]])[0].ids) <= 16 for window in windows)
+    assert all(len(predictor.reader.words([[w.text for w in window]])[0].ids) <= 16 for window in windows)
 
 
 def test_long_texts_are_cut_with_a_warning(export_directory, caplog):
@@ -101,25 +105,25 @@ def test_ids_are_those_of_training(export_directory, tiny_encoder_dir):
     pairs = ["An image viewer", "short", "long " * 40]
     for given_pairs in (None, pairs):
         predictor = Predictor.load(export_directory("regression", pair=given_pairs is not None))
-        trained = encode_texts(tokenizer, texts, given_pairs, max_tokens=16)
-        served = predictor.encode(texts, given_pairs)
+        trained = encode_texts(tokenizer, texts, given_pairs, max_length=16)
+        served = predictor.reader.texts([texts] if given_pairs is None else [texts, given_pairs])
         assert np.concatenate([encoding.ids for encoding in served]).tolist() == trained.ids.tolist()
         assert np.concatenate([encoding.type_ids for encoding in served]).tolist() == trained.type_ids.tolist()
     rows = [ODD_WORDS, ["plain"] * 30]
-    trained = encode_words(tokenizer, rows, max_tokens=16)
-    served = Predictor.load(export_directory("tagging")).encode_words(rows)
+    trained = encode_words(tokenizer, rows, max_length=16)
+    served = Predictor.load(export_directory("tagging")).reader.words(rows)
     assert np.concatenate([encoding.ids for encoding in served]).tolist() == trained.ids.tolist()
 
 
 @pytest.mark.parametrize(
     ("texts", "pairs", "message"),
     [
-        ("a string", None, "`texts` must be a list of texts, found str"),
-        ([], None, "`texts` is empty"),
-        (["fine", ""], None, r"texts\[1\] is empty"),
-        (["fine", "  \n"], None, r"texts\[1\] is empty"),
-        ([None], None, r"texts\[0\] is NoneType; each must be a string"),
-        (["fine"], ["needless"], "reads single texts; leave `pairs` out"),
+        ("a string", None, "`text` must be a list of texts, found str"),
+        ([], None, "`text` is empty"),
+        (["fine", ""], None, r"text\[1\] is empty"),
+        (["fine", "  \n"], None, r"text\[1\] is empty"),
+        ([None], None, r"text\[0\] is NoneType; each must be a string"),
+        (["fine"], ["needless"], "task 'toy' reads text: 1 list of texts; 2 were given"),
     ],
 )
 def test_bad_input_is_named(export_directory, texts, pairs, message):
@@ -128,7 +132,12 @@ def test_bad_input_is_named(export_directory, texts, pairs, message):
 
 
 @pytest.mark.parametrize(
-    ("pairs", "message"), [(None, "give the second ones"), (["a", "b"], "1 texts but 2 pairs"), ([3], r"pairs\[0\] is int")]
+    ("pairs", "message"),
+    [
+        (None, "task 'toy' reads text, text_pair: 2 lists of texts; 1 were given"),
+        (["a", "b"], "1 of text but 2 of text_pair"),
+        ([3], r"text_pair\[0\] is int"),
+    ],
 )
 def test_bad_pairs_are_named(export_directory, pairs, message):
     with pytest.raises(PredictorError, match=message):

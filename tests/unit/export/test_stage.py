@@ -10,16 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from acclimate.backbones.loading import load_backbone
 from acclimate.data.encoding import encode_texts, encode_words, load_tokenizer
 from acclimate.errors import DataError, ModelError
 from acclimate.export.options import ExportConfig
 from acclimate.export.predictor import Predictor
-from acclimate.models.backbone import load_encoder
-from acclimate.models.task_model import TaskModel, TaskSpec, save_task_model
 from acclimate.sinks import MemorySink
 from acclimate.training.inference import predict_logits
-from acclimate.training.options import RunsConfig
+from acclimate.training.options import RunsConfig, Variant
 from acclimate.training.precision import resolve_precision
+from acclimate.training.task_model import TaskModel, TaskSpec, save_task_model
 from stages.command import StageContext
 from stages.export import Params, run
 
@@ -42,16 +42,16 @@ def make_inputs(directory: Path, encoder: Path, kind: str) -> tuple[Path, Path]:
     column = {"words": WORDS} if kind == "tagging" else {"text": TEXTS}
     pq.write_table(pa.table({"id": ids, **column}), table / "test.parquet")
     tokenizer = load_tokenizer(encoder)
-    encoded = encode_words(tokenizer, WORDS, max_tokens=16) if kind == "tagging" else encode_texts(tokenizer, TEXTS, max_tokens=16)
-    for seed, (name, dev) in enumerate({"base": 0.4, "adapted": 0.6}.items()):
-        spec = TaskSpec(**schema, pooling="mean", max_tokens=16, encoder=name, seed=0, hidden_size=32, num_outputs=len(labels))
+    encoded = encode_words(tokenizer, WORDS, max_length=16) if kind == "tagging" else encode_texts(tokenizer, TEXTS, max_length=16)
+    for seed, (name, dev) in enumerate({"base": 0.4, "mlm": 0.6}.items()):
+        spec = TaskSpec(**schema, pooling="mean", max_length=16, encoder=name, seed=0, hidden_size=32, num_outputs=len(labels))
         torch.manual_seed(seed)
-        model = TaskModel(load_encoder(encoder), spec, per_token=kind == "tagging")
-        out = finetune / f"{name}-0"
+        model = TaskModel(load_backbone(encoder), spec)
+        out = finetune / f"{name}-full-0"
         out.mkdir(parents=True)
         save_task_model(model, encoder, out)
-        logits = predict_logits(model, encoded, precision=resolve_precision("fp32", torch.device("cpu")), pad_id=0)
-        columns = {"split": ["test"] * 3, "id": ids, "gold": gold, "logits": [row.ravel().tolist() for row in logits]}
+        logits = predict_logits(model, encoded, precision=resolve_precision("fp32", torch.device("cpu")))
+        columns = {"split": ["test"] * 3, "id": ids, "gold": gold, "prediction": [row.ravel().tolist() for row in logits]}
         pq.write_table(pa.table(columns), out / "predictions.parquet")
         (out / "metrics.json").write_text(json.dumps({"dev": {metric: dev}}))
     return table, finetune
@@ -63,7 +63,9 @@ def export(directory: Path, table: Path, finetune: Path, **options) -> StageCont
     context = StageContext("export@toy", MemorySink(), directory / "checkpoints", lambda: None)
     params = Params(
         export=ExportConfig(tasks=["toy"], latency_batches=[1, 2], latency_rounds=2, **options),
-        runs=RunsConfig(tasks=["toy"], seeds=[0]),
+        runs=RunsConfig(
+            tasks=["toy"], encoders=["base", "mlm"], recipes=["full"], seeds=[0], reference=Variant(encoder="base", recipe="full")
+        ),
     )
     run(params, task="toy", finetune=finetune, table=table, verdict=directory / "verdict", out=out, context=context)
     return context
@@ -75,9 +77,15 @@ def test_stage_writes_a_directory_that_predicts_as_torch(kind, tiny_encoder_dir,
     context = export(tmp_path, table, finetune)
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == {
-        "model.onnx", "model.int8.onnx", "tokenizer.json", "task.json", "metrics.json", "chosen.json", "parity.json",
+        "model.onnx", "model.int8.onnx", "tokenizer.json", "task.json", "decode.py", "metrics.json", "chosen.json", "parity.json",
     }  # fmt: skip
-    assert json.loads((out / "chosen.json").read_text()) == {"encoder": "adapted", "seed": 0, "variant": "fp32", "file": "model.onnx"}
+    assert json.loads((out / "chosen.json").read_text()) == {
+        "encoder": "mlm",
+        "recipe": "full",
+        "seed": 0,
+        "variant": "fp32",
+        "file": "model.onnx",
+    }
     metrics = json.loads((out / "metrics.json").read_text())
     metric = TABLES[kind][2]
     assert metrics["metric"] == metric
@@ -91,7 +99,7 @@ def test_stage_writes_a_directory_that_predicts_as_torch(kind, tiny_encoder_dir,
     examples = json.loads((out / "parity.json").read_text())["examples"]
     assert [example["id"] for example in examples] == ["x", "y", "z"]
     predictor = Predictor.load(out)
-    assert [example["prediction"] for example in examples] == predictor.predict([example["text"] for example in examples])
+    assert [example["prediction"] for example in examples] == predictor.predict([example["inputs"]["text"] for example in examples])
 
 
 def test_export_that_computes_something_else_is_refused(tiny_encoder_dir, tmp_path):

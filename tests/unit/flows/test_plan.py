@@ -22,7 +22,7 @@ def stage(**changed: Any) -> dict[str, Any]:
         "wall_s": 60.0,
     }
     found |= {"device": "cpu", "threads": 2, "processes": 1, "parts_s": parts, "remedies": [], "name": "finetune section"}
-    return {**found, "instances": ["finetune@section-base-0", "finetune@section-adapted-0"], **changed}
+    return {**found, "instances": ["finetune@section-base-full-0", "finetune@section-mlm-full-0"], **changed}
 
 
 @pytest.mark.parametrize(("price", "cost"), [(None, []), (36.0, ["1.20"])])
@@ -37,7 +37,7 @@ def test_the_table_multiplies_by_runs_and_names_the_cost_where_there_is_a_price(
 
 
 def test_a_refusal_names_need_limit_and_remedies() -> None:
-    tight = stage(fits=False, needed_mb=5300.4, processes=2, remedies=["train.micro_rows: 8", "train.activation_checkpointing: true"])
+    tight = stage(fits=False, needed_mb=5300.4, processes=2, remedies=["train.micro_batch_size: 8", "train.activation_checkpointing: true"])
     needs = "finetune section: needs 5,300 MB a process with 32 rows at once, has 2,000 MB; would fit: "
-    assert refusals([stage(), tight]) == [needs + "train.micro_rows: 8; or train.activation_checkpointing: true"]
+    assert refusals([stage(), tight]) == [needs + "train.micro_batch_size: 8; or train.activation_checkpointing: true"]
     assert "no setting that was tried" in refusals([stage(fits=False)])[0]

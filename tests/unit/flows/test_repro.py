@@ -46,12 +46,17 @@ def test_of_a_progress_bar_only_the_last_state_is_logged():
 
 
 def test_the_form_names_values_by_their_path():
-    overrides = Overrides(finetune_lr=2e-4, seeds=[1], params={"tokenize.tokens_per_row": 64})
-    assert overrides.by_path() == {"finetune.lr": 2e-4, "runs.seeds": [1], "tokenize.tokens_per_row": 64}
+    overrides = Overrides(finetune_learning_rate=2e-4, seeds=[1], recipes=["full"], params={"tokenize.sequence_length": 64})
+    assert overrides.by_path() == {
+        "runs.recipes": ["full"],
+        "finetune.learning_rate": 2e-4,
+        "runs.seeds": [1],
+        "tokenize.sequence_length": 64,
+    }
     assert Overrides().by_path() == {}
 
 
 def test_values_on_the_command_line_are_yaml():
-    assert parse_values(["finetune.lr=2e-4", "runs.seeds=[0, 1]", "a.b=text"]) == {"finetune.lr": 2e-4, "runs.seeds": [0, 1], "a.b": "text"}
+    assert parse_values(["train.x=2e-4", "runs.seeds=[0, 1]", "a.b=text"]) == {"train.x": 2e-4, "runs.seeds": [0, 1], "a.b": "text"}
     with pytest.raises(ConfigError, match="expected PATH=VALUE"):
-        parse_values(["finetune.lr"])
+        parse_values(["train.x"])

@@ -7,47 +7,56 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from acclimate import kinds
+from acclimate.backbones.loading import load_backbone
 from acclimate.data.encoding import Encoded, Vocabulary
+from acclimate.data.packing import pack
 from acclimate.errors import AcclimateError
-from acclimate.models.backbone import load_encoder
-from acclimate.models.mlm_head import MlmModel
-from acclimate.models.task_model import TaskModel, TaskSpec
-from acclimate.objectives import mlm
+from acclimate.objectives.mlm import Mlm
+from acclimate.protocols import Draw, Facts, Group, Losses, Rates, Trained
 from acclimate.runtime import StoppedError
 from acclimate.sinks import MemorySink
-from acclimate.tasks import tagging
-from acclimate.training.batches import BatchSource, PackedBatches, RaggedBatches
+from acclimate.strategies.full import Full
+from acclimate.training.batches import LabelledBatch, make_labelled_batch
 from acclimate.training.checkpoints import CheckpointStore
-from acclimate.training.distributed import World, collect, join_world, leave_world, local, sharded_copy
+from acclimate.training.distributed import World, collect, join_world, leave_world, local
+from acclimate.training.finetuning import STREAM, FineTuned, LabelledSource, RowNumbers
 from acclimate.training.health import HealthConfig
 from acclimate.training.inference import predict_logits
 from acclimate.training.loop import LoopConfig, fit
-from acclimate.training.optimizers import make_optimizer, parameter_groups
+from acclimate.training.mixture import Mixture
+from acclimate.training.optimizers import make_optimizer
+from acclimate.training.orders import ByLength, Shuffled
 from acclimate.training.precision import Precision
+from acclimate.training.streams import PackedSource, Stream, Streams, Windows
+from acclimate.training.task_model import TaskModel, TaskSpec
+from tests.unit.training.two_streams import Method, TwoStreams, half_frozen
 
 STEPS = 8
 WORDS = Vocabulary(30522, 103, (0, 100, 101, 102, 103))
 FP32 = Precision("fp32", "cpu")
 Result = dict[str, Any]
+Made = tuple[Trained[Any], Windows]
 
 
-def mlm_run(encoder_dir: Path, steps: int) -> tuple[nn.Module, BatchSource, Callable[..., Tensor]]:
+def mlm_run(encoder_dir: Path, steps: int) -> Made:
     """Batches of 5 rows of 24 tokens, two a step; about 15 masks a row, unequally many."""
     torch.manual_seed(0)
-    generator = np.random.default_rng(4)
-    ids = generator.integers(1000, 1400, (40, 24))
-    segments = np.repeat(np.arange(3), 8)[None].repeat(40, 0)
-    make_batch = functools.partial(mlm.make_batch, config=mlm.Config(rate=0.3), vocabulary=WORDS)
-    model = MlmModel(load_encoder(encoder_dir), torch.from_numpy(np.bincount(ids.ravel(), minlength=30522)))
-    return model, PackedBatches(ids, segments, make_batch, rows_per_batch=5, accumulation=2, steps=steps, seed=3), mlm.loss
+    ids = np.random.default_rng(4).integers(1000, 1400, 40 * 24)
+    source = PackedSource(pack(ids, np.arange(0, len(ids), 8), sequence_length=24))
+    facts = Facts(WORDS, 0, np.bincount(ids, minlength=30522), dict)
+    objective, backbone = Mlm(rate=0.3), load_backbone(encoder_dir)
+    model = Mixture(backbone, {"mlm": objective.build(backbone, facts, torch.Generator())}, {"mlm": 1.0}, {})
+    return model, Streams(steps, [Stream("mlm", source, lambda view, draw: objective.batch(view, facts, draw), Shuffled(40, 5, 3), 3, 2)])
 
 
 def tagging_rows() -> Encoded:
@@ -59,23 +68,66 @@ def tagging_rows() -> Encoded:
     return Encoded(ids, np.zeros_like(ids), np.concatenate([[0], np.cumsum(lengths)]), words, 0, 0)
 
 
-def task_run(encoder_dir: Path, steps: int, micro_batches: int = 2) -> tuple[nn.Module, BatchSource, Callable[..., Tensor]]:
+def task_run(encoder_dir: Path, steps: int, micro_batches: int = 2) -> Made:
     """A tagger with batches of 5 rows; an epoch is six batches, of which one has a single row."""
     torch.manual_seed(0)
-    encoder, rows = load_encoder(encoder_dir), tagging_rows()
-    spec = TaskSpec("entities", "tagging", ["O", "B-x", "I-x"], False, "entity_f1", "mean", 32, "tiny", 0, 32, 3)
-    model = TaskModel(encoder, spec, per_token=True)
-    words = rows.word_positions or []
-    values = [np.arange(row, row + len(positions)) % 3 for row, positions in enumerate(words)]
+    rows, kind = tagging_rows(), kinds.model("tagging")
+    spec = TaskSpec(
+        name="entities",
+        kind="tagging",
+        labels=["O", "B-x", "I-x"],
+        pair=False,
+        metric="entity_f1",
+        pooling="mean",
+        max_length=32,
+        encoder="tiny",
+        recipe="full",
+        seed=0,
+        strategy={"full": {}},
+        hidden_size=32,
+        num_outputs=3,
+    )
+    model = TaskModel(load_backbone(encoder_dir), spec)
+    gold = [(np.arange(row, row + len(positions)) % 3).tolist() for row, positions in enumerate(rows.word_positions or [])]
 
-    def collate(chosen: np.ndarray, width: int) -> tuple[Tensor, int]:
-        return tagging.collate([values[row].tolist() for row in chosen], [words[row] for row in chosen], width)
+    def make_batch(view: RowNumbers, draw: Draw) -> LabelledBatch:
+        return make_labelled_batch(rows, view.rows, functools.partial(kind.targets, gold, rows), 0)
 
-    def loss(trained: Any, batch: Any) -> Tensor:
-        return tagging.loss(trained.standardized(batch.ids_BT, batch.mask_BT, batch.type_ids_BT), batch.targets)
+    order = ByLength(np.diff(rows.offsets), 5, 3)
+    stream = Stream(STREAM, LabelledSource(26), make_batch, order, 3, micro_batches)
+    return FineTuned(model, Full(), {}, {}), Streams(steps, [stream])
 
-    epochs = steps * micro_batches / 6
-    return model, RaggedBatches(rows, collate, rows_per_batch=5, accumulation=micro_batches, epochs=epochs, seed=3, pad_id=0), loss
+
+def method_run(encoder_dir: Path, steps: int, *, dropout: float = 0.0) -> Made:
+    """Two streams of several losses, a queue, a gate and a penalty."""
+    return Method(dropout=dropout, gate=half_frozen), TwoStreams(steps)
+
+
+class Watched(Trained[Any]):
+    """A method whose losses a test counts and changes."""
+
+    def __init__(self, inner: Trained[Any], watch: Callable[[Losses], Losses]) -> None:
+        super().__init__()
+        self.inner, self._watch, self.weights = inner, watch, inner.weights
+
+    def forward(self, batch: Any, stream: str) -> Losses:
+        losses: Losses = self.inner(batch, stream)
+        return self._watch(losses) if self.training else losses
+
+    def passes(self, batch: Any, stream: str, call: Callable[[Any, str], Losses]) -> Iterator[Losses | Tensor]:
+        yield from self.inner.passes(batch, stream, call)
+
+    def groups(self, rates: Rates) -> list[Group]:
+        return self.inner.groups(rates)
+
+    def penalty(self) -> Losses:
+        return self.inner.penalty()
+
+    def before_step(self, step: int) -> None:
+        self.inner.before_step(step)
+
+    def after_update(self, step: int) -> None:
+        self.inner.after_update(step)
 
 
 def train(
@@ -83,7 +135,7 @@ def train(
     directory: Path,
     world: World,
     *,
-    make: Callable[..., Any] = mlm_run,
+    make: Callable[..., Made] = mlm_run,
     steps: int = STEPS,
     optimizer_name: Any = "adamw",
     stop_at: int | None = None,
@@ -98,45 +150,41 @@ def train(
         stop_at: the main process sends itself SIGTERM in this step, counted from 0.
         change_loss: is given the number of the loss (counted from 0) and the loss.
     """
-    model, batches, loss_fn = make(encoder_dir, steps)
-    trained = sharded_copy(model, world, entry_points=("summed_loss" if isinstance(model, MlmModel) else "standardized",))
-    groups = parameter_groups(trained.named_parameters(), learning_rate=rate, weight_decay=0.01)
-    optimizer = make_optimizer(optimizer_name, groups, betas=(0.9, 0.98), epsilon=1e-6)
-    sink, calls = MemorySink(), 0
+    model, batches = make(encoder_dir, steps)
+    sink, calls, made, split = MemorySink(), 0, list[torch.optim.Optimizer](), list[Trained[Any]]()
 
-    def loss(module: nn.Module, batch: Any) -> Tensor:
+    def watch(losses: Losses) -> Losses:
         nonlocal calls
-        value = loss_fn(module, batch)
-        if module.training:
-            if stop_at is not None and calls == 2 * stop_at and world.is_main:
-                os.kill(os.getpid(), signal.SIGTERM)
-            value = value if change_loss is None else change_loss(calls, value)
-            calls += 1
-        return value
+        if stop_at is not None and calls == 2 * stop_at and world.is_main:
+            os.kill(os.getpid(), signal.SIGTERM)
+        changed = losses if change_loss is None else {name: change_loss(calls, loss) for name, loss in losses.items()}
+        calls += 1
+        return changed
+
+    def groups(trained: Trained[Any]) -> list[Group]:
+        split.append(trained)
+        return trained.groups(Rates(rate, rate, 0.01))
+
+    def optimizer(groups: Sequence[dict[str, Any]]) -> torch.optim.Optimizer:
+        made.append(make_optimizer(optimizer_name, groups, betas=(0.9, 0.98), epsilon=1e-6))
+        return made[0]
 
     def evaluate() -> dict[str, float]:
-        logits = predict_logits(trained, tagging_rows(), precision=FP32, pad_id=0)  # type: ignore[arg-type]
+        assert isinstance(model, FineTuned)
+        logits = predict_logits(model.model, tagging_rows(), precision=FP32)
         return {"score": float(sum(np.abs(row).sum() for row in logits))}
 
     result: Result = {"error": None}
+    watched = Watched(model, watch)
+    usual = {"clip_norm": 0.5, "schedule": "linear", "warmup_share": 0.25, "seed": 3, "log_every": 1, "checkpoint_every_s": 1e9}
     try:
         done = fit(
-            trained,
+            watched,
             batches,
-            loss,
+            groups=groups,
             optimizer=optimizer,
             precision=config.pop("precision", FP32),
-            config=LoopConfig(
-                **{
-                    "clip_norm": 0.5,
-                    "schedule": "linear",
-                    "warmup_share": 0.25,
-                    "seed": 3,
-                    "log_every": 1,
-                    "checkpoint_every_s": 1e9,
-                    **config,
-                }
-            ),
+            config=LoopConfig(**{**usual, **config}),
             sink=sink,
             checkpoints=CheckpointStore(directory),
             evaluate=evaluate if evaluates else None,
@@ -145,11 +193,13 @@ def train(
         result |= {"resumed_from": done.resumed_from, "best_step": done.best_step, "skipped": done.skipped, "spikes": done.spikes}
     except (StoppedError, AcclimateError) as error:
         result["error"] = f"{type(error).__name__}: {error}"
-    collect(trained, model)
-    moments = [state["exp_avg"] for state in optimizer.state.values()]
+    collect(split[0], watched)
+    moments = [state["exp_avg"] for state in made[0].state.values()]
+    parts = sorted({name for row in sink.rows for name in row if name.startswith("train/") and name != "train/loss"})
     return {
         **result,
         "losses": [row["train/loss"] for row in sink.rows if "train/loss" in row],
+        "parts": {name: [row[name] for row in sink.rows] for name in parts},
         "norms": [row["grad_norm"] for row in sink.rows if "grad_norm" in row],
         "scores": [row["score"] for row in sink.rows if "score" in row],
         "weights": {name: tensor.clone() for name, tensor in model.state_dict().items()},
@@ -198,33 +248,48 @@ def rewound(encoder_dir: Path, directory: Path, world: World) -> Result:
 
 
 def two_fits(encoder_dir: Path, directory: Path, world: World) -> Result:
-    """Head warm-up and pretraining wrap the same model one after the other."""
+    """Head warm-up and pretraining train the same model one after the other."""
     return train(encoder_dir, directory / "again", world, make=functools.partial(_trained_before, world, directory))
 
 
-def _trained_before(world: World, directory: Path, encoder_dir: Path, steps: int) -> tuple[nn.Module, BatchSource, Callable[..., Tensor]]:
-    model, batches, loss = mlm_run(encoder_dir, steps)
-    model.encoder.requires_grad_(False)
-    groups = parameter_groups(model.named_parameters(), learning_rate=1e-2, weight_decay=0.0)
+def _trained_before(world: World, directory: Path, encoder_dir: Path, steps: int) -> Made:
+    model, batches = mlm_run(encoder_dir, steps)
+    assert isinstance(model, Mixture)
+    model.backbone.requires_grad_(False)
     fit(
         model,
         batches,
-        loss,
-        optimizer=make_optimizer("adamw", groups, betas=(0.9, 0.98), epsilon=1e-6),
+        groups=lambda trained: [Group(trained.own_parameters(), 1e-2)],  # type: ignore[attr-defined]
+        optimizer=functools.partial(make_optimizer, "adamw", betas=(0.9, 0.98), epsilon=1e-6),
         precision=FP32,
         config=LoopConfig(clip_norm=1.0, schedule="linear", warmup_share=0.0, seed=1, checkpoint_every_s=1e9),
         sink=MemorySink(),
         checkpoints=CheckpointStore(directory / "head"),
-        world=World(world.rank, world.size, "ddp"),
+        world=world,
     )
-    model.encoder.requires_grad_(True)
-    return model, batches, loss
+    model.backbone.requires_grad_(True)
+    return model, batches
+
+
+def with_dropout(encoder_dir: Path, directory: Path, world: World) -> Result:
+    """Dropout is drawn for each micro-batch: two processes with six rows each are one with six rows at once.
+
+    The other stream's six rows go to the second process by three, so it is left out.
+    """
+    make = functools.partial(_near_alone, 0.3)
+    return train(encoder_dir, directory, world, make=make, micro_batch_size=12 // 2)
+
+
+def _near_alone(dropout: float, encoder_dir: Path, steps: int) -> Made:
+    model, batches = method_run(encoder_dir, steps, dropout=dropout)
+    assert isinstance(batches, TwoStreams)
+    return model, replace(batches, names=("near",))
 
 
 RUNS: dict[str, Callable[[Path, Path, World], Result]] = {
     "mlm": train,
     "task": functools.partial(train, make=task_run),
-    "micro": functools.partial(train, make=task_run, micro_rows=2),
+    "micro": functools.partial(train, make=task_run, micro_batch_size=2),
     "stable_adamw": functools.partial(train, make=task_run, optimizer_name="stable_adamw"),
     "nan": functools.partial(train, change_loss=poison_step_3),
     "fp16": functools.partial(train, make=task_run, precision=Precision("fp16", "cpu")),
@@ -233,6 +298,9 @@ RUNS: dict[str, Callable[[Path, Path, World], Result]] = {
     "ema": functools.partial(averaged, "ema"),
     "tail": functools.partial(averaged, "tail"),
     "two_fits": two_fits,
+    "method": functools.partial(train, make=method_run),
+    "method_micro": functools.partial(train, make=method_run, micro_batch_size=2, average="ema"),
+    "dropout": with_dropout,
     "resumed": stopped_and_resumed,
     "resumed_ema": functools.partial(stopped_and_resumed, make=task_run, average="ema"),
 }

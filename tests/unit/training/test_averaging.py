@@ -22,6 +22,11 @@ def network() -> nn.Sequential:
     return model
 
 
+def averaging(model: nn.Module, **settings: Any) -> WeightAverage:
+    """Of what is trained."""
+    return WeightAverage(model, [each for each in model.parameters() if each.requires_grad], **settings)
+
+
 def weights_after(step: int) -> Tensor:
     return torch.randn(2, 4, generator=torch.Generator().manual_seed(step))
 
@@ -39,7 +44,7 @@ def averaged(model: nn.Sequential, average: WeightAverage) -> Tensor:
 
 def test_the_tail_is_the_mean_of_the_last_share_of_the_steps() -> None:
     model = network()
-    average = WeightAverage(model, kind="tail", steps=STEPS, tail_share=0.25)
+    average = averaging(model, kind="tail", steps=STEPS, tail_share=0.25)
     run(average, model, range(STEPS))
     expected = torch.stack([weights_after(step) for step in range(30, 40)]).double().mean(0)
     # a running mean of ten float32 values
@@ -48,7 +53,7 @@ def test_the_tail_is_the_mean_of_the_last_share_of_the_steps() -> None:
 
 def test_a_share_of_less_than_a_step_keeps_the_last_weights() -> None:
     model = network()
-    average = WeightAverage(model, kind="tail", steps=STEPS, tail_share=0.001)
+    average = averaging(model, kind="tail", steps=STEPS, tail_share=0.001)
     run(average, model, range(STEPS))
     assert torch.equal(averaged(model, average), weights_after(STEPS - 1))
 
@@ -56,7 +61,7 @@ def test_a_share_of_less_than_a_step_keeps_the_last_weights() -> None:
 def test_the_decay_of_the_exponential_average_warms_up() -> None:
     model = network()
     expected = model[2].weight.detach().double()
-    average = WeightAverage(model, kind="ema", steps=STEPS, ema_decay=0.7)
+    average = averaging(model, kind="ema", steps=STEPS, ema_decay=0.7)
     run(average, model, range(STEPS))
     decays = [min(0.7, (1 + n) / (10 + n)) for n in range(STEPS)]
     assert decays[0] == 0.1 and decays[-1] == 0.7
@@ -67,7 +72,7 @@ def test_the_decay_of_the_exponential_average_warms_up() -> None:
 
 def test_an_average_whose_tail_has_not_begun_leaves_the_weights() -> None:
     model = network()
-    average = WeightAverage(model, kind="tail", steps=STEPS, tail_share=0.25)
+    average = averaging(model, kind="tail", steps=STEPS, tail_share=0.25)
     run(average, model, range(30))
     assert torch.equal(averaged(model, average), weights_after(29))
 
@@ -75,7 +80,7 @@ def test_an_average_whose_tail_has_not_begun_leaves_the_weights() -> None:
 def test_weights_come_back_to_the_bit_also_after_an_error() -> None:
     model = network().to(torch.bfloat16)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    average = WeightAverage(model, kind="ema", steps=STEPS)
+    average = averaging(model, kind="ema", steps=STEPS)
     model[2].weight.data.mul_(3)
     average.update(model, 0)
     model.load_state_dict(before)
@@ -92,7 +97,7 @@ def test_weights_come_back_to_the_bit_also_after_an_error() -> None:
 
 def test_frozen_parameters_and_buffers_are_not_touched() -> None:
     model = network()
-    average = WeightAverage(model, kind="ema", steps=STEPS)
+    average = averaging(model, kind="ema", steps=STEPS)
     assert set(average.state_dict()["average"]) == {"1.weight", "1.bias", "2.weight", "2.bias"}
     run(average, model, range(3))
     model[0].weight.data.fill_(7.0)
@@ -105,16 +110,16 @@ def test_frozen_parameters_and_buffers_are_not_touched() -> None:
 @pytest.mark.parametrize("stop", [5, 35])
 def test_a_resumed_average_ends_in_the_same_bits(kind: Literal["ema", "tail"], stop: int) -> None:
     model = network()
-    whole = WeightAverage(model, kind=kind, steps=STEPS, tail_share=0.5)
+    whole = averaging(model, kind=kind, steps=STEPS, tail_share=0.5)
     run(whole, model, range(STEPS))
-    first = WeightAverage(network(), kind=kind, steps=STEPS, tail_share=0.5)
+    first = averaging(network(), kind=kind, steps=STEPS, tail_share=0.5)
     run(first, network(), range(stop))
     file = io.BytesIO()
     torch.save(first.state_dict(), file)
     file.seek(0)
     other = network()
     other[2].weight.data.zero_()
-    second = WeightAverage(other, kind=kind, steps=STEPS, tail_share=0.5)
+    second = averaging(other, kind=kind, steps=STEPS, tail_share=0.5)
     second.load_state_dict(torch.load(file, weights_only=True))
     run(second, other, range(stop, STEPS))
     assert torch.equal(averaged(model, whole), averaged(other, second))
@@ -122,7 +127,7 @@ def test_a_resumed_average_ends_in_the_same_bits(kind: Literal["ema", "tail"], s
 
 def test_loading_does_not_share_memory_with_the_checkpoint() -> None:
     model = network()
-    average = WeightAverage(model, kind="ema", steps=STEPS)
+    average = averaging(model, kind="ema", steps=STEPS)
     state: dict[str, Any] = {
         "kind": "ema",
         "num_updates": 1,
@@ -135,16 +140,16 @@ def test_loading_does_not_share_memory_with_the_checkpoint() -> None:
 
 
 def test_an_average_of_another_kind_or_model_is_refused() -> None:
-    state = WeightAverage(network(), kind="ema", steps=STEPS).state_dict()
+    state = averaging(network(), kind="ema", steps=STEPS).state_dict()
     with pytest.raises(TrainingError, match="kind 'ema'; this run wants 'tail'"):
-        WeightAverage(network(), kind="tail", steps=STEPS).load_state_dict(state)
+        averaging(network(), kind="tail", steps=STEPS).load_state_dict(state)
     with pytest.raises(TrainingError, match=r"other parameters: 0\.bias, 0\.weight, 1\.bias \(6 in all\)"):
-        WeightAverage(nn.Sequential(nn.Linear(2, 2)), kind="ema", steps=STEPS).load_state_dict(state)
+        averaging(nn.Sequential(nn.Linear(2, 2)), kind="ema", steps=STEPS).load_state_dict(state)
 
 
 def test_the_average_never_waits_for_the_device() -> None:
     model = network().to("meta")  # a meta tensor has no value to wait for: reading one raises
-    average = WeightAverage(model, kind="ema", steps=STEPS)
+    average = averaging(model, kind="ema", steps=STEPS)
     average.update(model, 0)
     with average.applied_to(model):
         average.copy_to(model)

@@ -52,6 +52,9 @@ def assert_same_run(found: Result, expected: Result) -> None:
     """float32 sums in another order: 1.2e-7 measured for losses, 5e-6 for norms, 2e-6 for weights after 8 steps of 5e-3."""
     assert expected["losses"]
     assert found["losses"] == pytest.approx(expected["losses"], rel=1e-6)
+    assert found["parts"].keys() == expected["parts"].keys()
+    for name, losses in expected["parts"].items():
+        assert found["parts"][name] == pytest.approx(losses, rel=1e-5), name
     assert found["norms"] == pytest.approx(expected["norms"], rel=5e-5)
     assert found["scores"] == pytest.approx(expected["scores"], rel=1e-6)
     for name, tensor in expected["weights"].items():
@@ -86,8 +89,10 @@ def test_scaled_fp16_takes_the_same_steps(sharding: str, one: dict[str, Result],
 def test_what_the_tests_compare_has_happened(one: dict[str, Result]) -> None:
     assert one["rewind"]["skipped"] == [20, 21, 22]
     assert len(one["best"]["scores"]) < len(one["task"]["losses"])
-    assert not torch.equal(one["ema"]["weights"]["head.weight"], one["task"]["weights"]["head.weight"])
+    assert not torch.equal(one["ema"]["weights"]["model.head.weight"], one["task"]["weights"]["model.head.weight"])
     assert one["resumed"]["resumed_from"] == 4
+    assert one["method"]["parts"].keys() == {"train/near", "train/far", "train/far_size", "train/pull"}
+    assert one["dropout"]["losses"] != one["method"]["parts"]["train/near"]
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from acclimate.models.backbone import resolve_attention
+from acclimate.backbones.loading import resolve_attention
 from acclimate.training import precision
 from acclimate.training.precision import resolve_precision
 

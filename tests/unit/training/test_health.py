@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from acclimate.errors import TrainingError
+from acclimate.protocols import Group
 from acclimate.training.averaging import WeightAverage
 from acclimate.training.health import HealthConfig
-from acclimate.training.optimizers import adamw
+from acclimate.training.optimizers import adamw, optimizer_groups
 from acclimate.training.precision import Precision
 from acclimate.training.schedules import learning_rate_factor
 from acclimate.training.step import gradient_norm
@@ -48,16 +49,19 @@ def test_marks_survive_a_kill_between_two_log_lines(tmp_path: Path) -> None:
 
 def learned_without(skipped: list[int], average: WeightAverage | None, model: nn.Module) -> nn.Module:
     """The plain loop over the same steps at the same rates, in which the skipped steps do not happen."""
-    optimizer = adamw([{"params": list(model.parameters()), "lr": 0.01, "weight_decay": 0.0}], betas=(0.9, 0.99), epsilon=1e-8)
+    groups = [options for options, _ in optimizer_groups([Group(list(model.parameters()), 0.01)])]
+    optimizer = adamw(groups, betas=(0.9, 0.99), epsilon=1e-8)
+    parameters = [parameter for group in groups for parameter in group["params"]]
     for step in range(STEPS):
         if step in skipped:
             continue
-        optimizer.param_groups[0]["lr"] = 0.01 * learning_rate_factor(step, steps=STEPS, warmup_steps=8, schedule="linear")
-        (batch,) = SPIKY.window(step)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.01 * learning_rate_factor(step, steps=STEPS, warmup_steps=8, schedule="linear")
+        (work,) = SPIKY.window(step)
         optimizer.zero_grad()
-        (summed_error(model, batch) / batch.num_targets).backward()
-        norm = gradient_norm(list(model.parameters()))
-        for parameter in model.parameters():
+        (summed_error(model, work.batch) / work.batch.num_rows).backward()
+        norm = gradient_norm(parameters)
+        for parameter in parameters:
             assert parameter.grad is not None
             parameter.grad /= norm.clamp_min(1.0)
         optimizer.step()
@@ -73,7 +77,7 @@ def test_rewinding_ends_where_a_run_without_the_skipped_steps_ends(average: Any,
     skipped = [*range(24, 31), *range(48, 53)]
     assert rewound.result.skipped == skipped and rewound.result.spikes == [*OUTLIERS]
     plain = network(dropout=0.0)
-    kept = None if average == "none" else WeightAverage(plain, kind=average, steps=STEPS, ema_decay=0.9, tail_share=0.7)
+    kept = None if average == "none" else WeightAverage(plain, plain.parameters(), kind=average, steps=STEPS, ema_decay=0.9, tail_share=0.7)
     learned_without(skipped, kept, plain)
     if kept:
         kept.copy_to(plain)
@@ -111,8 +115,8 @@ PATIENT = {"health": HealthConfig(patience=3), "evaluate_every": 2, "batches": P
 
 def heldout_loss(model: nn.Module) -> dict[str, float]:
     """How far the outputs' size, which training on noise lowers, is from one that it passes on its way."""
-    (batch,) = PointBatches(1).window(10_000)
-    return {"heldout_loss": abs(float((model(batch.inputs) ** 2).sum()) - 0.3)}
+    (work,) = PointBatches(1).window(10_000)
+    return {"heldout_loss": abs(float((model(work.batch.inputs) ** 2).sum()) - 0.3)}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("average", ["none", "ema"])

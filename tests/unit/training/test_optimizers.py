@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from acclimate.models.backbone import load_encoder
-from acclimate.training.optimizers import StableAdamW, adamw, make_optimizer, parameter_groups
+from acclimate.backbones.loading import load_backbone
+from acclimate.errors import TrainingError
+from acclimate.protocols import Group
+from acclimate.training.optimizers import StableAdamW, adamw, make_optimizer, optimizer_groups
 from acclimate.training.options import OptimizerName
 
 NAMES: tuple[OptimizerName, ...] = get_args(OptimizerName)
@@ -33,8 +35,11 @@ def gradients(step: int) -> list[Tensor]:
 
 
 def optimizer_of(name: OptimizerName, members: list[nn.Parameter], *, rate: float = RATE) -> torch.optim.Optimizer:
-    groups = parameter_groups(((str(index), member) for index, member in enumerate(members)), learning_rate=rate, weight_decay=DECAY)
-    return make_optimizer(name, groups, betas=BETAS, epsilon=EPSILON)
+    return make_optimizer(name, groups_of(members, rate), betas=BETAS, epsilon=EPSILON)
+
+
+def groups_of(members: Sequence[nn.Parameter], rate: float = RATE) -> list[dict[str, Any]]:
+    return [options for options, _ in optimizer_groups([Group(members, rate, DECAY)])]
 
 
 def advance(optimizer: torch.optim.Optimizer, members: list[nn.Parameter], steps: range) -> None:
@@ -228,24 +233,42 @@ def test_every_name_gives_its_optimizer_with_the_peak_rates(name: OptimizerName,
 
 def test_adamw_steps_as_the_fused_adamw_of_torch_does() -> None:
     members, others = parameters(), parameters()
-    groups = parameter_groups((("", member) for member in others), learning_rate=RATE, weight_decay=DECAY)
     advance(optimizer_of("adamw", members), members, range(3))
-    advance(adamw(groups, betas=BETAS, epsilon=EPSILON), others, range(3))
+    advance(adamw(groups_of(others), betas=BETAS, epsilon=EPSILON), others, range(3))
     assert all(torch.equal(a, b) for a, b in zip(members, others, strict=True))
 
 
 def test_no_norm_and_no_bias_of_an_encoder_decays_and_every_matrix_does(tiny_encoder_dir: Path) -> None:
-    encoder = load_encoder(tiny_encoder_dir)
-    encoder.embeddings.token_type_embeddings.requires_grad_(False)
-    groups = parameter_groups(encoder.named_parameters(), learning_rate=RATE, weight_decay=DECAY)
+    encoder = load_backbone(tiny_encoder_dir).model
+    groups = groups_of(list(encoder.parameters()))
     decay = {id(member): group["weight_decay"] for group in groups for member in group["params"]}
     norms = {id(member) for module in encoder.modules() if isinstance(module, nn.LayerNorm) for member in module.parameters()}
     assert len(norms) == 2 * 5
     for name, member in encoder.named_parameters():
-        if not member.requires_grad:
-            assert id(member) not in decay
-        else:
-            exempt = id(member) in norms or name.endswith("bias")
-            assert decay.pop(id(member)) == (0.0 if exempt else DECAY), name
+        exempt = id(member) in norms or name.endswith("bias")
+        assert decay.pop(id(member)) == (0.0 if exempt else DECAY), name
     assert not decay
     assert any("word_embeddings" in name for name, _ in encoder.named_parameters())
+
+
+def test_each_group_keeps_its_rates_and_its_gate() -> None:
+    def gate(step: int, steps: int) -> float:
+        return 1.0
+
+    matrix, bias, head = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2, 2))
+    found = optimizer_groups([Group([matrix, bias], 0.1, 0.2, gate), Group([head], 0.3)])
+    assert [(options["lr"], options["weight_decay"], kept) for options, kept in found] == [
+        (0.1, 0.2, gate),
+        (0.1, 0.0, gate),
+        (0.3, 0.0, None),
+    ]
+    assert [[id(each) for each in options["params"]] for options, _ in found] == [[id(matrix)], [id(bias)], [id(head)]]
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"), [((), "no parameter is trained"), ((0,), "no parameter is trained"), ((1, 1), "a parameter is in two groups")]
+)
+def test_a_parameter_belongs_to_one_group_and_one_at_least_is_trained(counts: tuple[int, ...], said: str) -> None:
+    shared = nn.Parameter(torch.ones(2))
+    with pytest.raises(TrainingError, match=said):
+        optimizer_groups([Group([shared] * count, 0.1) for count in counts])

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from acclimate.errors import TrainingError
 from acclimate.runtime import StoppedError
-from tests.unit.training.toy_run import Killed, PointBatches, Trained, dies_at, summed_error, train
+from tests.unit.training.toy_run import Killed, PointBatches, Run, dies_at, summed_error, train
 
 
-def killed_and_resumed(directory: Path, *calls: int, **settings: Any) -> Trained:
+def killed_and_resumed(directory: Path, *calls: int, **settings: Any) -> Run:
     """A run killed in the step after so many, once for each, then let through; a checkpoint follows every step."""
     done = 0
     for number in calls:

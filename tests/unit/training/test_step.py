@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,15 @@ from torch import Tensor, nn
 
 from acclimate.errors import EnvironmentUnfitError, TrainingError
 from acclimate.training.distributed import World
-from acclimate.training.loop import LoopConfig, fit
-from tests.unit.training.toy_run import FP32, Killed, PointBatches, Trained, dies_at, network, summed_error, train, weights
+from acclimate.training.streams import Work
+from tests.unit.training.toy_run import Killed, PointBatches, Points, Run, dies_at, network, summed_error, train, weights
 
 
-def trained_without_dropout(directory: Path, **settings: Any) -> Trained:
+def trained_without_dropout(directory: Path, **settings: Any) -> Run:
     return train(directory, model=network(dropout=0.0), **settings)
 
 
-def assert_equal_but_for_the_order_of_sums(one: Trained, other: Trained) -> None:
+def assert_equal_but_for_the_order_of_sums(one: Run, other: Run) -> None:
     # float32 sums in another order, over 20 steps of AdamW
     torch.testing.assert_close(one.weights, other.weights, rtol=1e-4, atol=1e-6)
 
@@ -34,8 +35,8 @@ def test_unequal_batches_of_a_window_equal_one_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-@pytest.mark.parametrize("micro_rows", [1, 3, 5, 12, 99])
-def test_micro_batches_of_any_size_equal_the_full_batch(micro_rows: int, parts: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("micro_batch_size", [1, 3, 5, 12, 99])
+def test_micro_batches_of_any_size_equal_the_full_batch(micro_batch_size: int, parts: int, tmp_path: Path) -> None:
     batches, sizes = PointBatches(20, parts=parts), set()
 
     def loss(model: nn.Module, batch: Any) -> Tensor:
@@ -44,9 +45,9 @@ def test_micro_batches_of_any_size_equal_the_full_batch(micro_rows: int, parts: 
 
     whole = trained_without_dropout(tmp_path / "whole")
     assert_equal_but_for_the_order_of_sums(
-        whole, trained_without_dropout(tmp_path / "parts", batches=batches, micro_rows=micro_rows, loss=loss)
+        whole, trained_without_dropout(tmp_path / "parts", batches=batches, micro_batch_size=micro_batch_size, loss=loss)
     )
-    assert max(sizes) == min(micro_rows, 12 if parts == 1 else 8)
+    assert max(sizes) == min(micro_batch_size, 12 if parts == 1 else 8)
 
 
 def fits_only(rows: int) -> Callable[..., Tensor]:
@@ -114,7 +115,7 @@ def test_memory_that_runs_out_beside_the_gradients_is_one_line(tmp_path: Path) -
     def evaluate(model: nn.Module) -> dict[str, float]:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.raises(EnvironmentUnfitError, match=r"^train: step 4: out of memory beside the gradients; the next run goes on from"):
+    with pytest.raises(EnvironmentUnfitError, match=r"^train: step 4: out of memory beside the gradients; the next run resumes from"):
         train(tmp_path, evaluate=evaluate, evaluate_every=5)
 
 
@@ -212,29 +213,49 @@ def _stop(model: nn.Module, batch: Any) -> Tensor:
     raise StopAfterTwo
 
 
-def test_a_batch_without_a_target_is_refused(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class NoTargets(Points):
+    def counts(self) -> dict[str, int]:
+        return {"toy": 0}
+
+
+def test_a_step_without_a_target_is_refused(tmp_path: Path) -> None:
     class Empty(PointBatches):
-        def window(self, step: int) -> list[Any]:
-            return [type(batch)(batch.inputs, batch.targets, 0) for batch in super().window(step)]
+        def window(self, step: int) -> list[Work]:
+            return [replace(work, batch=NoTargets(work.batch.inputs, work.batch.targets)) for work in super().window(step)]  # type: ignore[attr-defined]
 
     with pytest.raises(TrainingError, match="train: step 0: no target in the whole batch"):
-        train(tmp_path, batches=Empty(20))
+        train(tmp_path, batches=Empty(20, parts=3))
 
 
-def test_more_processes_than_rows_of_a_batch_are_refused(tmp_path: Path) -> None:
-    from acclimate.sinks import MemorySink
-    from acclimate.training.checkpoints import CheckpointStore
+@pytest.mark.parametrize(
+    ("size", "divisible", "said"),
+    [
+        (13, True, "train: 13 processes share batches of 12 rows; raise batch_size or lower train.launch"),
+        (
+            2,
+            False,
+            "train: the rows of a batch of toy need each other, and 2 processes would part them; set train.launch.processes to 1",
+        ),
+    ],
+    ids=["fewer rows", "rows that need each other"],
+)
+def test_processes_that_a_batch_cannot_be_shared_by_are_refused(size: int, divisible: bool, said: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError) as refused:
+        train(tmp_path, batches=PointBatches(20, divisible=divisible), world=World(rank=0, size=size))
+    assert str(refused.value) == said
 
-    model = network()
-    with pytest.raises(TrainingError, match="train: 13 processes share batches of 12 rows; raise rows_per_batch"):
-        fit(
-            model,
-            PointBatches(20),
-            summed_error,
-            optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-            precision=FP32,
-            config=LoopConfig(clip_norm=1.0, schedule="linear", warmup_share=0.1, seed=5),
-            sink=MemorySink(),
-            checkpoints=CheckpointStore(tmp_path),
-            world=World(rank=0, size=13),
-        )
+
+def test_rows_that_need_each_other_are_never_parted_and_named_where_memory_runs_out(tmp_path: Path) -> None:
+    sizes = []
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        sizes.append(batch.num_rows)
+        return summed_error(model, batch)
+
+    whole = PointBatches(20, divisible=False)
+    train(tmp_path / "fits", batches=whole, micro_batch_size=5, loss=loss)
+    assert set(sizes) == {12}
+    with pytest.raises(EnvironmentUnfitError) as refused:
+        train(tmp_path / "does not", batches=whole, loss=fits_only(11))
+    assert str(refused.value) == ("train: step 0: out of memory with 12 rows, which need each other and cannot be parted; lower batch_size")

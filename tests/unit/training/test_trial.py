@@ -13,10 +13,11 @@ from torch import nn
 
 from acclimate.config import Config
 from acclimate.errors import DoesNotFitError
+from acclimate.forecasts import forecast, params_digest
 from acclimate.params_file import read_yaml
-from acclimate.predictions import params_digest, predicted
 from acclimate.runtime import free_memory_mb, peak_rss_mb
 from acclimate.training.health import HealthConfig
+from acclimate.training.streams import Work
 from acclimate.training.trial import Trial
 from tests.unit.training.toy_run import Points, summed_error, train
 
@@ -31,8 +32,11 @@ class Texts:
 
     steps: int = 40
 
-    def window(self, step: int) -> list[Points]:
-        return [Points(torch.ones(2, 4), torch.ones(2, 1), 2, num_tokens=10 + step)]
+    def window(self, step: int) -> list[Work]:
+        return [Work("toy", step, Points(torch.ones(2, 4), torch.ones(2, 1), num_tokens=10 + step))]
+
+    def rows(self, step: int) -> dict[str, list[int]]:
+        return {}
 
 
 @pytest.mark.parametrize(("patience", "every", "scored"), [(0, 0, 0), (0, 10, 3), (0, 7, 5), (99, 10, 4)])
@@ -81,11 +85,15 @@ class Wide(nn.Module):
 
 @dataclass(frozen=True)
 class Wides:
-    rows_: int
+    num_rows: int
     steps: int = 2
+    divisible: bool = True
 
-    def window(self, step: int) -> list[Points]:
-        return [Points(torch.ones(self.rows_, 4), torch.ones(self.rows_, 1), self.rows_)]
+    def window(self, step: int) -> list[Work]:
+        return [Work("toy", step, Points(torch.ones(self.num_rows, 4), torch.ones(self.num_rows, 1)), self.divisible)]
+
+    def rows(self, step: int) -> dict[str, list[int]]:
+        return {}
 
 
 def test_a_trial_ends_before_it_asks_for_more_than_there_is(tmp_path: Path) -> None:
@@ -126,18 +134,18 @@ def test_a_stage_takes_the_prediction_for_its_own_params_and_machine_alone(tmp_p
     def digest(**changed: dict[str, object]) -> str:
         raw = read_yaml(ROOT / "params.yaml")
         config = Config(**{**raw, **{name: {**raw[name], **values} for name, values in changed.items()}})
-        return params_digest(config, config.finetune.model_dump(mode="json"))
+        return params_digest(config, config.recipe("full").model_dump(mode="json"))
 
     plan, record = tmp_path / "plan.json", {"device": "cpu", "threads": 2, "processes": 1}
-    assert predicted("pretrain", digest(), record, plan=plan) == {}
+    assert forecast("pretrain", digest(), record, plan=plan) == {}
     plan.write_text(json.dumps({"stages": {"pretrain": {**record, "params": digest(), "wall_s": 132.0, "peak_rss_mb": 900.0}}}))
-    wanted = {"predicted_wall_s": 132.0, "predicted_peak_rss_mb": 900.0}
-    assert predicted("pretrain", digest(), record, plan=plan) == wanted
-    assert predicted("pretrain", digest(train={"price_per_hour": 2.0}, runs={"seeds": [5]}), record, plan=plan) == wanted
+    wanted = {"forecast_wall_s": 132.0, "forecast_peak_rss_mb": 900.0}
+    assert forecast("pretrain", digest(), record, plan=plan) == wanted
+    assert forecast("pretrain", digest(train={"price_per_hour": 2.0}, runs={"seeds": [5]}), record, plan=plan) == wanted
     for other in ({"threads": 1}, {"device": "cuda"}, {"processes": 2}):
-        assert predicted("pretrain", digest(), {**record, **other}, plan=plan) == {}
-    for changed in ({"finetune": {"epochs": 2}}, {"train": {"micro_rows": 4}}, {"model": {"subfolder": "x"}}):
-        assert predicted("pretrain", digest(**changed), record, plan=plan) == {}
-    assert predicted("export@section", digest(), record, plan=plan) == {}
+        assert forecast("pretrain", digest(), {**record, **other}, plan=plan) == {}
+    for changed in ({"finetune": {"epochs": 2}}, {"train": {"micro_batch_size": 4}}, {"model": {"subfolder": "x"}}):
+        assert forecast("pretrain", digest(**changed), record, plan=plan) == {}
+    assert forecast("export@section", digest(), record, plan=plan) == {}
     plan.write_text("{half")
-    assert predicted("pretrain", digest(), record, plan=plan) == {}
+    assert forecast("pretrain", digest(), record, plan=plan) == {}

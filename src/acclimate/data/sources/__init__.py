@@ -1,6 +1,6 @@
 """Sources of raw material, one module per kind: `files`, `documents`, `huggingface`.
 
-A kind holds `class Config(Section)`, `parts(config, data, *, where)` that lists its units of work in a stable order, and
+A kind holds `class Config(Options)`, `parts(config, data, *, where)` that lists its units of work in a stable order, and
 `read_part(config, part, data, *, where)` that reads one of them.
 """
 
@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 
 from acclimate.data.formats import Batch
 from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, check_encoding
-from acclimate.settings import Section
+from acclimate.settings import Options
 
 KINDS = ("files", "documents", "huggingface")
 _PART_BYTES = 128 << 20
@@ -78,7 +78,7 @@ class SourceBatch:
         return len(self.numbers)
 
 
-class TableColumns(Section):
+class TableColumns(Options):
     """Which columns of a table are taken for what."""
 
     text: str = "text"

@@ -17,12 +17,12 @@ from acclimate.data.sources._archives import ENDINGS, members, pattern_regex
 from acclimate.data.sources.files import resolve_part
 from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, fault
 from acclimate.redaction import HIDDEN, redact
-from acclimate.settings import Section
+from acclimate.settings import Options
 
 _PART_DOCUMENTS = 1000
 
 
-class Config(Section):
+class Config(Options):
     """A directory or an archive below data/, and which of its files are documents."""
 
     data: str

@@ -1,0 +1,1 @@
+"""Pretrained models, one file per family."""

@@ -1,0 +1,1 @@
+"""The written-out forward pass of post-norm encoders, and the modules that make training fast on a CPU."""

@@ -1,0 +1,26 @@
+"""RoBERTa (Liu et al. 2019, https://arxiv.org/abs/1907.11692), XLM-RoBERTa and CamemBERT: positions count from the padding id."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from acclimate.backbones.base import Backbone, HeadNames
+from acclimate.backbones.bert import Bert
+
+
+class Roberta(Bert):
+    """BERT's layers; another head."""
+
+    model_types: ClassVar[tuple[str, ...]] = ("roberta", "xlm-roberta", "camembert")
+    heads: ClassVar[tuple[HeadNames, ...]] = (
+        HeadNames("lm_head.dense", "lm_head.layer_norm", ("lm_head.bias", "lm_head.decoder.bias"), ("lm_head.decoder.weight",)),
+    )
+    head_weights: ClassVar[tuple[str, ...]] = ("pooler.", "lm_head.")
+
+    @property
+    def first_position(self) -> int:
+        """The rows of the position embeddings up to the padding id's stand for padding."""
+        return self.pad_id + 1
+
+
+COMPONENT: type[Backbone] = Roberta

@@ -1,1 +1,0 @@
-"""Backbones, pooling and heads."""

@@ -1,0 +1,110 @@
+"""A text or a pair of texts, and one label."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from acclimate import kinds
+from acclimate.data.schema import collect_classes, is_blank, notes_of_unused, parse_labels, read_texts
+from acclimate.data.sources import map_labels
+from acclimate.settings import Options
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+class Table(Options):
+    """Columns of the table."""
+
+    text: str = Field(default="text", description="column of the text")
+    text_pair: str | None = Field(default=None, description="column of the second text, for tasks on pairs")
+    label: str = "label"
+    label_map: dict[str, str] = Field(default={}, description="labels as the table spells them -> as the task shall have them")
+
+    default_metric: ClassVar[str] = "macro_f1"
+    cleaned: ClassVar[tuple[str, ...]] = ("text", "text_pair")
+    counted: ClassVar[str] = "Rows by label"
+
+    @property
+    def pair(self) -> bool:
+        """Whether there is a second text."""
+        return self.text_pair is not None
+
+    @property
+    def carried(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def columns(self) -> list[str]:
+        """Texts and label."""
+        return [column for column in (self.text, self.text_pair, self.label) if column]
+
+    def read(self, cells: Mapping[str, list[Any]], *, where: str) -> kinds.Examples:
+        """Clean texts, parse and rename labels."""
+        spelled = parse_labels(cells[self.label], _parse, column=self.label, where=where, is_empty=is_blank)
+        inputs = read_texts(cells, {"text": self.text, "text_pair": self.text_pair}, where=where)
+        return kinds.Examples(inputs, map_labels(spelled, self.label_map), spelled)
+
+    def notes(self, spelled: Sequence[Any]) -> list[str]:
+        """Keys of `label_map` that rename nothing."""
+        return notes_of_unused(self.label_map, spelled)
+
+    def collect_labels(self, by_split: Mapping[str, Sequence[Any]], *, where: str) -> list[str]:
+        """The classes, sorted."""
+        advice = "are these numbers? then kind `regression`"
+        return collect_classes(by_split, self.label_names, where=where, least=2, if_numbers=advice)
+
+    def arrow_types(self) -> dict[str, pa.DataType]:
+        """Strings."""
+        import pyarrow as pa
+
+        return {"text": pa.string(), **({"text_pair": pa.string()} if self.pair else {}), "label": pa.string()}
+
+    @staticmethod
+    def texts(row: kinds.Input) -> list[str]:
+        """One text or two."""
+        return [row["text"], *([row["text_pair"]] if row.get("text_pair") is not None else [])]
+
+    @staticmethod
+    def label_names(label: Any) -> list[str]:
+        """The class."""
+        return [label]
+
+    @staticmethod
+    def counted_labels(label: Any) -> list[str]:
+        """The class."""
+        return [label]
+
+    @staticmethod
+    def checks(
+        frame: pd.DataFrame, labels: list[str] | None, *, min_rows_per_label: int, max_class_share: float
+    ) -> list[kinds.Expectation]:
+        """Known labels, each often enough in training, none of them nearly all."""
+        in_training = Counter(frame["label"][frame["split"] == "train"])
+        frame["training_rows_of_its_rarest_label"] = [in_training[label] for label in frame["label"]]
+        frame["share_of_the_largest_class"] = float(frame["label"].value_counts(normalize=True).max())
+        return [
+            ("ExpectColumnValuesToBeInSet", {"column": "label", "value_set": labels}),
+            ("ExpectColumnValuesToBeBetween", {"column": "training_rows_of_its_rarest_label", "min_value": min_rows_per_label}),
+            ("ExpectColumnMaxToBeBetween", {"column": "share_of_the_largest_class", "max_value": max_class_share}),
+        ]
+
+
+def _parse(value: Any) -> str:
+    if is_blank(value):
+        raise ValueError("the label is empty")
+    if isinstance(value, list | dict):
+        raise ValueError(f"{value!r} is a {type(value).__name__}; for several labels a row use kind `multi_label`")
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise ValueError(f"{value!r} is no class; for numbers use kind `regression`")
+        value = int(value)
+    return str(value).strip()
+
+
+COMPONENT: type[kinds.Table] = Table

@@ -1,0 +1,71 @@
+"""Correlations and error of one number a row.
+
+Shapes: R rows, S resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from acclimate import kinds
+from acclimate.evaluation.arrays import Floats, finite, matrix, ratio
+
+
+class Metrics:
+    """Predictions are numbers, (R, 1): Pearson and Spearman correlation (0 where one side is constant), root mean squared error."""
+
+    metrics: ClassVar[tuple[kinds.Metric, ...]] = (
+        kinds.Metric("pearson"),
+        kinds.Metric("spearman"),
+        kinds.Metric("rmse", higher_is_better=False),
+    )
+
+    def row_statistics(self, gold: Any, predictions: Any, labels: Sequence[str] | None) -> Floats:
+        """Gold and prediction."""
+        return np.stack([np.asarray(gold, dtype=np.float64), finite(matrix(predictions))[:, 0]], axis=1)
+
+    def scores(self, statistics_UK: Floats, weights_SU: Floats) -> kinds.Scores:
+        """Of weighted rows."""
+        gold_R, predicted_R = statistics_UK.T
+        shape_SR = weights_SU.shape
+        gold_SR, predicted_SR = np.broadcast_to(gold_R, shape_SR), np.broadcast_to(predicted_R, shape_SR)
+        ranks = (_weighted_ranks(gold_R, weights_SU), _weighted_ranks(predicted_R, weights_SU))
+        squared_error_S = weights_SU @ (gold_R - predicted_R) ** 2
+        return {
+            "pearson": _correlation(gold_SR, predicted_SR, weights_SU),
+            "spearman": _correlation(*ranks, weights_SU),
+            "rmse": np.sqrt(squared_error_S / weights_SU.sum(axis=1)),
+        }
+
+    def confidence(self, gold: Any, predictions: Any) -> None:
+        """None: a number has no probability."""
+        return
+
+    def confusion(self, gold: Any, predictions: Any, labels: Sequence[str] | None) -> None:
+        """None: there are no labels."""
+        return
+
+
+def _weighted_ranks(values_R: Floats, weights_SR: Floats) -> Floats:
+    """Mid-ranks that each row would have if it stood in the sample `weight` times; equal values share their rank."""
+    _, group_R = np.unique(values_R, return_inverse=True)
+    order_R = np.argsort(group_R, kind="stable")
+    starts_G = np.flatnonzero(np.diff(group_R[order_R], prepend=-1))
+    weight_SG = np.add.reduceat(weights_SR[:, order_R], starts_G, axis=1)
+    rank_SG = np.cumsum(weight_SG, axis=1) - (weight_SG - 1) / 2
+    return rank_SG[:, group_R]
+
+
+def _correlation(left_SR: Floats, right_SR: Floats, weights_SR: Floats) -> Floats:
+    total_S1 = weights_SR.sum(axis=1, keepdims=True)
+    left_SR = left_SR - (left_SR * weights_SR).sum(axis=1, keepdims=True) / total_S1
+    right_SR = right_SR - (right_SR * weights_SR).sum(axis=1, keepdims=True) / total_S1
+    covariance_S = (weights_SR * left_SR * right_SR).sum(axis=1)
+    left_S, right_S = (weights_SR * left_SR**2).sum(axis=1), (weights_SR * right_SR**2).sum(axis=1)
+    return ratio(covariance_S, np.sqrt(left_S * right_S))
+
+
+COMPONENT: type[kinds.Metrics] = Metrics

@@ -1,0 +1,104 @@
+"""A text or a pair of texts, and a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from acclimate import kinds
+from acclimate.data.schema import is_blank, parse_labels, read_texts
+from acclimate.errors import DataError
+from acclimate.settings import Options
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+class Table(Options):
+    """Columns of the table."""
+
+    text: str = Field(default="text", description="column of the text")
+    text_pair: str | None = Field(default=None, description="column of the second text, for tasks on pairs")
+    label: str = Field(default="label", description="column of the numbers")
+
+    default_metric: ClassVar[str] = "spearman"
+    cleaned: ClassVar[tuple[str, ...]] = ("text", "text_pair")
+    counted: ClassVar[str] = "Rows by label"
+
+    @property
+    def pair(self) -> bool:
+        """Whether there is a second text."""
+        return self.text_pair is not None
+
+    @property
+    def carried(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def columns(self) -> list[str]:
+        """Texts and number."""
+        return [column for column in (self.text, self.text_pair, self.label) if column]
+
+    def read(self, cells: Mapping[str, list[Any]], *, where: str) -> kinds.Examples:
+        """Clean texts, parse numbers."""
+        numbers = parse_labels(cells[self.label], _parse, column=self.label, where=where, is_empty=is_blank)
+        inputs = read_texts(cells, {"text": self.text, "text_pair": self.text_pair}, where=where)
+        return kinds.Examples(inputs, numbers, numbers)
+
+    def notes(self, spelled: Sequence[Any]) -> list[str]:
+        """None."""
+        return []
+
+    def collect_labels(self, by_split: Mapping[str, Sequence[Any]], *, where: str) -> None:
+        """There are none; but the training rows must differ.
+
+        Raises:
+            DataError: all training labels are equal.
+        """
+        if len(set(by_split["train"])) < 2:
+            raise DataError(f"{where}: every training label is {by_split['train'][0]:g}; there is nothing to learn")
+
+    def arrow_types(self) -> dict[str, pa.DataType]:
+        """Strings and a number."""
+        import pyarrow as pa
+
+        return {"text": pa.string(), **({"text_pair": pa.string()} if self.pair else {}), "label": pa.float64()}
+
+    @staticmethod
+    def texts(row: kinds.Input) -> list[str]:
+        """One text or two."""
+        return [row["text"], *([row["text_pair"]] if row.get("text_pair") is not None else [])]
+
+    @staticmethod
+    def label_names(label: Any) -> list[str]:
+        """A number is no class."""
+        return []
+
+    @staticmethod
+    def counted_labels(label: Any) -> list[str]:
+        """Nothing to count."""
+        return []
+
+    @staticmethod
+    def checks(
+        frame: pd.DataFrame, labels: list[str] | None, *, min_rows_per_label: int, max_class_share: float
+    ) -> list[kinds.Expectation]:
+        """Finite numbers."""
+        return [("ExpectColumnValuesToBeBetween", {"column": "label", "min_value": -1e9, "max_value": 1e9})]
+
+
+def _parse(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{value!r} is no number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is not finite")
+    return number
+
+
+COMPONENT: type[kinds.Table] = Table

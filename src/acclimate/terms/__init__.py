@@ -1,0 +1,1 @@
+"""Extra terms of a fine-tuning loss, one file each."""

@@ -1,0 +1,150 @@
+"""Backbone, pooling and a head: what fine-tuning trains and export takes.
+
+Shape suffixes: B rows, T tokens, D width, C outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from acclimate import artifacts
+from acclimate.backbones.base import Backbone
+from acclimate.backbones.fast.attention import RealTokens
+from acclimate.backbones.fast.dropout import Dropout
+from acclimate.backbones.loading import CONFIG, SOURCE, TOKENIZER, WEIGHTS, load_backbone, save_weights
+from acclimate.errors import ConfigError, ModelError
+
+ADDED_WEIGHTS, TASK = "head.safetensors", "task.json"
+"""What fine-tuning added to the backbone's own tensors, the head with the rest; what the model is for."""
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a fine-tuned model is for; stored beside it as task.json."""
+
+    name: str
+    kind: str
+    labels: list[str] | None
+    pair: bool
+    metric: str
+    pooling: Literal["mean", "first"]
+    max_length: int
+    encoder: str
+    seed: int
+    hidden_size: int
+    num_outputs: int
+    options: dict[str, Any] = field(default_factory=dict)
+    """What the kind's table carries to training and serving."""
+    recipe: str = ""
+    strategy: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Its name and options; what does not merge is built from it again at loading. Empty: nothing was added."""
+
+
+def pool(hidden_BTD: Tensor, mask_BT: Tensor, how: Literal["mean", "first"]) -> Tensor:
+    """One vector a row, (B, D): the mean over real tokens, or the first token."""
+    if how == "first":
+        return hidden_BTD[:, 0]
+    weights_BT1 = mask_BT.unsqueeze(-1).to(hidden_BTD.dtype)
+    return (hidden_BTD * weights_BT1).sum(1) / weights_BT1.sum(1).clamp_min(1.0)
+
+
+class TaskModel(nn.Module):
+    """`forward` gives logits: (B, C), or (B, T, C) for a task that labels each token.
+
+    Regression learns a standardised target; `output_shift` and `output_scale` bring it back to the labels' unit.
+    """
+
+    output_shift: Tensor
+    output_scale: Tensor
+
+    def __init__(self, backbone: Backbone, spec: TaskSpec, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        from acclimate import kinds  # here, because what trains imports no pydantic
+
+        kind = kinds.model(spec.kind)
+        self.base = _tensors(backbone.model)
+        """The backbone's own tensors, by their names before a strategy adds to it."""
+        self.backbone, self.spec, self.per_token = backbone, spec, kind.per_token
+        self.dropout = Dropout(dropout)
+        self.head = kind.head(spec.hidden_size, spec.num_outputs)
+        self.register_buffer("output_shift", torch.zeros(()))
+        self.register_buffer("output_scale", torch.ones(()))
+
+    def standardized(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None, real: RealTokens | None = None
+    ) -> Tensor:
+        """Logits before shift and scale: what the loss sees.
+
+        Args:
+            real: where the real tokens are, for training; worked out from the mask where the batch does not tell.
+        """
+        first_only = not self.per_token and self.spec.pooling == "first"
+        hidden = self.backbone.padded(input_ids, attention_mask, token_type_ids, real=real, first_only=first_only)
+        features = hidden if self.per_token or first_only else pool(hidden, attention_mask, self.spec.pooling)
+        logits: Tensor = self.head(self.dropout(features))
+        return logits
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """Logits in the labels' own unit."""
+        return self.standardized(input_ids, attention_mask, token_type_ids) * self.output_scale + self.output_shift
+
+    def added(self) -> dict[str, Tensor]:
+        """Every tensor that is none of the backbone's own: the head, and what a strategy added."""
+        base = set(map(id, self.base.values()))
+        return {name: tensor for name, tensor in _tensors(self).items() if id(tensor) not in base}
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """A module's state with the tensors themselves, so that each can be told by its identity."""
+    state: dict[str, Tensor] = module.state_dict(keep_vars=True)
+    return state
+
+
+def save_task_model(model: TaskModel, template: Path, out: Path) -> None:
+    """Write the backbone's weights, what was added, config, tokenizer and task.json."""
+    save_weights(model.base, out / WEIGHTS)
+    for name in (name for name in (CONFIG, TOKENIZER, SOURCE) if (template / name).is_file()):
+        artifacts.copy_hashed(template / name, out / name)
+    save_weights(model.added(), out / ADDED_WEIGHTS)
+    artifacts.write_json(out / TASK, asdict(model.spec))
+
+
+def load_task_spec(directory: Path) -> TaskSpec:
+    """Read task.json."""
+    return TaskSpec(**artifacts.read_json(directory / TASK))
+
+
+def load_task_model(directory: Path, *, attention: str = "auto") -> TaskModel:
+    """Load a fine-tuned model in eval mode, with what its strategy added.
+
+    Raises:
+        ModelError: missing files, a strategy that is no more, or a tensor that comes neither from the backbone's file nor from the other.
+    """
+    from safetensors.torch import load_file
+
+    from acclimate import plugins
+
+    spec = load_task_spec(directory)
+    model = TaskModel(load_backbone(directory, attention=attention), spec)
+    for name, options in spec.strategy.items():
+        try:
+            strategy = plugins.configure("strategies", name, options, where=f"strategy.{name}")
+        except ConfigError as error:
+            raise ModelError(f"{directory / TASK}: {error}") from None
+        if not strategy.merges:
+            strategy.apply(model, torch.Generator().manual_seed(spec.seed))
+    added, wanted = load_file(directory / ADDED_WEIGHTS), model.added()
+    unlike = sorted(
+        name for name in added.keys() | wanted.keys() if name not in added or name not in wanted or added[name].shape != wanted[name].shape
+    )
+    if unlike:
+        raise ModelError(f"{directory / ADDED_WEIGHTS}: does not fit {TASK}: {len(unlike)} tensors, such as {', '.join(unlike[:3])}")
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(added[name])
+    return model.eval()
