@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, SerializationInfo, ValidationInfo, create_model
 from pydantic.annotated_handlers import GetCoreSchemaHandler
@@ -24,16 +24,26 @@ class _Weight(Options):
     weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
 
 
+Component = TypeVar("Component")
+
+
 @dataclass(frozen=True)
-class Chosen:
+class Chosen(Generic[Component]):
     """One configured component.
 
     In params.yaml it is an entry `<name>: {<its options>}`, with `weight` among them where several losses are summed.
     """
 
     name: str
-    component: Any
+    component: Component
     weight: float = 1.0
+
+    def options(self, mode: str = "json") -> dict[str, Any]:
+        """What stands in params.yaml for it, defaults included."""
+        if isinstance(self.component, BaseModel):
+            return self.component.model_dump(mode=mode, by_alias=True)
+        assert isinstance(self.component, Mapping), "named alone, see `ONLY_NAMES`"
+        return dict(self.component)
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ class Choice:
         writes = core_schema.plain_serializer_function_ser_schema(self._as_written, info_arg=True)
         return core_schema.with_info_plain_validator_function(self._validated, serialization=writes)
 
-    def _validated(self, given: Any, info: ValidationInfo) -> Chosen | tuple[Chosen, ...]:
+    def _validated(self, given: Any, info: ValidationInfo) -> Chosen[Any] | tuple[Chosen[Any], ...]:
         if isinstance(given, Chosen) or (isinstance(given, tuple) and all(isinstance(each, Chosen) for each in given)):
             return given
         if isinstance(given, str):
@@ -82,10 +92,10 @@ class Choice:
         chosen = tuple(getattr(read, field) for field in fields)
         return chosen[0] if self.only_one else chosen
 
-    def _configured(self, name: str) -> Callable[[Any], Chosen]:
+    def _configured(self, name: str) -> Callable[[Any], Chosen[Any]]:
         """What makes the entry called so into a configured component."""
 
-        def configured(options: Any) -> Chosen:
+        def configured(options: Any) -> Chosen[Any]:
             try:
                 plugins.check_name(self.family, name)
             except ValueError as error:
@@ -99,10 +109,10 @@ class Choice:
 
         return configured
 
-    def _as_written(self, value: Chosen | tuple[Chosen, ...], info: SerializationInfo) -> dict[str, Any]:
+    def _as_written(self, value: Chosen[Any] | tuple[Chosen[Any], ...], info: SerializationInfo) -> dict[str, Any]:
         return {
             each.name: {
-                **(each.component if isinstance(each.component, Mapping) else each.component.model_dump(mode=info.mode, by_alias=True)),
+                **each.options(info.mode),
                 **({_WEIGHT: each.weight} if self.weighted else {}),
             }
             for each in ((value,) if isinstance(value, Chosen) else value)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import acclimate
 from acclimate import plugins
@@ -116,7 +116,7 @@ class Code:
 
     def of_recipe(self, recipe: RecipeConfig) -> str:
         """Digest of the components that a recipe chooses."""
-        chosen = {"strategies": [recipe.strategy], "retention": recipe.retention, "terms": recipe.terms}
+        chosen: dict[str, Iterable[Chosen[Any]]] = {"strategies": [recipe.strategy], "retention": recipe.retention, "terms": recipe.terms}
         return self._digest_of({module for family, each in chosen.items() for module in _modules(family, each)})
 
     def of_task(self, task: TaskConfig) -> str:
@@ -181,7 +181,7 @@ class Code:
         return _read(file).texts.get(name[1]) if file else None
 
 
-def _modules(family: str, chosen: Iterable[Chosen]) -> set[str]:
+def _modules(family: str, chosen: Iterable[Chosen[Any]]) -> set[str]:
     return {f"acclimate.{family}.{each.name}" for each in chosen}
 
 

@@ -99,7 +99,7 @@ def build_task_model(
         encoder=encoder_name,
         recipe=recipe_name,
         seed=seed,
-        strategy={chosen.name: chosen.component.model_dump(mode="json")},
+        strategy={chosen.name: chosen.options()},
         hidden_size=backbone.width,
         num_outputs=kinds.model(schema.kind).num_outputs(schema.labels),
     )

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from acclimate.choices import Choice, Chosen
 from acclimate.settings import Count, LearningRate, OpenShare, Options, Positive, Share, located, removed
+
+if TYPE_CHECKING:
+    from acclimate.protocols import Objective, Retention, Strategy, Term
+
+    AnyObjective = Objective[Any, Any]
+else:  # the types' module loads torch, which reading params.yaml does not need
+    AnyObjective = Retention = Strategy = Term = Any
 
 OptimizerName = Literal["adamw", "stable_adamw"]
 Optimizer = Annotated[OptimizerName, removed({"lamb": "use `adamw` or `stable_adamw`"})]
@@ -94,8 +101,8 @@ class EncoderConfig(Options):
     """
 
     start: str = Field(description="the encoder that it continues: `base`, or another one of `encoders`")
-    objectives: Annotated[tuple[Chosen, ...], Choice("objectives", at_least=1, weighted=True)]
-    retention: Annotated[tuple[Chosen, ...], Choice("retention")] = ()
+    objectives: Annotated[tuple[Chosen[AnyObjective], ...], Choice("objectives", at_least=1, weighted=True)]
+    retention: Annotated[tuple[Chosen[Retention], ...], Choice("retention")] = ()
     retain_by: Literal["probe", "loss"] = Field(
         default="probe",
         description="what chooses among the weights that retention offers: the dev score of linear probes over all tasks of `runs`, "
@@ -169,9 +176,9 @@ class RunsConfig(Options):
 class RecipeConfig(OptimizationSection):
     """One way to fine-tune. In params.yaml `finetune` holds what all recipes share, and `recipes.<name>` what is laid over it."""
 
-    strategy: Annotated[Chosen, Choice("strategies", only_one=True)]
-    retention: Annotated[tuple[Chosen, ...], Choice("retention")] = ()
-    terms: Annotated[tuple[Chosen, ...], Choice("terms", weighted=True)] = ()
+    strategy: Annotated[Chosen[Strategy], Choice("strategies", only_one=True)]
+    retention: Annotated[tuple[Chosen[Retention], ...], Choice("retention")] = ()
+    terms: Annotated[tuple[Chosen[Term], ...], Choice("terms", weighted=True)] = ()
     epochs: Positive = 4
     batch_size: Count = Field(default=16, description="rows of a batch, over all processes")
     accumulation: Count = 1
