@@ -28,7 +28,7 @@ from acclimate.training.loop import FitResult, LoopConfig, MakeOptimizer, fit
 from acclimate.training.mixture import Mixture
 from acclimate.training.options import EncoderConfig
 from acclimate.training.precision import choose_matmul_precision, resolve_device, resolve_precision
-from acclimate.training.pretraining import HEAD_OPTIMIZER, Pretraining, candidates, read_pretraining
+from acclimate.training.pretraining import HEAD_OPTIMIZER, Pretraining, candidates, read_pretraining, require_fit
 from acclimate.training.settings import loop_config
 from stages.command import Out, StageContext, main
 
@@ -56,6 +56,7 @@ def run(params: Params, *, encoder_name: str, tokens: Path, start_from: Path, ou
         out: the trained encoder, its losses, those of the control and of what retention may keep, and their history.
     """
     config, device = params.encoders[encoder_name], resolve_device()
+    require_fit(config, encoder_name, tokens, start_from)
     require_disk(out.parent, 8 * (start_from / "model.safetensors").stat().st_size)
     context.record.update(device=str(device), threads=set_threads(), float32_products=choose_matmul_precision(device))
     seed_everything(params.seed)

@@ -193,6 +193,13 @@ def _batches_that_cannot_be_shared_out(config: Config) -> Iterator[str]:
     if at_once != "auto" and at_once > max(rows.values()):
         shown = ", ".join(f"{name} {number}" for name, number in rows.items())
         yield f"train.micro_batch_size: {at_once} rows at once, but no batch has so many ({shown}); `auto` computes a whole batch"
+    for name, encoder in config.encoders.items() if processes > 1 else ():
+        for chosen in encoder.objectives:
+            if not getattr(chosen.component, "divisible", True):
+                yield (
+                    f"encoders.{name}.objectives.{chosen.name}: the rows of a batch need each other, and train.launch would part them over "
+                    f"{processes} processes; set it to 1 or choose another objective"
+                )
     if fewer := ", ".join(f"{name} {number}" for name, number in rows.items() if number < processes):
         yield f"train.launch: {processes} processes share batches of fewer rows: {fewer}; raise it or start fewer processes"
 

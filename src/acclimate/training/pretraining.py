@@ -12,21 +12,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from acclimate import artifacts
 from acclimate.backbones.base import Backbone
+from acclimate.backbones.loading import CONFIG, family_of
 from acclimate.choices import Chosen
 from acclimate.data.encoding import read_vocabulary
 from acclimate.data.packing import PackedText, read_packed
 from acclimate.errors import ConfigError
-from acclimate.protocols import Documents, Facts, Group, Rates, State, Trained
+from acclimate.protocols import Batch, Documents, Draw, Facts, Group, Rates, Retention, State, Trained, View
 from acclimate.training.distributed import World
 from acclimate.training.heldout import BATCH_SIZE, heldout_losses
 from acclimate.training.loop import MakeOptimizer
 from acclimate.training.mixture import Mixture
 from acclimate.training.optimizers import adamw, make_optimizer
-from acclimate.training.options import EncoderConfig
+from acclimate.training.options import AnyObjective, EncoderConfig
 from acclimate.training.orders import InOrder, Shuffled
 from acclimate.training.precision import Precision
-from acclimate.training.streams import Behind, Stream, Streams, require_rows, source_of
+from acclimate.training.streams import Behind, Stream, Streams, source_of
 
 _HELDOUT_SEED = 7
 
@@ -61,20 +63,9 @@ class Pretraining:
         return math.ceil(self.steps / (self.config.evaluations + 1))
 
     def build(self, backbone: Backbone) -> Mixture:
-        """The backbone with the heads of every objective.
-
-        Raises:
-            ConfigError: an objective does not fit the backbone.
-        """
+        """The backbone with the heads of every objective."""
         generator = torch.Generator().manual_seed(self.seed)
-        members = {}
-        for chosen in self.config.objectives:
-            if backbone.shape not in chosen.component.shapes:
-                raise ConfigError(
-                    f"encoders.{self.name}.objectives.{chosen.name}: needs a backbone of the shape {' or '.join(chosen.component.shapes)}; "
-                    f"{backbone.config.model_type} is of the shape {backbone.shape}"
-                )
-            members[chosen.name] = chosen.component.build(backbone, self.facts, generator)
+        members = {chosen.name: chosen.component.build(backbone, self.facts, generator) for chosen in self.config.objectives}
         penalties = {chosen.name: chosen.component.penalty(backbone) for chosen in self.config.retention}
         weights = {chosen.name: chosen.weight for chosen in self.config.objectives}
         return Mixture(backbone, members, weights, {name: module for name, module in penalties.items() if module is not None})
@@ -84,17 +75,11 @@ class Pretraining:
         return round(self.config.head_warmup_tokens / self.tokens_per_step) if trained.needs_warmup else 0
 
     def batches(self, steps: int, seed: int) -> Streams:
-        """Batches of the corpus, a stream for each objective.
-
-        Raises:
-            ConfigError: the text has fewer rows than a batch.
-        """
+        """Batches of the corpus, a stream for each objective."""
         config, streams = self.config, []
         for chosen in config.objectives:
             view = chosen.component.view
             source, general = source_of(view, self.corpus), Behind(source_of(view, self.general), config.heldout_rows)
-            what = "documents of 8 tokens or more" if view is Documents else "rows"
-            require_rows(source, config.batch_size, where=f"encoders.{self.name}: batch_size", what=what)
             for kept in config.retention:
                 source = kept.component.source(source, general)
             order = Shuffled(len(source), config.batch_size, seed)
@@ -114,7 +99,7 @@ class Pretraining:
                 found |= {f"{prefix}/{name}": loss for name, loss in losses.items() if len(losses) > 1}
         return found
 
-    def _heldout_stream(self, chosen: Any, text: PackedText) -> Stream[Any, Any]:
+    def _heldout_stream(self, chosen: Chosen[AnyObjective], text: PackedText) -> Stream[Any, Any]:
         source = source_of(chosen.component.view, text)
         make_batch = partial(_make_batch, chosen.component, self.facts)
         return Stream(chosen.name, source, make_batch, InOrder(len(source), BATCH_SIZE), _HELDOUT_SEED)
@@ -136,12 +121,35 @@ class Pretraining:
         return [Group(trained.own_parameters(), self.config.head_learning_rate)]
 
 
+def require_fit(config: EncoderConfig, name: str, tokens: Path, encoder: Path) -> None:
+    """Refuse objectives that fit neither the text nor the encoder, before a weight is loaded.
+
+    Raises:
+        ConfigError: the text has fewer rows or documents than a batch, or an objective wants a backbone of another shape.
+    """
+    corpus = read_packed(tokens, "corpus")
+    model_type = artifacts.read_json(encoder / CONFIG).get("model_type")
+    shape = family_of(model_type).shape
+    for chosen in config.objectives:
+        where = f"encoders.{name}.objectives.{chosen.name}"
+        if shape not in chosen.component.shapes:
+            wanted = " or ".join(chosen.component.shapes)
+            raise ConfigError(f"{where}: needs a backbone of the shape {wanted}; {model_type} is of the shape {shape}")
+        view = chosen.component.view
+        what = "documents of 8 tokens or more" if view is Documents else "rows"
+        num_rows = len(source_of(view, corpus))
+        if num_rows < config.batch_size:
+            found = f"the text has {num_rows} {what}"
+            raise ConfigError(f"{where}: a batch has {config.batch_size} rows (batch_size), but {found}; lower it or give more text")
+
+
 HEAD_OPTIMIZER: MakeOptimizer = partial(adamw, betas=(0.9, 0.98), epsilon=1e-6)
 """Of the head alone."""
 
 
-def _make_batch(objective: Any, facts: Facts, view: Any, draw: Any) -> Any:
-    return objective.batch(view, facts, draw)
+def _make_batch(objective: AnyObjective, facts: Facts, view: View, draw: Draw) -> Batch:
+    batch: Batch = objective.batch(view, facts, draw)
+    return batch
 
 
 def read_pretraining(
@@ -164,7 +172,7 @@ def read_pretraining(
     return Pretraining(config, name, seed, precision, world, facts, corpus, heldout.head(config.heldout_rows), general)
 
 
-def candidates(retention: Iterable[Chosen], start: State, end: State) -> Iterator[tuple[str, State]]:
+def candidates(retention: Iterable[Chosen[Retention]], start: State, end: State) -> Iterator[tuple[str, State]]:
     """What retention may keep, each with its name: that after training alone, where none offers others.
 
     Tensors that are no floating-point numbers are those after training.

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from acclimate.data.packing import PackedText
-from acclimate.errors import ConfigError
 from acclimate.protocols import Batch, BatchT, Documents, Draw, PackedRows, Source, ViewT
 from acclimate.training.orders import Order
 
@@ -155,20 +154,6 @@ class Behind(Generic[ViewT]):
 def source_of(view: type[Any], text: PackedText) -> Source[Any]:
     """Packed text as an objective reads it."""
     return DocumentSource(text) if view is Documents else PackedSource(text)
-
-
-def require_rows(source: Source[Any], batch_size: int, *, where: str, what: str) -> None:
-    """Refuse a source with fewer rows than a batch.
-
-    Args:
-        where: dotted path of the setting.
-        what: what its rows are called.
-
-    Raises:
-        ConfigError: it has fewer.
-    """
-    if len(source) < batch_size:
-        raise ConfigError(f"{where} is {batch_size}, but the text has {len(source)} {what}; lower it or give more text")
 
 
 def as_int64(array: np.ndarray) -> Tensor:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
 from acclimate.data.packing import PackedText, pack
-from acclimate.errors import ConfigError
 from acclimate.protocols import Batch, Documents, Draw, PackedRows, keyed_generator
 from acclimate.training.orders import InOrder, Shuffled
-from acclimate.training.streams import Behind, DocumentSource, PackedSource, Stream, Streams, require_rows, source_of
+from acclimate.training.streams import Behind, DocumentSource, PackedSource, Stream, Streams, source_of
 
 STARTS = np.cumsum([0, *np.random.default_rng(3).integers(1, 19, 100)])
 NO_DRAW = Draw(0, "text", 0)
@@ -125,12 +123,3 @@ def test_a_batch_is_told_how_far_the_run_is() -> None:
     for step in range(4):
         streams.window(step)
     assert told == [(0, 0.0), (1, 0.0), (2, 0.25), (3, 0.25), (4, 0.5), (5, 0.5), (6, 0.75), (7, 0.75)]
-
-
-def test_a_batch_of_more_rows_than_there_are_is_refused() -> None:
-    source = PackedSource(text())
-    require_rows(source, len(source), where="encoders.mlm: batch_size", what="rows")
-    with pytest.raises(ConfigError) as refused:
-        require_rows(source, len(source) + 1, where="encoders.mlm: batch_size", what="rows")
-    wanted = f"encoders.mlm: batch_size is {len(source) + 1}, but the text has {len(source)} rows; lower it or give more text"
-    assert str(refused.value) == wanted
