@@ -71,7 +71,7 @@ def resolve_attention(wanted: str, model_type: str) -> str:
         used = plain
     if wanted not in ("auto", used):
         logger.warning(
-            "train.attention: %s is not to be had for %s on this %s; %s is used", wanted, model_type, "GPU" if has_gpu else "CPU", used
+            "train.attention: %s is not available for %s on this %s; using %s", wanted, model_type, "GPU" if has_gpu else "CPU", used
         )
     return used
 

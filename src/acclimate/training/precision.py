@@ -68,7 +68,7 @@ def resolve_precision(wanted: Literal["auto", "bf16", "fp16", "fp32"], device: t
     if wanted == "fp16" and device_type == "cpu":
         used = "bf16" if has_bf16 else "fp32"
     if used != wanted:
-        logger.warning("precision: %s is not to be had on this %s; %s is used", wanted, device_type, used)
+        logger.warning("precision: %s is not available on this %s; using %s", wanted, device_type, used)
     return Precision(used, device_type)
 
 

@@ -24,7 +24,7 @@ def test_a_format_that_the_cpu_lacks_is_told_with_what_is_used_instead(
 ) -> None:
     monkeypatch.setattr(precision, "cpu_has_bf16", lambda: has_bf16)  # an answer that differs from machine to machine
     assert resolve_precision(wanted, CPU).name == used
-    assert caplog.messages == [f"precision: {wanted} is not to be had on this cpu; {used} is used"]
+    assert caplog.messages == [f"precision: {wanted} is not available on this cpu; using {used}"]
 
 
 @pytest.mark.parametrize(("wanted", "has_bf16", "used"), [("auto", False, "fp32"), ("auto", True, "bf16"), ("fp32", True, "fp32")])
@@ -45,7 +45,7 @@ def test_a_kernel_that_is_not_to_be_had_is_told_with_what_is_used_instead(
     wanted: str, model_type: str, used: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert resolve_attention(wanted, model_type) == used
-    assert caplog.messages == [f"train.attention: {wanted} is not to be had for {model_type} on this CPU; {used} is used"]
+    assert caplog.messages == [f"train.attention: {wanted} is not available for {model_type} on this CPU; using {used}"]
 
 
 @without_gpu
