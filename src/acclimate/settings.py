@@ -55,7 +55,8 @@ def located(message: str, *place: str, value: Any) -> ValidationError:
     Args:
         value: shown with the problem, unless it is a mapping.
     """
-    error = PydanticCustomError("value_error", "{message}", {"message": message})
+    written = message.encode(errors="backslashreplace").decode()  # pydantic stumbles over half of a surrogate pair
+    error = PydanticCustomError("value_error", "{message}", {"message": written})
     return ValidationError.from_exception_data("section", [InitErrorDetails(type=error, loc=place, input=value)])
 
 

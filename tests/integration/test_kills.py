@@ -92,7 +92,8 @@ class Stage:
 
     def resumed_from(self, output: str) -> int:
         """The step of the training proper that a run went on from, by its log; 0 where it began anew."""
-        return max((int(step) for step, of in re.findall(r"going on from step (\d+) of (\d+)", output) if int(of) == self.steps), default=0)
+        found = re.findall(r"(?<!control): resuming from step (\d+) of (\d+)", output)
+        return max((int(step) for step, of in found if int(of) == self.steps), default=0)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from acclimate import plugins
 from acclimate.choices import Chosen
 from acclimate.config import Config, parse_config
 from acclimate.errors import ConfigError
@@ -86,10 +87,11 @@ def test_a_problem_of_a_shared_value_is_told_once_and_where_it_stands() -> None:
     assert refused(finetune__power=2.0)[0].startswith("finetune.power: not read by schedule `linear`")
 
 
+OBJECTIVES = ", ".join(plugins.names("objectives"))
 REFUSED = {
     "an unknown objective": (
         {"pretrain__objectives": {"mln": {}}},
-        "pretrain.objectives.mln: 'mln' is not one of the objectives; did you mean 'mlm'? (allowed: mlm)",
+        f"pretrain.objectives.mln: 'mln' is not one of the objectives; did you mean 'mlm'? (allowed: {OBJECTIVES})",
     ),
     "an unknown option of a strategy": (
         {"recipes__lora__strategy": {"lora": {"rnk": 3}}},
@@ -99,7 +101,10 @@ REFUSED = {
         {"recipes__lora__strategy": {"lora": {}, "full": {}}},
         "recipes.lora.strategy: exactly one of the strategies is chosen here, not 2",
     ),
-    "no objective": ({"pretrain__objectives": {}}, "pretrain.objectives: at least one of the objectives is needed (allowed: mlm)"),
+    "no objective": (
+        {"pretrain__objectives": {}},
+        f"pretrain.objectives: at least one of the objectives is needed (allowed: {OBJECTIVES})",
+    ),
     "an encoder without a start": ({"encoders__x": {}}, "encoders.x.start: missing; it must be given"),
     "a shared start": ({"pretrain__start": "base"}, "pretrain.start: stands in each of `encoders`"),
     "an unknown start": (

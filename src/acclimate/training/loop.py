@@ -215,7 +215,7 @@ class _Run:
         self.meter = Meter(self.device, peak)
         watched = (self.spikes, self.best, self.meter)
         self.parts = resume.Parts(self.model, self.optimizer, scaler, self.average, *watched, self.world, dict(self.identity), total)
-        self.parts.micro_batch_size = config.micro_batch_size
+        self.parts.micro_batch_size, self.parts.label = config.micro_batch_size, config.label
         self.first = self._resume()
         self.result = FitResult(steps=total, resumed_from=self.first)
         at_once = self.parts.micro_batch_size

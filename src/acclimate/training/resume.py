@@ -36,6 +36,8 @@ class Parts:
     identity: dict[str, str]
     """Digests of what the run is made of; a checkpoint made of others is refused."""
     steps: int
+    label: str = "train"
+    """For log lines."""
     history: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     """What has been logged; logged again when the run goes on."""
     skipped: list[int] = field(default_factory=list)
@@ -102,7 +104,7 @@ class Parts:
         self.history.extend((done, metrics) for done, metrics in state["history"])
         self.skipped, self._num_rewinds, self._snapshot = list(state["skipped"]), state["rewinds"], state["snapshot"]
         self.micro_batch_size = min((rows for rows in (self.micro_batch_size, state["micro_batch_size"]) if rows), default=None)
-        logger.info("going on from step %d of %d", state["step"], self.steps)
+        logger.info("%s: resuming from step %d of %d", self.label, state["step"], self.steps)
         return int(state["step"])
 
     def snapshot_if_due(self, step: int) -> None:

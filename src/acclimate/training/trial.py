@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,8 @@ class Trial:
         self._windows = [[largest.part(0, count)] for count in self._rows] + [batches.window(sampled[number]) for number in timed]
         self._found |= {"limit_mb": limit_mb, "processes": world.size, "rows": rows // world.size}
         self._peaks_mb: dict[int, float] = {}
-        self._earlier_mb = max(self._earlier_mb, peak_rss_mb())  # it would hide what steps of few rows take
+        return_freed_memory()  # what an earlier fit left would hide what steps of few rows take, and so would its peak
+        self._earlier_mb = max(self._earlier_mb, peak_rss_mb())
         with suppress(OSError):  # no Linux
             Path("/proc/self/clear_refs").write_text("5")
         self._steps_s: list[float] = []
@@ -110,9 +111,14 @@ class Trial:
         self._at = time.monotonic()
 
     def _peak_mb(self, rows: int) -> float:
-        """Memory that so many rows need, by the line through the last two numbers that were tried."""
-        (before, before_mb), (last, last_mb) = (2 * [*self._peaks_mb.items()])[-2:]  # one and the same after the first step
-        return last_mb + (last_mb - before_mb) / max(1, last - before) * (rows - last)
+        """Memory that so many rows need, by the steeper of the last two lines between numbers that were tried.
+
+        A step may find room that an earlier one left, and then looks cheaper than it is.
+        """
+        tried = [*self._peaks_mb.items()][-3:]
+        last, last_mb = tried[-1]
+        slopes = [(above_mb - below_mb) / (above - below) for (below, below_mb), (above, above_mb) in pairwise(tried)]
+        return last_mb + max(slopes, default=0.0) * (rows - last)
 
     def end(self, result: FitResult, micro_batch_size: int | None) -> None:
         """Add what all steps of the fit take.

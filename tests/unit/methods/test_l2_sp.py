@@ -19,7 +19,7 @@ def test_penalty_and_gradient_are_those_of_the_formula(tiny_encoder_dir: Path) -
         for parameter in backbone.parameters():
             parameter.add_(torch.randn_like(parameter))
     penalty().backward()
-    distance = sum(float((now - start).double().square().sum()) for now, start in zip(backbone.parameters(), starts, strict=True))
+    distance = sum((now - start).double().square().sum().item() for now, start in zip(backbone.parameters(), starts, strict=True))
     torch.testing.assert_close(penalty().item(), 0.1 * distance, rtol=1e-4, atol=0)
     for parameter, start in zip(backbone.parameters(), starts, strict=True):
         torch.testing.assert_close(parameter.grad, 0.2 * (parameter.detach() - start), rtol=1e-4, atol=1e-6)
