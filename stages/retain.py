@@ -50,15 +50,13 @@ def run(
         verdict: that the data passed; a dep only.
         out: the encoder, with card.json and retention.json.
     """
-    from safetensors.torch import load_file
-
     config, device = params.encoders[encoder_name], resolve_device()
     precision = resolve_precision("auto", device)
     seed_everything(params.seed)
     context.record.update(device=str(device), precision=precision.name, threads=set_threads())
     metrics = artifacts.read_json(pretrain / "metrics.json")
-    before, after = (load_file(directory / "model.safetensors") for directory in (start_from, pretrain))
-    backbone = load_backbone(start_from).to(device)
+    backbone, after = load_backbone(start_from).to(device), load_backbone(pretrain).to(device).model.state_dict()
+    before = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
     tasks = params.runs.all_tasks if config.retain_by == "probe" else []
     probes = {task: dev_probe(tables / task, start_from, params.tasks[task], precision=precision) for task in tasks}
     metric_of = {task: read_schema(tables / task).metric for task in tasks}
