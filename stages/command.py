@@ -342,6 +342,8 @@ def select_params(config: Config, params_class: type[Options], arguments: Mappin
         ConfigError: the flags name one that params.yaml does not define.
     """
     sections = {name: getattr(config, name) for name in params_class.model_fields}
+    narrowed = getattr(params_class, "narrowed", None)
+    sections = narrowed(sections) if narrowed else sections
     for section, flag in _NAMED_BY.items():
         if section in sections and (name := arguments.get(flag)):
             sections[section] = {name: defined(section, name, sections[section])}

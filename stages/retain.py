@@ -17,7 +17,7 @@ from acclimate.data.options import TaskConfig
 from acclimate.evaluation.probes import Gain, dev_probe, gain
 from acclimate.runtime import seed_everything, set_threads
 from acclimate.settings import Options
-from acclimate.training.options import EncoderConfig, RunsConfig
+from acclimate.training.options import EncoderConfig, RunTasks
 from acclimate.training.precision import resolve_device, resolve_precision
 from acclimate.training.pretraining import candidates
 from stages.command import Out, StageContext, main
@@ -33,8 +33,15 @@ class Params(Options):
     seed: int
     pretrain: dict[str, Any]
     encoders: dict[str, EncoderConfig]
-    runs: RunsConfig
+    runs: RunTasks
     tasks: dict[str, TaskConfig]
+
+    @classmethod
+    def narrowed(cls, sections: dict[str, Any]) -> dict[str, Any]:
+        """The tasks of `runs` alone, so that another recipe, seed or task changes nothing of the encoder."""
+        runs = sections["runs"]
+        named = RunTasks(tasks=runs.tasks, single_seed_tasks=runs.single_seed_tasks)
+        return {**sections, "runs": named, "tasks": {name: sections["tasks"][name] for name in named.all_tasks}}
 
 
 def run(

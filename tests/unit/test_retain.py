@@ -36,7 +36,7 @@ def test_the_candidate_with_the_lowest_losses_is_kept(prefix: str, tiny_encoder_
         "tokens": 10,
         "optimizer": {"learning_rate": 1e-3},
     }
-    runs = {"tasks": ["t"], "encoders": ["x"], "recipes": ["r"], "reference": {"encoder": "x", "recipe": "r"}}
+    runs = {"tasks": ["t"]}
     params = retain.Params.model_validate({"seed": 0, "pretrain": {}, "encoders": {"x": encoder}, "runs": runs, "tasks": {}})
     context = StageContext("retain@x", MemorySink(), tmp_path / "checkpoints", lambda: None)
     paths = {"start_from": start, "pretrain": trained, "tables": tmp_path, "verdict": tmp_path, "out": out}

@@ -134,11 +134,21 @@ class Variant(Options):
         return f"{self.encoder}-{self.recipe}"
 
 
-class RunsConfig(Options):
-    """Which fine-tunings are made: task x encoder x recipe x seed. Adding one runs no other again."""
+class RunTasks(Options):
+    """The tasks that are fine-tuned."""
 
     tasks: Annotated[list[str], Field(min_length=1)]
     single_seed_tasks: list[str] = Field(default=[], description="run with the first seed only")
+
+    @property
+    def all_tasks(self) -> list[str]:
+        """Every task that is fine-tuned, those with all seeds first."""
+        return [*self.tasks, *self.single_seed_tasks]
+
+
+class RunsConfig(RunTasks):
+    """Which fine-tunings are made: task x encoder x recipe x seed. Adding one runs no other again."""
+
     encoders: Annotated[list[str], Field(min_length=1)] = Field(description="`base` or names of `encoders`")
     recipes: Annotated[list[str], Field(min_length=1)] = Field(description="names of `recipes`")
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
@@ -157,11 +167,6 @@ class RunsConfig(Options):
             names = ", ".join(variant.name for variant in self.variants)
             raise located(f"{self.reference.name} is not among the variants of `encoders` and `recipes`: {names}", "reference", value={})
         return self
-
-    @property
-    def all_tasks(self) -> list[str]:
-        """Every task that is fine-tuned, those with all seeds first."""
-        return [*self.tasks, *self.single_seed_tasks]
 
     @property
     def variants(self) -> list[Variant]:
