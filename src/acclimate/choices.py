@@ -88,7 +88,7 @@ class Choice:
             f"entry_{number}": (Annotated[Any, BeforeValidator(self._configured(name))], Field(alias=name))
             for number, name in enumerate(given)
         }
-        read = create_model(self.family, **fields).model_validate(given)  # so that every problem is told at once, each with its place
+        read = create_model(self.family, **fields).model_validate(given)  # reports every problem at once, each with its place
         chosen = tuple(getattr(read, field) for field in fields)
         return chosen[0] if self.only_one else chosen
 

@@ -88,7 +88,7 @@ class Code:
     stages: Path = Path("stages")
 
     def digests(self, config: Choices) -> Digests:
-        """Everything that DVC is told of the code.
+        """Every digest that DVC compares.
 
         `runs` holds one digest over all recipes, and one over all tasks, that are fine-tuned.
         """

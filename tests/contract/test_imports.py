@@ -1,4 +1,4 @@
-"""dvc.yaml against the code: DVC does not follow imports, so what a stage imports and what it is told of are compared here."""
+"""dvc.yaml against the code: DVC does not follow imports, so a stage's imports and its entries of the code's lock are compared here."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class Backbone(nn.Module):
 
     @property
     def takes_type_ids(self) -> bool:
-        """Whether the two texts of a pair are told apart by type ids."""
+        """Whether type ids separate the two texts of a pair."""
         return int(getattr(self.config, "type_vocab_size", 0)) > 1
 
     @property

@@ -154,7 +154,7 @@ def _problems_of_the_kind(kind: str, own: Mapping[str, Any], common: type[Option
 
 
 def _details(error: ValidationError, *, known: Sequence[str] = ()) -> list[InitErrorDetails]:
-    """Problems to raise again; an unknown key is told the nearest of all `known` ones."""
+    """Problems to raise again; an unknown key names the nearest of all `known` ones."""
     found: list[InitErrorDetails] = []
     for item in error.errors(include_url=False):
         details = InitErrorDetails(type=item["type"], loc=item["loc"], input=item["input"], ctx=item.get("ctx", {}))

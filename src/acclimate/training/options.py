@@ -97,7 +97,7 @@ class OptimizerConfig(OptimizationSection):
 class EncoderConfig(Options):
     """One made encoder: domain-adaptive pretraining (Gururangan et al. 2020, https://arxiv.org/abs/2004.10964).
 
-    In params.yaml `pretrain` holds what all of them share, and `encoders.<name>` what is laid over it.
+    In params.yaml `pretrain` holds what all of them share; `encoders.<name>` overrides it.
     """
 
     start: str = Field(description="the encoder that it continues: `base`, or another one of `encoders`")
@@ -179,7 +179,7 @@ class RunsConfig(RunTasks):
 
 
 class RecipeConfig(OptimizationSection):
-    """One way to fine-tune. In params.yaml `finetune` holds what all recipes share, and `recipes.<name>` what is laid over it."""
+    """One way to fine-tune. In params.yaml `finetune` holds what all recipes share; `recipes.<name>` overrides it."""
 
     strategy: Annotated[Chosen[Strategy], Choice("strategies", only_one=True)]
     retention: Annotated[tuple[Chosen[Retention], ...], Choice("retention")] = ()

@@ -1,4 +1,4 @@
-"""An adapter starts as the plain model, is small on disk, and is told where it does not fit."""
+"""An adapter starts as the plain model, is small on disk, and names where it does not fit."""
 
 from __future__ import annotations
 
