@@ -9,10 +9,11 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone
@@ -20,7 +21,8 @@ from acclimate.backbones.fast.attention import Pieces, Positions, packed_pieces,
 from acclimate.backbones.fast.cross_entropy import linear_cross_entropy
 from acclimate.data.encoding import Vocabulary
 from acclimate.errors import ModelError
-from acclimate.protocols import Batch, Facts, Losses, State, Trained
+from acclimate.protocols import Batch, Facts, Losses, PackedRows, State, Trained
+from acclimate.settings import Options
 
 logger = logging.getLogger(__name__)
 
@@ -289,3 +291,27 @@ def _filled(kind: type[Any], weights: dict[str, Tensor], name: str) -> Any:
         if bias is not None:
             module.bias.copy_(bias)
     return module
+
+
+class Masking(Options):
+    """An objective of masked tokens; which ones, the objective itself says."""
+
+    view: ClassVar[type[PackedRows]] = PackedRows
+    divisible: ClassVar[bool] = True
+    shapes: ClassVar[tuple[str, ...]] = ("encoder",)
+    loss: ClassVar[str]
+    """The objective's name."""
+
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    mask_share: Annotated[float, Field(ge=0, le=1)] = 0.8
+    random_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+    def build(self, backbone: Backbone, facts: Facts, generator: torch.Generator) -> MaskedLm:
+        """The backbone with its own head, or one made for it."""
+        require_mask(facts.vocabulary)
+        return MaskedLm(backbone, make_head(backbone, facts), self.loss)
+
+    def corrupted(self, view: PackedRows, masked_M: np.ndarray, facts: Facts, generator: torch.Generator) -> MaskedBatch:
+        """The rows with the chosen positions corrupted by the shares."""
+        shares = {"mask_share": self.mask_share, "random_share": self.random_share}
+        return corrupt(view.ids_BT, view.segments_BT, masked_M, generator, facts.vocabulary, **shares, loss=self.loss)
