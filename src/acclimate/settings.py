@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from acclimate.errors import one_line
@@ -24,6 +24,8 @@ Positive = Annotated[float, Field(gt=0.0)]
 LearningRate = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 UNKNOWN_KEY = "unknown_key"
 """Type of a problem that names its own nearest key."""
+MAX_BITS = 63
+"""Of a whole number, without its sign."""
 MAX_SHOWN = 50
 """Problems that an error names."""
 HALF_PAIR = "half of a surrogate pair, such as \\ud83d alone, is no character; write the character itself"
@@ -75,6 +77,15 @@ class Options(BaseModel):
     """One section of params.yaml. Frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    @field_validator("*")
+    @classmethod
+    def _fits_into_64_bits(cls, value: Any) -> Any:
+        """Tensors hold no larger number, and Python does not even print one of more than 4,300 digits."""
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(each, int) and each.bit_length() > MAX_BITS:
+                raise ValueError(f"a whole number of {each.bit_length():,} bits; at most {MAX_BITS} are allowed")
+        return value
 
 
 def describe_errors(error: ValidationError, model: type[BaseModel], *, prefix: str = "", file: Path | None = None) -> str:

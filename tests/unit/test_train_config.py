@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from acclimate.config import Config, load_config
+from acclimate.config import Config, load_config, parse_config
 from acclimate.errors import ConfigError
 from acclimate.params_file import read_yaml
 
@@ -44,6 +45,30 @@ def test_micro_rows_beyond_every_batch_are_refused(tmp_path: Path) -> None:
 
 def test_no_micro_rows_are_refused(tmp_path: Path) -> None:
     assert all("train.micro_batch_size" in line for line in refused(tmp_path, micro_batch_size=0))
+
+
+WHOLE_NUMBERS = [
+    ("seed",),
+    ("pretrain", "batch_size"),
+    ("finetune", "max_length"),
+    ("runs", "seeds"),
+    ("ingest", "quality", "min_words"),
+    ("train", "micro_batch_size"),
+    ("train", "launch", "processes"),
+]
+
+
+@pytest.mark.parametrize("digits", [19, 30, 5000], ids=lambda digits: f"{digits} digits")
+@pytest.mark.parametrize("place", WHOLE_NUMBERS, ids=".".join)
+def test_a_whole_number_beyond_64_bits_is_refused(place: tuple[str, ...], digits: int) -> None:
+    values = section = copy.deepcopy(read_yaml(ROOT / "params.yaml"))
+    for key in place[:-1]:
+        section = section.setdefault(key, {})
+    section[place[-1]] = [10**digits] if place[-1] == "seeds" else 10**digits
+    with pytest.raises(ConfigError) as error:
+        parse_config(values, file=Path("params.yaml"))
+    assert any(line.strip().startswith(".".join(place)) for line in str(error.value).splitlines())
+    assert all(len(line) < 400 for line in str(error.value).splitlines())
 
 
 def test_more_processes_than_rows_of_a_batch_are_refused_before_any_is_started(tmp_path: Path) -> None:
