@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run flow plan check test test-kills test-security lint bench-data bench-train bench-gpu stack stack-down snapshot clean setup setup-dev
+.PHONY: help run flow plan check test test-cases test-kills test-security lint bench-data bench-train bench-gpu stack stack-down snapshot clean setup setup-dev
 
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -56,6 +56,9 @@ plan: setup ## time, memory and cost of each training stage, from a few steps of
 
 test: setup-dev ## every test; PYTEST_ARGS="-k onnx" for some
 	@OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+test-cases: setup-dev ## inputs that people reported in public, with the right values
+	@OMP_NUM_THREADS=1 python -m pytest tests/integration/test_cases.py tests/integration/test_model_cases.py $(PYTEST_ARGS)
 
 test-kills: setup-dev ## pretraining killed 20 times and fine-tuning 10 at random moments: the outs are the same bits; 8 to 20 minutes
 	@ACCLIMATE_PRETRAIN_KILLS=20 ACCLIMATE_FINETUNE_KILLS=10 OMP_NUM_THREADS=1 python -m pytest -s tests/integration/test_kills.py $(PYTEST_ARGS)

@@ -43,9 +43,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acclimate.artifacts import write_json
-from acclimate.data.encoding import load_tokenizer, read_vocabulary
-from acclimate.data.packing import INDEX, PackedText, read_packed
-from acclimate.data.token_shards import tokenize_splits
+from acclimate.data.tokens.encoding import load_tokenizer, read_vocabulary
+from acclimate.data.tokens.packing import INDEX, PackedText, read_packed
+from acclimate.data.tokens.token_shards import tokenize_splits
 from acclimate.runtime import require_disk
 
 # Read by the libraries when they are imported, which happens inside functions here.

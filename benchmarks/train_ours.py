@@ -12,8 +12,8 @@ from torch import Tensor
 
 from acclimate.backbones.bert import Bert
 from acclimate.backbones.loading import resolve_attention
-from acclimate.data.encoding import Vocabulary
-from acclimate.data.packing import pack
+from acclimate.data.tokens.encoding import Vocabulary
+from acclimate.data.tokens.packing import pack
 from acclimate.objectives._masked_lm import LmHead
 from acclimate.objectives.mlm import Mlm
 from acclimate.protocols import Draw, Facts, Rates, Trained

@@ -12,8 +12,8 @@ from acclimate.backbones.options import ModelConfig
 from acclimate.backbones.source import copy_backbone
 from acclimate.backbones.vocabulary_extension import extend_backbone, plan_extension
 from acclimate.code import Code
-from acclimate.data.encoding import load_tokenizer
-from acclimate.data.fertility import sampled_batches
+from acclimate.data.tokens.encoding import load_tokenizer
+from acclimate.data.tokens.fertility import sampled_batches
 from acclimate.settings import Options
 from stages.command import Out, StageContext, main
 

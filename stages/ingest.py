@@ -11,14 +11,14 @@ from typing import Any
 from tqdm import tqdm
 
 from acclimate import artifacts
-from acclimate.data.contamination import Contamination, EvaluationIndex, decide, verdict
 from acclimate.data.corpus import DocumentWriter, Joining, Prepared, TextCounts, TextRules, join_parts, part_jobs, prepare_part
 from acclimate.data.engines import run_parts
-from acclimate.data.hashing import hash_texts
-from acclimate.data.near_duplicates import Dropped, find_clusters, fingerprints, rows_to_drop, write_shard
+from acclimate.data.leakage.contamination import Contamination, EvaluationIndex, decide, verdict
+from acclimate.data.leakage.hashing import hash_texts
+from acclimate.data.leakage.near_duplicates import Dropped, find_clusters, fingerprints, rows_to_drop, write_shard
 from acclimate.data.options import IngestConfig, TaskConfig
 from acclimate.data.quarantine import Quarantine
-from acclimate.data.readers import find_files
+from acclimate.data.reading.readers import find_files
 from acclimate.data.tables import SPLITS, LoadedTable, drop_rows, finish_table, load_table
 from acclimate.errors import DataError
 from acclimate.settings import Options

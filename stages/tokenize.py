@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from acclimate import artifacts
-from acclimate.data.encoding import load_tokenizer
-from acclimate.data.fertility import measure_fertility, sampled_batches
 from acclimate.data.options import TokenizeConfig
-from acclimate.data.packing import INDEX
-from acclimate.data.token_shards import SplitTokens, text_bytes, tokenize_splits, unknown_id
+from acclimate.data.tokens.encoding import load_tokenizer
+from acclimate.data.tokens.fertility import measure_fertility, sampled_batches
+from acclimate.data.tokens.packing import INDEX
+from acclimate.data.tokens.token_shards import SplitTokens, text_bytes, tokenize_splits, unknown_id
 from acclimate.errors import DataError
 from acclimate.runtime import require_disk
 from acclimate.settings import Options

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from acclimate import artifacts, kinds
 from acclimate.adapters.great_expectations import Check, Suite, run_suites, write_findings
-from acclimate.data.contamination import DecontaminationConfig, EvaluationIndex, EvaluationText, decide
-from acclimate.data.drift import TextStatistics, drift
-from acclimate.data.encoding import count_tokens, load_tokenizer
-from acclimate.data.hashing import hash_texts
-from acclimate.data.language import LanguageConfig, judge_languages
+from acclimate.data.leakage.contamination import DecontaminationConfig, EvaluationIndex, EvaluationText, decide
+from acclimate.data.leakage.hashing import hash_texts
 from acclimate.data.options import ValidateConfig
+from acclimate.data.screening.drift import TextStatistics, drift
+from acclimate.data.screening.language import LanguageConfig, judge_languages
+from acclimate.data.tokens.encoding import count_tokens, load_tokenizer
 from acclimate.errors import DataError
 from acclimate.evaluation.label_ranking import rank_label_problems
 from acclimate.runtime import STATE_DIRECTORY

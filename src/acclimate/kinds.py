@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor, nn
 
-    from acclimate.data.encoding import Encoded
-    from acclimate.data.label_problems import LabelProblem
+    from acclimate.data.screening.label_problems import LabelProblem
+    from acclimate.data.tokens.encoding import Encoded
 
 Floats = NDArray[np.float64]
 Input = Mapping[str, Any]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from acclimate.backbones.base import Backbone
-    from acclimate.data.encoding import Vocabulary
+    from acclimate.data.tokens.encoding import Vocabulary
     from acclimate.training.task_model import TaskModel
 
 Losses = dict[str, Tensor]

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from acclimate import kinds, plugins
 from acclimate.backbones.loading import load_backbone
-from acclimate.data.encoding import load_tokenizer, read_vocabulary
 from acclimate.data.labelled import LabelledSplit
-from acclimate.data.packing import pack
+from acclimate.data.tokens.encoding import load_tokenizer, read_vocabulary
+from acclimate.data.tokens.packing import pack
 from acclimate.protocols import Facts, Group, Rates, State, Trained
 from acclimate.training.distributed import World, join_world, leave_world, sharded_copy, whole
 from acclimate.training.finetuning import FineTuned, task_stream

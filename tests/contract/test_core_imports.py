@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 CORE = [
-    "acclimate.data.packing",
+    "acclimate.data.tokens.packing",
     "acclimate.backbones.bert",
     "acclimate.backbones.loading",
     "acclimate.protocols",

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from acclimate.backbones.loading import load_backbone
-from acclimate.data.encoding import Vocabulary, load_tokenizer
-from acclimate.data.fast_tokenizer import make_encoder
-from acclimate.data.packing import pack
+from acclimate.data.tokens.encoding import Vocabulary, load_tokenizer
+from acclimate.data.tokens.fast_tokenizer import make_encoder
+from acclimate.data.tokens.packing import pack
 from acclimate.objectives.mlm import Mlm
 from acclimate.protocols import Facts, Rates
 from acclimate.sinks import MemorySink

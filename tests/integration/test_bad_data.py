@@ -21,9 +21,9 @@ from acclimate.artifacts import dvc_md5, read_json
 from acclimate.config import Config
 from acclimate.data.labelled import read_schema
 from acclimate.data.options import TaskConfig
-from acclimate.data.packing import read_packed
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.tables import build_table
+from acclimate.data.tokens.packing import read_packed
 from acclimate.errors import DataError
 from acclimate.params_file import read_yaml
 from acclimate.sinks import MemorySink

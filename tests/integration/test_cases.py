@@ -1,12 +1,15 @@
 """Small inputs as people reported them in public, with invented content: each is read, or refused in clear lines.
 
-`case.yaml` says the situation, what is right, the sections of params.yaml, and where the input ends today: it `passes`, or `check` or
-`ingest` refuses it. Where `ends` is not yet what is right, the case waits to be mended.
+`case.yaml` says the situation, what is right, the sections of params.yaml, and where the input ends: it `passes`, or `check` or `ingest`
+refuses it. `says` lists what the messages must hold, log lines included. Where `right.py` stands beside it, its `check(out, said)` asserts
+the right values of what ingest wrote.
 """
 
 from __future__ import annotations
 
 import copy
+import logging
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +54,17 @@ def end_of(case: dict[str, Any], data: Path, out: Path) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("directory", CASES, ids=lambda path: path.name)
-def test_a_reported_input_ends_where_it_is_said_to(directory: Path, tmp_path: Path) -> None:
+def test_a_reported_input_gives_the_right_values(directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     case = read_yaml(directory / "case.yaml")
-    end, said = end_of(case, directory / "data", tmp_path)
-    assert end == case["ends"], said
-    assert (said == "") == (end == "passes")
+    with caplog.at_level(logging.INFO):
+        end, error = end_of(case, directory / "data", tmp_path)
+    assert end == case["ends"], error
+    assert (error == "") == (end == "passes")
+    said = "\n".join([error, *(record.getMessage() for record in caplog.records)])
     assert all(len(line) < 2100 for line in said.splitlines())
+    assert [part for part in case.get("says", []) if part not in said] == []
+    if (right := directory / "right.py").exists():
+        runpy.run_path(str(right))["check"](tmp_path / "ingest", said)
 
 
 def test_there_are_cases() -> None:

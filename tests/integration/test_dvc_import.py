@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from acclimate.data.sources import files
+from acclimate.data.reading.sources import files
 from tests.unit.data.sources.batches import read
 
 DVC = Path(sys.executable).with_name("dvc")

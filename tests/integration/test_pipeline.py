@@ -150,7 +150,7 @@ def test_the_stages_wait_for_the_code_also_where_its_lock_is_not_there_yet(proje
 def torch_labels(directory: Path) -> list[str]:
     import torch
 
-    from acclimate.data.encoding import encode_texts, load_tokenizer
+    from acclimate.data.tokens.encoding import encode_texts, load_tokenizer
     from acclimate.training.inference import predict_logits
     from acclimate.training.precision import resolve_precision
     from acclimate.training.task_model import load_task_model

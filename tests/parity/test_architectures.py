@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from acclimate.backbones.fast import rows
 from acclimate.backbones.fast.attention import first_positions, positions_at
 from acclimate.backbones.loading import family_of, load_backbone, supported
-from acclimate.data.encoding import Vocabulary
+from acclimate.data.tokens.encoding import Vocabulary
 from acclimate.objectives._masked_lm import MaskedBatch, MaskedLm
 from acclimate.objectives.mlm import Mlm
 from acclimate.protocols import Draw, Facts, PackedRows, keyed_generator

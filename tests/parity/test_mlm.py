@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from acclimate.backbones.loading import load_backbone
-from acclimate.data.encoding import Vocabulary
+from acclimate.data.tokens.encoding import Vocabulary
 from acclimate.objectives._masked_lm import MaskedBatch
 from acclimate.objectives.mlm import Mlm
 from acclimate.protocols import Draw, Facts, PackedRows, keyed_generator

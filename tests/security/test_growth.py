@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from acclimate.adapters.tracking_worker import flatten
-from acclimate.data.cleaning import clean_text, duplicate_key, repair_mojibake, strip_html
-from acclimate.data.hashing import hash_texts, hash_words
-from acclimate.data.language import LanguageConfig, judge_languages
-from acclimate.data.near_duplicates import DuplicatesConfig, fingerprints
-from acclimate.data.personal_data import find_personal_data
-from acclimate.data.personal_data import redact as redact_personal_data
-from acclimate.data.quality import PRESETS, QualityConfig, judge_batch
-from acclimate.data.readers import iter_batches, row_prefixes
+from acclimate.data.leakage.hashing import hash_texts, hash_words
+from acclimate.data.leakage.near_duplicates import DuplicatesConfig, fingerprints
+from acclimate.data.reading.readers import iter_batches, row_prefixes
+from acclimate.data.screening.cleaning import clean_text, duplicate_key, repair_mojibake, strip_html
+from acclimate.data.screening.language import LanguageConfig, judge_languages
+from acclimate.data.screening.personal_data import find_personal_data
+from acclimate.data.screening.personal_data import redact as redact_personal_data
+from acclimate.data.screening.quality import PRESETS, QualityConfig, judge_batch
 from acclimate.errors import DataError
 from acclimate.redaction import redact
 from acclimate.tasks.tagging.decode import split_words

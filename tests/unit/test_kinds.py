@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from acclimate import kinds, plugins
-from acclimate.data.encoding import Encoded
 from acclimate.data.options import TaskConfig
+from acclimate.data.tokens.encoding import Encoded
 from acclimate.errors import ConfigError
 from acclimate.export.predictor import load_decoder
 from acclimate.settings import problems_of

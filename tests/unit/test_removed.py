@@ -9,7 +9,7 @@ import pytest
 
 from acclimate import plugins
 from acclimate.data.options import CorpusSource
-from acclimate.data.sources import files
+from acclimate.data.reading.sources import files
 from acclimate.errors import DataError
 from acclimate.training.options import OptimizerConfig, RecipeConfig
 
@@ -19,7 +19,7 @@ def test_a_source_that_was_removed_names_what_replaces_it(kind: str, command: st
     with pytest.raises(ValueError, match=re.escape(command)) as error:
         CorpusSource(kind=kind)
     assert "kind: files" in str(error.value)
-    assert kind not in plugins.names("data.sources")
+    assert kind not in plugins.names("data.reading.sources")
 
 
 @pytest.mark.parametrize("section", [partial(RecipeConfig, strategy="full"), partial(OptimizerConfig, learning_rate=1e-3)])

@@ -12,7 +12,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from acclimate.artifacts import write_json
-from acclimate.data.contamination import Contamination, DecontaminationConfig, EvaluationIndex, EvaluationText, decide, verdict
+from acclimate.data.leakage.contamination import Contamination, DecontaminationConfig, EvaluationIndex, EvaluationText, decide, verdict
 from acclimate.errors import DataError
 from acclimate.report import render
 from acclimate.report.charts import ticks

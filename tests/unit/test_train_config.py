@@ -52,7 +52,6 @@ WHOLE_NUMBERS = [
     ("pretrain", "batch_size"),
     ("finetune", "max_length"),
     ("runs", "seeds"),
-    ("ingest", "quality", "min_words"),
     ("train", "micro_batch_size"),
     ("train", "launch", "processes"),
 ]

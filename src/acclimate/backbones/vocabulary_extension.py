@@ -19,8 +19,8 @@ from tokenizers import Tokenizer
 from acclimate import artifacts
 from acclimate.backbones.loading import CONFIG, TOKENIZER, WEIGHTS, save_weights
 from acclimate.backbones.options import VocabularyConfig
-from acclimate.data.encoding import load_tokenizer
-from acclimate.data.fertility import BrokenWord, Fertility, FertilityConfig, measure_fertility
+from acclimate.data.tokens.encoding import load_tokenizer
+from acclimate.data.tokens.fertility import BrokenWord, Fertility, FertilityConfig, measure_fertility
 from acclimate.errors import ModelError
 
 if TYPE_CHECKING:

@@ -19,17 +19,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acclimate import artifacts, plugins
-from acclimate.data.cleaning import CleaningConfig, clean_batch, key_digest
-from acclimate.data.contamination import EvaluationIndex, Match
-from acclimate.data.hashing import HashArray, KeySet, hash_texts
-from acclimate.data.language import LanguageConfig, judge_languages
-from acclimate.data.near_duplicates import DuplicatesConfig, fingerprints, write_shard
+from acclimate.data.leakage.contamination import EvaluationIndex, Match
+from acclimate.data.leakage.hashing import HashArray, KeySet, hash_texts
+from acclimate.data.leakage.near_duplicates import DuplicatesConfig, fingerprints, write_shard
+from acclimate.data.leakage.splits import unit_hash
 from acclimate.data.options import CorpusSource
-from acclimate.data.personal_data import PersonalDataConfig, screen_batch
-from acclimate.data.quality import QualityConfig, judge_batch
 from acclimate.data.quarantine import Entry, Quarantine
-from acclimate.data.sources import Part, SourceBatch
-from acclimate.data.splits import unit_hash
+from acclimate.data.reading.sources import Part, SourceBatch
+from acclimate.data.screening.cleaning import CleaningConfig, clean_batch, key_digest
+from acclimate.data.screening.language import LanguageConfig, judge_languages
+from acclimate.data.screening.personal_data import PersonalDataConfig, screen_batch
+from acclimate.data.screening.quality import QualityConfig, judge_batch
 from acclimate.errors import DataError
 from acclimate.redaction import redact
 
@@ -39,7 +39,7 @@ _DOCUMENTS, _QUARANTINE, _COUNTS, _FINGERPRINTS = "documents.parquet", "quaranti
 _MATCHES = "matches.json"
 _FINGERPRINT_ROWS = 20_000
 _ROW_GROUP_BYTES = 32 << 20
-_FAMILY = "data.sources"
+_FAMILY = "data.reading.sources"
 
 
 @dataclass(frozen=True)

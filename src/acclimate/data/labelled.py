@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from acclimate import artifacts, kinds
-from acclimate.data.encoding import Encoded, load_tokenizer, require_content
+from acclimate.data.tokens.encoding import Encoded, load_tokenizer, require_content
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationErr
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from acclimate import kinds, plugins
-from acclimate.data.cleaning import CleaningConfig
-from acclimate.data.contamination import DecontaminationConfig
-from acclimate.data.label_problems import LabelProblemsConfig
-from acclimate.data.language import LanguageConfig
-from acclimate.data.near_duplicates import DuplicatesConfig
-from acclimate.data.personal_data import PersonalDataConfig
-from acclimate.data.quality import QualityConfig
+from acclimate.data.leakage.contamination import DecontaminationConfig
+from acclimate.data.leakage.near_duplicates import DuplicatesConfig
+from acclimate.data.screening.cleaning import CleaningConfig
+from acclimate.data.screening.label_problems import LabelProblemsConfig
+from acclimate.data.screening.language import LanguageConfig
+from acclimate.data.screening.personal_data import PersonalDataConfig
+from acclimate.data.screening.quality import QualityConfig
 from acclimate.settings import UNKNOWN_KEY, Count, OpenShare, Options, Positive, Share, nearest_key, removed
 
-SOURCES = "data.sources"
+SOURCES = "data.reading.sources"
 _REMOVED_SOURCES = {
     "remote": "run `dvc import-url <url> data/...`, then `kind: files` (docs/data.md)",
     "sql": "run `dvc import-db --conn <name> --sql <query> -o data/...`, then `kind: files` (docs/data.md)",
@@ -26,7 +26,7 @@ _REMOVED_SOURCES = {
 
 
 class CorpusSource(Options):
-    """Where unlabelled text is read from. `kind` is a file name under src/acclimate/data/sources/; other keys are that kind's options."""
+    """Where unlabelled text is read from. `kind` names a file of src/acclimate/data/reading/sources/; other keys are its options."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 

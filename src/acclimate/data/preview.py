@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from acclimate import kinds, plugins
+from acclimate.data.leakage.splits import require_split_names
 from acclimate.data.options import SOURCES, CorpusSource, IngestConfig, TaskConfig
-from acclimate.data.readers import cell, iter_batches, resolve
-from acclimate.data.splits import require_split_names
+from acclimate.data.reading.readers import cell, iter_batches, resolve
 from acclimate.data.tables import task_files, wanted_columns
 from acclimate.errors import DataError
 

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from acclimate.data.cleaning import clean_column
-from acclimate.data.sources import spelled_labels, unused_labels
+from acclimate.data.reading.sources import spelled_labels, unused_labels
+from acclimate.data.screening.cleaning import clean_column
 from acclimate.errors import DataError
 
 _SHOWN, _LABELS_SHOWN = 3, 20

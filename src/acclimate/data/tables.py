@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from acclimate import artifacts, kinds
-from acclimate.data.cleaning import CleaningConfig, clean_batch, duplicate_key, key_digest
-from acclimate.data.contamination import EvaluationText
+from acclimate.data.leakage.contamination import EvaluationText
+from acclimate.data.leakage.splits import SPLIT_NAMES, Split, require_split_names, sample_rows, split_of, splits_by_time, stratified_splits
 from acclimate.data.options import SplitFiles, TaskConfig
-from acclimate.data.personal_data import PersonalDataConfig, screen_batch
 from acclimate.data.quarantine import Quarantine
-from acclimate.data.readers import cell, read_rows, resolve, row_prefixes
-from acclimate.data.splits import SPLIT_NAMES, Split, require_split_names, sample_rows, split_of, splits_by_time, stratified_splits
+from acclimate.data.reading.readers import cell, read_rows, resolve, row_prefixes
+from acclimate.data.screening.cleaning import CleaningConfig, clean_batch, duplicate_key, key_digest
+from acclimate.data.screening.personal_data import PersonalDataConfig, screen_batch
 from acclimate.errors import DataError
 from acclimate.redaction import redact
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from acclimate.data.encoding import Encoded
+from acclimate.data.tokens.encoding import Encoded
 
 if TYPE_CHECKING:
     from torch import Tensor

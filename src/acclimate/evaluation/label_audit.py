@@ -1,4 +1,4 @@
-"""Out-of-fold probabilities of a linear model, for `data/label_problems.py` to judge labels by.
+"""Out-of-fold probabilities of a linear model, for `data/screening/label_problems.py` to judge labels by.
 
 Shapes: R rows, C labels.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate import kinds
-from acclimate.data.splits import unit_hash
+from acclimate.data.leakage.splits import unit_hash
 from acclimate.errors import DataError
 from acclimate.evaluation.arrays import Floats
 

@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from acclimate import kinds
-from acclimate.data.label_problems import (
+from acclimate.data.labelled import read_schema
+from acclimate.data.screening.label_problems import (
     LabelProblem,
     LabelProblemsConfig,
     problem_table,
     rank_problems,
     similar_text_problems,
 )
-from acclimate.data.labelled import read_schema
 from acclimate.evaluation.label_audit import out_of_fold_probabilities
 
 _SHOWN_CHARS = 160

@@ -78,7 +78,7 @@ class Reader:
     def visible(self, word: str) -> str:
         """The word, or the unknown token for one that would give no token: each word must have a place for its tag.
 
-        The same rule as in training (acclimate.data.encoding.encode_words); a test holds the two together.
+        The same rule as in training (acclimate.data.tokens.encoding.encode_words); a test holds the two together.
         """
         if word.isascii() and word.isprintable() and word.strip():
             return word

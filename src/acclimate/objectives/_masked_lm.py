@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from acclimate.backbones.base import Backbone
 from acclimate.backbones.fast.attention import Pieces, Positions, packed_pieces, positions_at
 from acclimate.backbones.fast.cross_entropy import linear_cross_entropy
-from acclimate.data.encoding import Vocabulary
+from acclimate.data.tokens.encoding import Vocabulary
 from acclimate.errors import ModelError
 from acclimate.protocols import Batch, Facts, Losses, PackedRows, State, Trained
 from acclimate.settings import Options

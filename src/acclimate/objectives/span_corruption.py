@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone, EncoderDecoder
-from acclimate.data.encoding import Vocabulary
+from acclimate.data.tokens.encoding import Vocabulary
 from acclimate.errors import ModelError
 from acclimate.protocols import Batch, Documents, Draw, Facts, Losses, Objective, Trained
 from acclimate.settings import Options

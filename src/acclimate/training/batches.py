@@ -60,7 +60,7 @@ class LabelledBatch(Batch):
 
 
 class Rows(Protocol):
-    """Encoded rows, ragged (see acclimate.data.encoding.Encoded)."""
+    """Encoded rows, ragged (see acclimate.data.tokens.encoding.Encoded)."""
 
     @property
     def ids(self) -> np.ndarray:

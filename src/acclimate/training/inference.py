@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from acclimate.data.encoding import Encoded
+from acclimate.data.tokens.encoding import Encoded
 from acclimate.training.batches import TASK_LOSS, LabelledBatch, by_length, pad_rows
 from acclimate.training.finetuning import STREAM, FineTuned
 from acclimate.training.precision import Precision

@@ -16,8 +16,8 @@ from acclimate import artifacts
 from acclimate.backbones.base import Backbone
 from acclimate.backbones.loading import CONFIG, family_of
 from acclimate.choices import Chosen
-from acclimate.data.encoding import read_vocabulary
-from acclimate.data.packing import PackedText, read_packed
+from acclimate.data.tokens.encoding import read_vocabulary
+from acclimate.data.tokens.packing import PackedText, read_packed
 from acclimate.errors import ConfigError
 from acclimate.protocols import Batch, Documents, Draw, Facts, Group, Rates, Retention, State, Trained, View
 from acclimate.training.distributed import World

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acclimate.data.packing import PackedText
+from acclimate.data.tokens.packing import PackedText
 from acclimate.protocols import Batch, BatchT, Documents, Draw, PackedRows, Source, ViewT
 from acclimate.training.orders import Order
 

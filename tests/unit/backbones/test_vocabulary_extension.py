@@ -21,8 +21,8 @@ from acclimate.backbones.vocabulary_extension import (
     extend_tokenizer,
     plan_extension,
 )
-from acclimate.data.encoding import load_tokenizer
-from acclimate.data.fertility import BrokenWord
+from acclimate.data.tokens.encoding import load_tokenizer
+from acclimate.data.tokens.fertility import BrokenWord
 from acclimate.errors import ModelError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acclimate.data.cleaning import RULES, CleaningConfig, clean_batch, clean_text, repair_mojibake, strip_html
+from acclimate.data.screening.cleaning import RULES, CleaningConfig, clean_batch, clean_text, repair_mojibake, strip_html
 
 TEXT = st.text(
     st.one_of(st.sampled_from(list(" \t\r\n\x00\x85\u200b\u00a0\u2028eE\u0301\u0308ß<>/b&;")), st.characters(codec="utf-8")), max_size=60

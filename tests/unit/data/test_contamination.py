@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from acclimate.data.contamination import (
+from acclimate.data.leakage.contamination import (
     Contamination,
     DecontaminationConfig,
     EvaluationIndex,

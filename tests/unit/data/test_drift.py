@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from acclimate.data.drift import TextStatistics, drift, population_stability_index
+from acclimate.data.screening.drift import TextStatistics, drift, population_stability_index
 
 DEBIAN = Path(__file__).parents[3] / "data" / "debian"
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from acclimate.data.encoding import load_tokenizer
-from acclimate.data.fast_tokenizer import (
+from acclimate.data.tokens.encoding import load_tokenizer
+from acclimate.data.tokens.fast_tokenizer import (
     BackendFailedError,
     BackendUnfitError,
     CheckedEncoder,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from acclimate.data.fertility import BrokenWord, Fertility, FertilityConfig, measure_fertility
+from acclimate.data.tokens.fertility import BrokenWord, Fertility, FertilityConfig, measure_fertility
 
 
 def wordpiece(*words: str) -> Tokenizer:

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acclimate.data.cleaning import duplicate_key, key_digest
-from acclimate.data.hashing import HashArray, KeySet, hash_grams, hash_texts, hash_words
+from acclimate.data.leakage.hashing import HashArray, KeySet, hash_grams, hash_texts, hash_words
+from acclimate.data.screening.cleaning import duplicate_key, key_digest
 
 SNAPSHOT = Path(__file__).parents[3] / "data" / "debian"
 ASCII_TEXT = st.text(st.sampled_from("aAbz09_ \n\t.,-(!"), max_size=60)
@@ -115,7 +115,9 @@ def test_grams_are_equal_where_runs_of_words_are_equal(lengths: list[int], size:
 
 
 def test_hashes_do_not_depend_on_the_process() -> None:
-    program = "from acclimate.data.hashing import *; print(*hash_words(['Été a.b']).values, *hash_grams(hash_words(['a b c']), 2).values)"
+    program = (
+        "from acclimate.data.leakage.hashing import *; print(*hash_words(['Été a.b']).values, *hash_grams(hash_words(['a b c']), 2).values)"
+    )
     outputs = {
         subprocess.run([sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout
         for seed in ("1", "2")

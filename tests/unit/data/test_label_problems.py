@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acclimate.data.label_problems import (
+from acclimate.data.screening.label_problems import (
     LabelProblem,
     confident_learning,
     problem_table,

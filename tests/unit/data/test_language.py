@@ -8,7 +8,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from acclimate.data.language import LanguageConfig, detect_language, judge_languages, known_languages
+from acclimate.data.screening.language import LanguageConfig, detect_language, judge_languages, known_languages
 from acclimate.errors import DataError
 
 ENGLISH = [
@@ -56,7 +56,7 @@ def test_a_long_document_is_judged_by_its_beginning() -> None:
 
 def test_without_languages_nothing_is_loaded() -> None:
     code = (
-        "import sys; from acclimate.data.language import *; assert judge_languages(['x'] * 3, LanguageConfig()) == [None] * 3;"
+        "import sys; from acclimate.data.screening.language import *; assert judge_languages(['x'] * 3, LanguageConfig()) == [None] * 3;"
         "assert 'py3langid' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from acclimate.data import near_duplicates
-from acclimate.data.near_duplicates import (
+from acclimate.data.leakage import near_duplicates
+from acclimate.data.leakage.near_duplicates import (
     DuplicatesConfig,
     drop_reason,
     find_clusters,

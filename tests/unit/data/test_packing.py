@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acclimate.data.encoding import encode_texts, encode_words, load_tokenizer
-from acclimate.data.fast_tokenizer import TokenBatch, make_encoder
-from acclimate.data.packing import pack
+from acclimate.data.tokens.encoding import encode_texts, encode_words, load_tokenizer
+from acclimate.data.tokens.fast_tokenizer import TokenBatch, make_encoder
+from acclimate.data.tokens.packing import pack
 
 SNAPSHOT = Path(__file__).parents[3] / "data" / "debian"
 

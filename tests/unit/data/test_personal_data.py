@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from acclimate.data.personal_data import KINDS, PersonalDataConfig, find_personal_data, iban_ok, luhn_ok, redact, screen_batch
+from acclimate.data.screening.personal_data import KINDS, PersonalDataConfig, find_personal_data, iban_ok, luhn_ok, redact, screen_batch
 
 DIGITS = st.sampled_from(string.digits)
 ALNUM = string.ascii_letters + string.digits

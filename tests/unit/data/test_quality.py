@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from acclimate.data.quality import (
+from acclimate.data.screening.quality import (
     DUPLICATE_GRAMS,
     PRESETS,
     RULES,

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from acclimate.data.readers import iter_batches, read_rows
+from acclimate.data.reading.readers import iter_batches, read_rows
 from acclimate.errors import DataError
 
 FUZZ = settings(

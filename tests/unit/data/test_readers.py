@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from acclimate.data.formats import json as json_format
-from acclimate.data.readers import Batch, find_files, iter_batches, read_rows, resolve, row_prefixes
-from acclimate.data.streams import check_encoding
+from acclimate.data.reading.formats import json as json_format
+from acclimate.data.reading.readers import Batch, find_files, iter_batches, read_rows, resolve, row_prefixes
+from acclimate.data.reading.streams import check_encoding
 from acclimate.errors import DataError
 
 RECORDS = [

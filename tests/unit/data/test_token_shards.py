@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from acclimate.data import token_shards
-from acclimate.data.encoding import load_tokenizer
-from acclimate.data.fast_tokenizer import BackendFailedError, DocumentEncoder, TokenBatch, make_encoder
-from acclimate.data.packing import INDEX, read_packed
-from acclimate.data.token_shards import plan_shards, read_shard, tokenize_splits, unknown_id
+from acclimate.data.tokens import token_shards
+from acclimate.data.tokens.encoding import load_tokenizer
+from acclimate.data.tokens.fast_tokenizer import BackendFailedError, DocumentEncoder, TokenBatch, make_encoder
+from acclimate.data.tokens.packing import INDEX, read_packed
+from acclimate.data.tokens.token_shards import plan_shards, read_shard, tokenize_splits, unknown_id
 from acclimate.errors import DataError
 
 SNAPSHOT = Path(__file__).parents[3] / "data" / "debian"
@@ -95,7 +95,7 @@ def test_bytes_are_the_same_for_any_number_of_workers_and_either_back_end(tmp_pa
 SLOW_RUN = """
 import sys, time
 from pathlib import Path
-from acclimate.data import token_shards
+from acclimate.data.tokens import token_shards
 written = token_shards.read_shard
 
 def read_slowly(path):  # leaves the test time to kill
@@ -157,7 +157,7 @@ def test_sigterm_keeps_the_finished_shards_and_says_so(tmp_path: Path, minilm_di
 KILLED_WORKER = """
 import os, sys
 from pathlib import Path
-from acclimate.data import token_shards
+from acclimate.data.tokens import token_shards
 
 if __name__ == "__main__":
     parquet, out, encoder, scratch = map(Path, sys.argv[1:5])

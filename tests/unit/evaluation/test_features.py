@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from acclimate.backbones.loading import load_backbone
-from acclimate.data.encoding import encode_texts, encode_words, load_tokenizer
+from acclimate.data.tokens.encoding import encode_texts, encode_words, load_tokenizer
 from acclimate.evaluation.features import layer_features
 
 TEXTS = ["a tool", "a rather longer text about package management and libraries", "short", "two words more or less"]

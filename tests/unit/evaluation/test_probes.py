@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from acclimate.backbones.loading import load_backbone
-from acclimate.data.encoding import encode_texts, load_tokenizer
 from acclimate.data.labelled import LabelledSplit, TableSchema
+from acclimate.data.tokens.encoding import encode_texts, load_tokenizer
 from acclimate.evaluation.metrics import RowStatistics, plain_scores
 from acclimate.evaluation.probes import gain, layer_statistics, probe_statistics
 from acclimate.kinds import ProbeRows

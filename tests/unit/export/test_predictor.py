@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
 from acclimate import kinds
-from acclimate.data.encoding import encode_texts, encode_words, load_tokenizer
+from acclimate.data.tokens.encoding import encode_texts, encode_words, load_tokenizer
 from acclimate.export.predictor import CUDA, Predictor, PredictorError, open_session
 from acclimate.tasks.tagging.decode import spans_of, split_words
 

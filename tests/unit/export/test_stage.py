@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from acclimate.backbones.loading import load_backbone
-from acclimate.data.encoding import encode_texts, encode_words, load_tokenizer
+from acclimate.data.tokens.encoding import encode_texts, encode_words, load_tokenizer
 from acclimate.errors import DataError, ModelError
 from acclimate.export.options import ExportConfig
 from acclimate.export.predictor import Predictor

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from acclimate.data.encoding import Vocabulary
+from acclimate.data.tokens.encoding import Vocabulary
 from acclimate.objectives._pairs import sentence_vectors
 from acclimate.objectives.halves import Halves
 from acclimate.protocols import Documents, Draw, Facts

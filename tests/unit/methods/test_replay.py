@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from acclimate.data.packing import pack
+from acclimate.data.tokens.packing import pack
 from acclimate.errors import ConfigError
 from acclimate.protocols import Draw
 from acclimate.retention.replay import Replay

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from acclimate.data.encoding import Vocabulary
+from acclimate.data.tokens.encoding import Vocabulary
 from acclimate.objectives.span_corruption import SpanCorruption
 from acclimate.protocols import Documents, Draw, Facts
 

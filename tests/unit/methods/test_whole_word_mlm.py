@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from acclimate.data.encoding import read_vocabulary
+from acclimate.data.tokens.encoding import read_vocabulary
 from acclimate.objectives.whole_word_mlm import WholeWordMlm
 from acclimate.protocols import Draw, Facts, PackedRows
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from acclimate import kinds
-from acclimate.data.encoding import load_tokenizer
+from acclimate.data.tokens.encoding import load_tokenizer
 from acclimate.errors import ConfigError, DataError, ModelError
 from acclimate.evaluation.metrics import score
 from acclimate.tasks.extractive_qa.decode import Places, best_spans

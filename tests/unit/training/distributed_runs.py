@@ -18,8 +18,8 @@ from torch import Tensor
 
 from acclimate import kinds
 from acclimate.backbones.loading import load_backbone
-from acclimate.data.encoding import Encoded, Vocabulary
-from acclimate.data.packing import pack
+from acclimate.data.tokens.encoding import Encoded, Vocabulary
+from acclimate.data.tokens.packing import pack
 from acclimate.errors import AcclimateError
 from acclimate.objectives.mlm import Mlm
 from acclimate.protocols import Draw, Facts, Group, Losses, Rates, Trained

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acclimate.data.packing import PackedText, pack
+from acclimate.data.tokens.packing import PackedText, pack
 from acclimate.protocols import Batch, Documents, Draw, PackedRows, keyed_generator
 from acclimate.training.orders import InOrder, Shuffled
 from acclimate.training.streams import Behind, DocumentSource, PackedSource, Stream, Streams, source_of

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate import kinds
-from acclimate.data.label_problems import LabelProblem, unlikely_labels
+from acclimate.data.screening.label_problems import LabelProblem, unlikely_labels
 from acclimate.evaluation.arrays import Floats
 from acclimate.evaluation.linear import logistic_logits, standardized
 from acclimate.evaluation.tfidf import tfidf_candidates

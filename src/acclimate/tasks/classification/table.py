@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from acclimate import kinds
+from acclimate.data.reading.sources import map_labels
 from acclimate.data.schema import collect_classes, is_blank, notes_of_unused, parse_labels, read_texts
-from acclimate.data.sources import map_labels
 from acclimate.settings import Options
 
 if TYPE_CHECKING:

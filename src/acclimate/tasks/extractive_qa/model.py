@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate import kinds
-from acclimate.data.encoding import Encoded
+from acclimate.data.tokens.encoding import Encoded
 from acclimate.errors import ConfigError
 from acclimate.tasks.extractive_qa.decode import NO_ANSWER, Places, Windows, best_spans
 

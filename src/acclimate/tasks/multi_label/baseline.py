@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate import kinds
-from acclimate.data.label_problems import LabelProblem, unlikely_label_sets
+from acclimate.data.screening.label_problems import LabelProblem, unlikely_label_sets
 from acclimate.evaluation.arrays import Floats
 from acclimate.evaluation.linear import one_vs_rest_logits, standardized
 from acclimate.evaluation.tfidf import tfidf_candidates

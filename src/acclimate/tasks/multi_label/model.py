@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate import kinds
-from acclimate.data.encoding import Encoded, encode_inputs
+from acclimate.data.tokens.encoding import Encoded, encode_inputs
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from acclimate import kinds
+from acclimate.data.reading.sources import map_labels
 from acclimate.data.schema import collect_classes, is_missing, notes_of_unused, parse_labels, parse_list, read_texts
-from acclimate.data.sources import map_labels
 from acclimate.settings import Options
 
 if TYPE_CHECKING:

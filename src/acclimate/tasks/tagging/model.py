@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate import kinds
-from acclimate.data.encoding import Encoded, encode_words
+from acclimate.data.tokens.encoding import Encoded, encode_words
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from acclimate import kinds
-from acclimate.data.cleaning import clean_text
+from acclimate.data.reading.sources import map_labels
 from acclimate.data.schema import collect_classes, notes_of_unused, parse_labels, parse_list, refuse_rows
-from acclimate.data.sources import map_labels
+from acclimate.data.screening.cleaning import clean_text
 from acclimate.settings import Options
 
 if TYPE_CHECKING:

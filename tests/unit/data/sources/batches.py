@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from acclimate.data.sources import SourceBatch
+from acclimate.data.reading.sources import SourceBatch
 
 
 def read(kind: Any, config: Any, data: Path) -> list[SourceBatch]:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from acclimate.data.sources import documents
-from acclimate.data.sources._archives import pattern_regex
+from acclimate.data.reading.sources import documents
+from acclimate.data.reading.sources._archives import pattern_regex
 from acclimate.errors import DataError
 from tests.unit.data.sources.batches import read
 

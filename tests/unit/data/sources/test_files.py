@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from acclimate.data import sources
-from acclimate.data.sources import Part, files, map_labels, spelled_labels, unused_labels
+from acclimate.data.reading import sources
+from acclimate.data.reading.sources import Part, files, map_labels, spelled_labels, unused_labels
 from acclimate.errors import DataError
 from tests.unit.data.sources.batches import read
 

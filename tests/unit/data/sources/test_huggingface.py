@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from acclimate.data.sources import huggingface
+from acclimate.data.reading.sources import huggingface
 from acclimate.errors import DataError
 from tests.unit.data.sources.batches import read
 
@@ -94,7 +94,7 @@ def test_the_hub_is_read_at_a_full_commit_only(options: dict[str, object], messa
 
 def test_a_hub_that_may_not_be_asked_is_one_line(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from acclimate.data.sources import huggingface as h; from acclimate.errors import DataError\n"
+        "from pathlib import Path; from acclimate.data.reading.sources import huggingface as h; from acclimate.errors import DataError\n"
         f"try: h.parts(h.Config(name='nyu-mll/glue', subset='rte', revision='{COMMIT}'), Path('.'), where='w')\n"
         "except DataError as error: print(error)"
     )

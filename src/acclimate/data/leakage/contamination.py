@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from acclimate.data.hashing import BLOCK_CHARS, HashArray, Hashes, Offsets, blocks, hash_grams, hash_texts, hash_words, offsets_of
+from acclimate.data.leakage.hashing import BLOCK_CHARS, HashArray, Hashes, Offsets, blocks, hash_grams, hash_texts, hash_words, offsets_of
 from acclimate.settings import Count, Options, Share
 
 _FILTER_SLOTS_PER_GRAM = 16  # one in 16 of the runs that are not in the table needs the binary search

@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from acclimate.data.formats import Reading, Record, in_batches
-from acclimate.data.streams import DEFAULT_ENCODING, opened
+from acclimate.data.reading.formats import Reading, Record, in_batches
+from acclimate.data.reading.streams import DEFAULT_ENCODING, opened
 
 _MAX_FILE_BYTES = 512 << 20
 _LARGEST_EXACT = 2.0**63

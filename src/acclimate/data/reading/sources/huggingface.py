@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from acclimate.data.formats import MAX_BATCH_BYTES, Batch
-from acclimate.data.readers import below, refuse_link_outside
-from acclimate.data.sources import Part, SourceBatch, TableColumns
-from acclimate.data.streams import fault, first_line
+from acclimate.data.reading.formats import MAX_BATCH_BYTES, Batch
+from acclimate.data.reading.readers import below, refuse_link_outside
+from acclimate.data.reading.sources import Part, SourceBatch, TableColumns
+from acclimate.data.reading.streams import fault, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -30,9 +30,9 @@ import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
 from acclimate import artifacts
-from acclimate.data.encoding import load_tokenizer
 from acclimate.data.engines import start_worker
-from acclimate.data.fast_tokenizer import Backend, BackendFailedError, BackendUnfitError, DocumentEncoder, make_encoder
+from acclimate.data.tokens.encoding import load_tokenizer
+from acclimate.data.tokens.fast_tokenizer import Backend, BackendFailedError, BackendUnfitError, DocumentEncoder, make_encoder
 from acclimate.errors import DataError, EnvironmentUnfitError
 from acclimate.runtime import StoppedError, StopRequest
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from acclimate.data.formats import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Batch, Reading, TextBy
-from acclimate.data.streams import COMPRESSIONS, DEFAULT_ENCODING, MAX_RECORD_BYTES, check_encoding, fault, one_line, split_endings
+from acclimate.data.reading.formats import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Batch, Reading, TextBy
+from acclimate.data.reading.streams import COMPRESSIONS, DEFAULT_ENCODING, MAX_RECORD_BYTES, check_encoding, fault, one_line, split_endings
 from acclimate.errors import DataError
 from acclimate.redaction import redact
 
@@ -163,7 +163,7 @@ def _checked(reading: Reading) -> Iterator[Batch]:
 
 
 def _format_reader(ending: str) -> Callable[[Reading], Iterator[Batch]]:
-    from acclimate.data.formats import columnar, delimited, json, text
+    from acclimate.data.reading.formats import columnar, delimited, json, text
 
     return {
         ".csv": delimited.read_csv,

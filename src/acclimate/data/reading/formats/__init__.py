@@ -11,7 +11,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, fault, opened
+from acclimate.data.reading.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, fault, opened
 from acclimate.errors import DataError
 
 MAX_BATCH_ROWS = 4096

@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from acclimate.data.formats import TextBy
-from acclimate.data.readers import iter_batches, resolve
-from acclimate.data.sources import Part, SourceBatch, TextColumns, consecutive_runs
-from acclimate.data.streams import fault, split_endings
+from acclimate.data.reading.formats import TextBy
+from acclimate.data.reading.readers import iter_batches, resolve
+from acclimate.data.reading.sources import Part, SourceBatch, TextColumns, consecutive_runs
+from acclimate.data.reading.streams import fault, split_endings
 
 
 class Config(TextColumns):

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from acclimate.data.formats import Batch
-from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, check_encoding
+from acclimate.data.reading.formats import Batch
+from acclimate.data.reading.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, check_encoding
 from acclimate.settings import Options
 
 KINDS = ("files", "documents", "huggingface")

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import IO, Any
 
-from acclimate.data.streams import fault, opened
+from acclimate.data.reading.streams import fault, opened
 
 ENDINGS = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 MAX_RATIO = 200

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from acclimate.data.hashing import hash_words
+from acclimate.data.leakage.hashing import hash_words
 
 _WORD_BUCKETS = 512
 _FLOOR = 1e-4

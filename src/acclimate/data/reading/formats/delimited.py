@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 
-from acclimate.data.formats import Reading, Record, in_batches
-from acclimate.data.streams import split_endings
+from acclimate.data.reading.formats import Reading, Record, in_batches
+from acclimate.data.reading.streams import split_endings
 
 _SHOWN = 3
 csv.field_size_limit(1 << 30)  # a record's size is bounded here, with its line named

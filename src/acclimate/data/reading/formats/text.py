@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
-from acclimate.data.formats import Reading, Record, in_batches
+from acclimate.data.reading.formats import Reading, Record, in_batches
 
 
 @in_batches

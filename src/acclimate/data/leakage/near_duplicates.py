@@ -32,8 +32,8 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from acclimate.artifacts import publish
-from acclimate.data.hashing import BLOCK_CHARS, HashArray, Offsets, blocks, hash_grams, hash_words, mix, offsets_of
-from acclimate.data.streams import first_line
+from acclimate.data.leakage.hashing import BLOCK_CHARS, HashArray, Offsets, blocks, hash_grams, hash_words, mix, offsets_of
+from acclimate.data.reading.streams import first_line
 from acclimate.errors import DataError
 from acclimate.settings import Count, OpenShare, Options
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from acclimate.data.cleaning import duplicate_key
+from acclimate.data.screening.cleaning import duplicate_key
 
 HashArray = npt.NDArray[np.uint64]
 Offsets = npt.NDArray[np.int64]

@@ -10,12 +10,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from acclimate.data.formats import MAX_BATCH_BYTES, Reading
-from acclimate.data.readers import below, refuse_link_outside
-from acclimate.data.sources import Encoding, Part, RecordBytes, SourceBatch, consecutive_runs
-from acclimate.data.sources._archives import ENDINGS, members, pattern_regex
-from acclimate.data.sources.files import resolve_part
-from acclimate.data.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, fault
+from acclimate.data.reading.formats import MAX_BATCH_BYTES, Reading
+from acclimate.data.reading.readers import below, refuse_link_outside
+from acclimate.data.reading.sources import Encoding, Part, RecordBytes, SourceBatch, consecutive_runs
+from acclimate.data.reading.sources._archives import ENDINGS, members, pattern_regex
+from acclimate.data.reading.sources.files import resolve_part
+from acclimate.data.reading.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, fault
 from acclimate.redaction import HIDDEN, redact
 from acclimate.settings import Options
 

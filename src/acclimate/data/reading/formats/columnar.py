@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from acclimate.data.formats import Batch, Collector, Reading
-from acclimate.data.streams import first_line
+from acclimate.data.reading.formats import Batch, Collector, Reading
+from acclimate.data.reading.streams import first_line
 from acclimate.errors import DataError
 
 _MAX_DECODED_ROWS = 512

@@ -1,0 +1,1 @@
+"""What keeps evaluation apart from training: splits, copies, near-copies, contamination."""

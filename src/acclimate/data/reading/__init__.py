@@ -1,0 +1,1 @@
+"""Files into batches of records: streams, formats, sources."""

@@ -1,0 +1,1 @@
+"""What each text and label goes through: cleaning, quality, language, personal data, doubtful labels, drift."""
