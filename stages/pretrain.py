@@ -30,6 +30,7 @@ from acclimate.training.options import EncoderConfig
 from acclimate.training.precision import choose_matmul_precision, resolve_device, resolve_precision
 from acclimate.training.pretraining import HEAD_OPTIMIZER, Pretraining, candidates, read_pretraining, require_fit
 from acclimate.training.settings import loop_config
+from acclimate.training.streams import Streams
 from stages.command import Out, StageContext, main
 
 _LOGS_PER_RUN = 60
@@ -70,6 +71,7 @@ def run(params: Params, *, encoder_name: str, tokens: Path, start_from: Path, ou
     if steps := job.warmup_steps(model):
         _train_heads(model, job, context, "head warm-up", steps, job.seed + 1)
     start_state, losses = _state(model), {"start": job.losses(model)}
+    job.prepare(model)
     logger.info("start: %s", losses["start"])
     losses["control"] = _control(model, job, context) or losses["start"]
     logger.info("control: %s", losses["control"])
@@ -116,7 +118,8 @@ def _train_heads(model: Mixture, job: Pretraining, context: StageContext, label:
     """Train what is no part of the backbone, the backbone frozen."""
     model.backbone.requires_grad_(False)
     loop = replace(_loop(job, context, steps, label), average="none", health=HealthConfig())
-    _fit(model, job, context, loop, MemorySink(), steps=steps, seed=seed, groups=job.head_groups, optimizer=HEAD_OPTIMIZER)
+    batches = job.batches(steps, seed, heads_only=True)
+    _fit(model, job, context, loop, MemorySink(), batches=batches, groups=job.head_groups, optimizer=HEAD_OPTIMIZER)
     model.backbone.requires_grad_(True)
 
 
@@ -138,8 +141,7 @@ def _pretrain(model: Mixture, job: Pretraining, context: StageContext, history: 
         context,
         loop,
         TeeSink([history, context.sink]),
-        steps=job.steps,
-        seed=job.seed,
+        batches=job.batches(job.steps, job.seed),
         groups=lambda trained: trained.groups(job.rates),
         optimizer=job.optimizer(),
         evaluate=lambda: job.losses(model),
@@ -167,15 +169,14 @@ def _fit(
     loop: LoopConfig,
     sink: Sink,
     *,
-    steps: int,
-    seed: int,
+    batches: Streams,
     groups: Callable[[Trained[Any]], list[Group]],
     optimizer: MakeOptimizer,
     **more: Any,
 ) -> FitResult:
     return fit(
         model,
-        job.batches(steps, seed),
+        batches,
         groups=groups,
         optimizer=optimizer,
         precision=job.precision,

@@ -157,7 +157,16 @@ def disagreements(config: Config) -> list[str]:
         problems.append(f"encoders.{BASE}: so the encoder is called that `model` names; give this one another name")
     elif circle := _circle(config.encoders):
         problems.append(f"encoders: {' starts from '.join(circle)}, a circle; one of them must start from `{BASE}`")
+    problems += _retention_that_recipes_cannot_use(config)
     return problems + list(_batches_that_cannot_be_shared_out(config))
+
+
+def _retention_that_recipes_cannot_use(config: Config) -> Iterator[str]:
+    for name, recipe in config.recipes.items():
+        for chosen in recipe.retention:
+            if not getattr(chosen.component, "in_finetuning", True):
+                usable = [each for each in plugins.names("retention") if plugins.load("retention", each).in_finetuning]
+                yield f"recipes.{name}.retention.{chosen.name}: works in pretraining alone; a recipe may choose: {', '.join(usable)}"
 
 
 def _tasks_named(config: Config) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ Shape suffixes: B rows, T tokens, D width.
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -320,8 +321,38 @@ class Term:
         return {}
 
 
+class Reference(nn.Module):
+    """A model that another is compared with: moved and split with it, never trained, and in no checkpoint, since it is made again."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self._prefix = ""
+        self.register_load_state_dict_post_hook(_forget_missing)  # type: ignore[no-untyped-call]
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Without dropout, whatever the model around it does."""
+        return super().train(False)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Nothing is added to the state of the model around it."""
+        return kwargs.get("destination", {})
+
+    def _load_from_state_dict(self, state_dict: State, prefix: str, *args: Any) -> None:
+        self._prefix = prefix
+
+
+def _forget_missing(reference: nn.Module, keys: Any) -> None:
+    assert isinstance(reference, Reference)
+    keys.missing_keys[:] = [key for key in keys.missing_keys if not key.startswith(reference._prefix)]
+
+
 class Retention:
     """A way to keep what a model knew, in pretraining and in fine-tuning. Each hook may do nothing."""
+
+    in_finetuning: ClassVar[bool] = False
+    """Whether a recipe may choose it: its `penalty` is all that fine-tuning asks for."""
 
     def source(self, main: Source[ViewT], general: Source[ViewT] | None) -> Source[ViewT]:
         """The rows to train on.
@@ -337,6 +368,26 @@ class Retention:
         It holds the backbone, not its parameters, and the weights at the start as frozen parameters: splitting replaces both.
         """
         return None
+
+    def prepare(self, penalty: nn.Module, losses: Iterator[Tensor]) -> None:
+        """Measure the start, once the heads are warmed up and before a checkpoint is loaded.
+
+        Args:
+            penalty: the module that `penalty` gave.
+            losses: of general text, row by row, each a mean with its graph; without dropout.
+        """
+
+    def objective(self) -> Objective[Any, Any] | None:
+        """What is trained beside the objectives, on general text; its `build` is given the backbone at the start."""
+        return None
+
+    def general_rows(self, batch_size: int) -> int:
+        """Rows of general text in a batch of `objective`.
+
+        Args:
+            batch_size: rows of the corpus in a batch of the other objectives.
+        """
+        return batch_size
 
     def candidates(self, start: State, end: State) -> Iterator[tuple[float, State]]:
         """Weights to choose from afterwards, each with the share of `end` in it; none where `end` is the only choice."""

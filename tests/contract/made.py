@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from acclimate.backbones.loading import load_backbone
 from acclimate.data.labelled import LabelledSplit
 from acclimate.data.tokens.encoding import load_tokenizer, read_vocabulary
 from acclimate.data.tokens.packing import pack
-from acclimate.protocols import Facts, Group, Rates, State, Trained
+from acclimate.protocols import Batch, Draw, Facts, Group, Rates, State, Trained
 from acclimate.training.distributed import World, join_world, leave_world, sharded_copy, whole
 from acclimate.training.finetuning import FineTuned, task_stream
 from acclimate.training.mixture import Mixture
@@ -71,6 +71,16 @@ def objective(name: str, encoders: Path, *, steps: int = 3, retention: dict[str,
         source = each.source(source, source_of(component.view, text))
     member = component.build(backbone, facts, torch.Generator().manual_seed(SEED))
     penalties = {each: held for each, part in kept.items() if (held := part.penalty(backbone)) is not None}
+    members, streams = {name: member}, list[Stream[Any, Any]]()
+    for each, part in kept.items():
+        if (beside := part.objective()) is not None:
+            members[each] = beside.build(backbone, facts, torch.Generator().manual_seed(SEED))
+            order = Shuffled(len(source), part.general_rows(BATCH_SIZE), SEED)
+            make_batch = partial(_batch_of, beside, facts)
+            streams.append(Stream(each, source_of(beside.view, text), make_batch, order, SEED, 1, beside.divisible))
+    trained = Mixture(backbone, members, dict.fromkeys(members, 1.0), penalties)
+    for each, held in penalties.items():
+        kept[each].prepare(held, _losses_of_rows(trained, component, source, facts))
     stream = Stream(
         name,
         source,
@@ -80,7 +90,20 @@ def objective(name: str, encoders: Path, *, steps: int = 3, retention: dict[str,
         1,
         component.divisible,
     )
-    return Made(Mixture(backbone, {name: member}, {name: 1.0}, penalties), Streams(steps, [stream]))
+    return Made(trained, Streams(steps, [stream, *streams]))
+
+
+def _batch_of(component: Any, facts: Facts, view: Any, draw: Draw) -> Batch:
+    batch: Batch = component.batch(view, facts, draw)
+    return batch
+
+
+def _losses_of_rows(trained: Mixture, component: Any, source: Any, facts: Facts) -> Iterator[Tensor]:
+    trained.eval()
+    for row in range(4):
+        draw = Draw(SEED, "rows", row)
+        batch = component.batch(source.view(np.array([row]), draw), facts, draw)
+        yield torch.stack(list(trained(batch, next(iter(trained.members))).values())).sum()
 
 
 def fine_tuning(
@@ -165,7 +188,12 @@ CASES: dict[str, Callable[[Path], Made]] = {
     **{f"objectives/{name}": partial(objective, name) for name in plugins.names("objectives")},
     **{f"strategies/{name}": partial(fine_tuning, strategy=name) for name in plugins.names("strategies")},
     **{f"terms/{name}": partial(fine_tuning, term=name) for name in plugins.names("terms")},
-    **{f"retention/{name}": partial(fine_tuning, retention=name) for name in plugins.names("retention")},
+    **{
+        f"retention/{name}": partial(fine_tuning, retention=name)
+        for name in plugins.names("retention")
+        if plugins.load("retention", name).in_finetuning
+    },
+    **{f"retention/{name} in pretraining": partial(objective, "mlm", retention={name: {}}) for name in plugins.names("retention")},
     **{f"tasks/{name}": partial(fine_tuning, kind=name) for name in plugins.names("tasks")},
 }
 

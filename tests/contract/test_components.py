@@ -94,12 +94,15 @@ def test_it_trains_and_resumes_to_the_bit(case: str, encoders: Path, tmp_path: P
 @pytest.mark.parametrize("case", CASES)
 def test_its_losses_are_those_that_it_counts_and_weighs(case: str, encoders: Path) -> None:
     made = CASES[case](encoders)
+    named: set[str] = set()
     for work in made.streams.window(0):
         found = made.trained(work.batch, work.stream)
-        assert found.keys() == work.batch.counts().keys() == made.trained.weights.keys()
+        assert found.keys() == work.batch.counts().keys()
+        named |= found.keys()
         family, name = case.split("/")
         if family in ("objectives", "terms"):
             assert any(loss == name for loss in found) and all(loss == "task" or loss.startswith(name) for loss in found)
+    assert named == made.trained.weights.keys()
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -154,3 +154,11 @@ def test_a_name_that_cannot_be_a_part_of_a_file_name_is_refused(section: str, na
 def test_without_made_encoders_the_base_alone_is_compared_by_recipes() -> None:
     found = config(encoders={}, runs__encoders=["base"], runs__recipes=["full", "lora"])
     assert [variant.name for variant in found.runs.variants] == ["base-full", "base-lora"]
+
+
+def test_retention_that_works_in_pretraining_alone_is_refused_in_a_recipe() -> None:
+    usable = "l2_sp"
+    assert config(recipes__held={"retention": {usable: {}}}).recipe("held").retention[0].name == usable
+    for name in sorted(set(plugins.names("retention")) - {usable}):
+        said = f"recipes.held.retention.{name}: works in pretraining alone; a recipe may choose: {usable}"
+        assert refused(recipes__held={"retention": {name: {}}}) == [said]

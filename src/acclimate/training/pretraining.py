@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from acclimate import artifacts
 from acclimate.backbones.base import Backbone
@@ -68,15 +69,44 @@ class Pretraining:
         members = {chosen.name: chosen.component.build(backbone, self.facts, generator) for chosen in self.config.objectives}
         penalties = {chosen.name: chosen.component.penalty(backbone) for chosen in self.config.retention}
         weights = {chosen.name: chosen.weight for chosen in self.config.objectives}
+        for name, objective in self._kept_by().items():
+            members[name], weights[name] = objective.build(backbone, self.facts, generator), 1.0
         return Mixture(backbone, members, weights, {name: module for name, module in penalties.items() if module is not None})
+
+    def _kept_by(self) -> dict[str, AnyObjective]:
+        """Objectives that retention trains beside the others."""
+        found = {chosen.name: chosen.component.objective() for chosen in self.config.retention}
+        return {name: objective for name, objective in found.items() if objective is not None}
+
+    def prepare(self, trained: Mixture) -> None:
+        """Let retention measure the start on general text."""
+        for chosen in self.config.retention:
+            if chosen.name in trained.penalties:
+                chosen.component.prepare(trained.penalties[chosen.name], self._losses_of_general_rows(trained))
+
+    def _losses_of_general_rows(self, trained: Mixture) -> Iterator[Tensor]:
+        """The weighted mean loss of each row, or of a batch that cannot be cut, of every objective in turn; without dropout."""
+        device = next(trained.parameters()).device
+        trained.eval()
+        streams = [self._in_order(chosen, self.general, self.config.heldout_rows) for chosen in self.config.objectives]
+        for index in range(max((stream.order.batches_per_epoch for stream in streams), default=0)):
+            for stream in (stream for stream in streams if index < stream.order.batches_per_epoch):
+                batch = stream.batch(index)
+                size = 1 if stream.divisible else batch.num_rows
+                for part in (batch.part(row, row + size) for row in range(0, batch.num_rows, size)):
+                    counts = part.counts()
+                    with self.precision.autocast():
+                        losses = trained(part.to(device), stream.name)
+                    if any(counts.values()):
+                        yield torch.stack([trained.weights[name] * loss / max(1, counts[name]) for name, loss in losses.items()]).sum()
 
     def warmup_steps(self, trained: Mixture) -> int:
         """Optimizer steps of what is new alone; what came with the encoder needs none."""
         return round(self.config.head_warmup_tokens / self.tokens_per_step) if trained.needs_warmup else 0
 
-    def batches(self, steps: int, seed: int) -> Streams:
-        """Batches of the corpus, a stream for each objective."""
-        config, streams = self.config, []
+    def batches(self, steps: int, seed: int, *, heads_only: bool = False) -> Streams:
+        """Batches of the corpus, a stream for each objective; then those of general text that retention reads, unless heads train alone."""
+        config, streams = self.config, list[Stream[Any, Any]]()
         for chosen in config.objectives:
             view = chosen.component.view
             source, general = source_of(view, self.corpus), Behind(source_of(view, self.general), config.heldout_rows)
@@ -86,23 +116,44 @@ class Pretraining:
             make_batch = partial(_make_batch, chosen.component, self.facts)
             divisible = chosen.component.divisible
             streams.append(Stream(chosen.name, source, make_batch, order, seed, config.accumulation, divisible))
-        return Streams(steps, streams)
+        return Streams(steps, streams if heads_only else streams + self._general_streams(seed))
+
+    def _general_streams(self, seed: int) -> list[Stream[Any, Any]]:
+        """The batches of the objectives that retention brings.
+
+        Raises:
+            ConfigError: there is less general text than a batch.
+        """
+        config, streams = self.config, list[Stream[Any, Any]]()
+        sizes = {chosen.name: chosen.component.general_rows(config.batch_size) for chosen in config.retention}
+        for name, objective in self._kept_by().items():
+            source = Behind(source_of(objective.view, self.general), config.heldout_rows)
+            if len(source) < sizes[name]:
+                raise ConfigError(
+                    f"retention.{name}: a batch takes {sizes[name]} rows of general text, and there are {len(source)} beside those that "
+                    "measure forgetting (heldout_rows); give more under ingest.general"
+                )
+            order = Shuffled(len(source), sizes[name], seed)
+            make_batch = partial(_make_batch, objective, self.facts)
+            streams.append(Stream(name, source, make_batch, order, seed, config.accumulation, objective.divisible))
+        return streams
 
     def losses(self, trained: Trained[Any]) -> dict[str, float]:
         """Loss on held-out domain text and, where there is some, on general text; of several objectives also each by name."""
         found: dict[str, float] = {}
         for prefix, text in (("heldout_loss", self.heldout), ("general_loss", self.general.head(self.config.heldout_rows))):
-            streams = [self._heldout_stream(chosen, text) for chosen in self.config.objectives]
+            streams = [self._in_order(chosen, text) for chosen in self.config.objectives]
             losses = heldout_losses(trained, streams, precision=self.precision)
             if losses:
                 found[prefix] = sum(trained.weights[name] * loss for name, loss in losses.items())
                 found |= {f"{prefix}/{name}": loss for name, loss in losses.items() if len(losses) > 1}
         return found
 
-    def _heldout_stream(self, chosen: Chosen[AnyObjective], text: PackedText) -> Stream[Any, Any]:
-        source = source_of(chosen.component.view, text)
-        make_batch = partial(_make_batch, chosen.component, self.facts)
-        return Stream(chosen.name, source, make_batch, InOrder(len(source), BATCH_SIZE), _HELDOUT_SEED)
+    def _in_order(self, chosen: Chosen[AnyObjective], text: PackedText, first: int = 0) -> Stream[Any, Any]:
+        """Rows of a text from the first on, each once."""
+        source, component = Behind(source_of(chosen.component.view, text), first), chosen.component
+        make_batch = partial(_make_batch, component, self.facts)
+        return Stream(chosen.name, source, make_batch, InOrder(len(source), BATCH_SIZE), _HELDOUT_SEED, divisible=component.divisible)
 
     @property
     def rates(self) -> Rates:

@@ -177,6 +177,9 @@ class StepRunner:
             passes = self._trained.passes(work.batch.to(self._device), work.stream, self._call)
             for found in passes:
                 loss = found if isinstance(found, Tensor) else self._weighed(found, counts, parts, is_counted)
+                if not loss.requires_grad:  # an objective without heads, while heads train alone
+                    total += loss.detach() if is_counted else 0.0
+                    continue
                 factor = scale if is_counted else 0.0
                 self._scaler.scale(loss if factor == 1.0 else loss * factor).backward()  # type: ignore[no-untyped-call]
                 if is_counted:
