@@ -157,7 +157,7 @@ def disagreements(config: Config) -> list[str]:
         problems.append(f"encoders.{BASE}: so the encoder is called that `model` names; give this one another name")
     elif circle := _circle(config.encoders):
         problems.append(f"encoders: {' starts from '.join(circle)}, a circle; one of them must start from `{BASE}`")
-    problems += _retention_that_recipes_cannot_use(config)
+    problems += [*_retention_that_recipes_cannot_use(config), *_terms_that_exclude_each_other(config)]
     return problems + list(_batches_that_cannot_be_shared_out(config))
 
 
@@ -167,6 +167,16 @@ def _retention_that_recipes_cannot_use(config: Config) -> Iterator[str]:
             if not getattr(chosen.component, "in_finetuning", True):
                 usable = [each for each in plugins.names("retention") if plugins.load("retention", each).in_finetuning]
                 yield f"recipes.{name}.retention.{chosen.name}: works in pretraining alone; a recipe may choose: {', '.join(usable)}"
+
+
+def _terms_that_exclude_each_other(config: Config) -> Iterator[str]:
+    for name, recipe in config.recipes.items():
+        several = [chosen.name for chosen in recipe.terms if getattr(chosen.component, "has_passes", False)]
+        if len(several) > 1:
+            yield f"recipes.{name}.terms: {' and '.join(several)} each run the batch in passes of their own; choose one of them"
+        for chosen in recipe.terms:
+            if getattr(chosen.component, "has_passes", False) and chosen.weight != 1:
+                yield f"recipes.{name}.terms.{chosen.name}.weight: has no effect, since its passes take the place of the batch; remove it"
 
 
 def _tasks_named(config: Config) -> dict[str, list[str]]:

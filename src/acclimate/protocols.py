@@ -303,6 +303,9 @@ class Labelled(Protocol):
 class Term:
     """An extra term of a fine-tuning loss. Each hook may do nothing."""
 
+    has_passes: ClassVar[bool] = False
+    """Whether it has `passes`; a recipe may choose one such term at most."""
+
     def reweigh(self, losses_B: Tensor, batch: Labelled, outputs: Tensor) -> Tensor:
         """The loss of each row, changed or as it is."""
         return losses_B
@@ -319,6 +322,14 @@ class Term:
             outputs: the model's for the batch.
         """
         return {}
+
+    def passes(self, model: TaskModel, batch: Labelled, run: Callable[[], Losses]) -> Iterator[Losses]:
+        """Losses to go backward from, one after the other; gradients of the ones before are there.
+
+        Args:
+            run: the losses of the batch, of all terms.
+        """
+        yield run()
 
 
 class Reference(nn.Module):

@@ -162,3 +162,14 @@ def test_retention_that_works_in_pretraining_alone_is_refused_in_a_recipe() -> N
     for name in sorted(set(plugins.names("retention")) - {usable}):
         said = f"recipes.held.retention.{name}: works in pretraining alone; a recipe may choose: {usable}"
         assert refused(recipes__held={"retention": {name: {}}}) == [said]
+
+
+def test_two_terms_with_passes_of_their_own_are_refused_in_one_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = plugins.names("terms")[:2]
+    assert config(recipes__both={"terms": {one: {}, other: {}}})
+    for name in (one, other):
+        monkeypatch.setattr(plugins.load("terms", name), "has_passes", True)
+    said = f"recipes.both.terms: {one} and {other} each run the batch in passes of their own; choose one of them"
+    assert refused(recipes__both={"terms": {one: {}, other: {}}}) == [said]
+    said = f"recipes.both.terms.{one}.weight: has no effect, since its passes take the place of the batch; remove it"
+    assert refused(recipes__both={"terms": {one: {"weight": 2.0}}}) == [said]

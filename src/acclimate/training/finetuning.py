@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -65,6 +65,11 @@ class FineTuned(Trained[LabelledBatch]):
         for term in self.terms:
             losses |= term.losses(run, batch, outputs)
         return losses
+
+    def passes(self, batch: LabelledBatch, stream: str, call: Callable[[LabelledBatch, str], Losses]) -> Iterator[Losses | Tensor]:
+        """Those of the term that has some."""
+        own = next((term for term in self.terms if term.has_passes), Term())
+        yield from own.passes(self.model, batch, partial(call, batch, stream))
 
     def groups(self, rates: Rates) -> list[Group]:
         """The strategy's."""
