@@ -14,6 +14,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,19 +33,22 @@ CONTESTS = {
 
 
 class Side:
-    """A checkout's process, which trains a round when it is asked."""
+    """A checkout's process on the first core, which works a round when it is asked.
 
-    def __init__(self, tree: Path, run: Run, work: Path) -> None:
+    Args:
+        arguments: of Python.
+    """
+
+    def __init__(self, tree: Path, arguments: Sequence[str]) -> None:
         environment = {**os.environ, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree}", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        trains = ["-m", "benchmarks.bench_train", "--one", json.dumps(_as_told(tree, run)), "--work", str(work)]
-        command = ["taskset", "-c", "0", sys.executable, *trains]
+        command = ["taskset", "-c", "0", sys.executable, *arguments]
         self._process = subprocess.Popen(
             command, cwd=tree, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         self._answer()  # the warm-up
 
     def round(self) -> dict[str, float]:
-        """Train one."""
+        """Work one."""
         self._go()
         found: dict[str, float] = self._answer()["round"]
         return found
@@ -52,6 +57,12 @@ class Side:
         """What was learnt."""
         self._go()
         return self._answer()
+
+    def stop(self) -> None:
+        """Let it end."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait()
 
     def _go(self) -> None:
         assert self._process.stdin
@@ -82,25 +93,39 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     work, results = prepare_work(), {}
-    with tempfile.TemporaryDirectory() as directory:
-        old = Path(directory) / "old"
-        subprocess.run(["git", "worktree", "add", "-q", "--detach", str(old), given.commit], cwd=ROOT, check=True)
-        try:
-            for name, run in CONTESTS.items():
-                results[name] = contest(name, Run(**{**asdict(run), "rounds": given.rounds}), {"old": old, "new": ROOT}, work)
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", str(old)], cwd=ROOT, check=True)
+    with checked_out(given.commit) as old:
+        for name, run in CONTESTS.items():
+            results[name] = contest(name, Run(**{**asdict(run), "rounds": given.rounds}), {"old": old, "new": ROOT}, work)
     if given.json:
         given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
-def contest(name: str, run: Run, trees: dict[str, Path], work: Path) -> dict[str, Any]:
-    """Rounds of both sides in turns, printed as a line."""
-    sides = {which: Side(tree, run, work) for which, tree in trees.items()}
+@contextmanager
+def checked_out(commit: str) -> Iterator[Path]:
+    """A checkout of an earlier commit."""
+    with tempfile.TemporaryDirectory() as directory:
+        old = Path(directory) / "old"
+        subprocess.run(["git", "worktree", "add", "-q", "--detach", str(old), commit], cwd=ROOT, check=True)
+        try:
+            yield old
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", str(old)], cwd=ROOT, check=True)
+
+
+def rounds_in_turns(sides: Mapping[str, Side], num_rounds: int) -> dict[str, list[dict[str, float]]]:
+    """What each side measured, the first one of a round being the other one of the round before."""
     rounds: dict[str, list[dict[str, float]]] = {which: [] for which in sides}
-    for number in range(run.rounds):
+    for number in range(num_rounds):
         for which in sorted(sides, reverse=bool(number % 2)):
             rounds[which].append(sides[which].round())
+    return rounds
+
+
+def contest(name: str, run: Run, trees: dict[str, Path], work: Path) -> dict[str, Any]:
+    """Rounds of both sides in turns, printed as a line."""
+    trains = ["-m", "benchmarks.bench_train", "--work", str(work), "--one"]
+    sides = {which: Side(tree, [*trains, json.dumps(_as_told(tree, run))]) for which, tree in trees.items()}
+    rounds = rounds_in_turns(sides, run.rounds)
     quality = {which: side.end()["timing"]["quality"] for which, side in sides.items()}
     rates = {
         clock: {which: [each["tokens"] / each[clock] for each in found] for which, found in rounds.items()}
