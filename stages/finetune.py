@@ -15,6 +15,7 @@ from acclimate.backbones.loading import load_backbone
 from acclimate.data.labelled import LabelledSplit, TableSchema, read_schema, read_split
 from acclimate.data.options import TaskConfig
 from acclimate.evaluation.metrics import score
+from acclimate.protocols import State
 from acclimate.runtime import require_disk, seed_everything, set_threads
 from acclimate.settings import Options
 from acclimate.sinks import MemorySink, TeeSink
@@ -34,6 +35,7 @@ from acclimate.training.inference import mean_loss, predict_logits
 from acclimate.training.loop import fit
 from acclimate.training.options import RecipeConfig
 from acclimate.training.precision import Precision, choose_matmul_precision, resolve_device, resolve_precision
+from acclimate.training.retaining import keep_best
 from acclimate.training.settings import loop_config
 from acclimate.training.task_model import TaskModel, save_task_model
 from stages.command import Out, StageContext, main
@@ -80,13 +82,15 @@ def run(
     names = {"encoder_name": encoder_name, "recipe_name": recipe}
     model = build_task_model(backbone, config, task_config, schema, splits["train"], **names, seed=seed).to(device)
     trained = fine_tuned(model, config)
+    start = {name: tensor.detach().clone() for name, tensor in model.base.items()} if config.retention else {}
     history = MemorySink()
     _train(trained, splits, schema, config, precision, context, history, world, seed=seed)
     leave_world()
     if not world.is_main:
         return
     config.strategy.component.merge(model)
-    metrics = _predict(model, splits, schema, precision, out)
+    retained = _retain(model, start, splits["dev"], schema, config, precision)
+    metrics = _predict(model, splits, schema, precision, out) | retained
     metrics["fit"] = _losses(trained, splits, config, precision)
     logger.info("%s %s-%s seed %d: dev %s %.4f", task, encoder_name, recipe, seed, schema.metric, metrics["dev"][schema.metric])
     save_task_model(model, encoder, out)
@@ -151,6 +155,25 @@ def _train(
         trainable_parameters=sum(each.numel() for group in trained.groups(rates(config)) for each in group.parameters),
         **{name: round(value, 1) for name, value in result.timing.items() if name == "memory_mb"},
     )
+
+
+def _retain(
+    model: TaskModel, start: State, dev: LabelledSplit, schema: TableSchema, config: RecipeConfig, precision: Precision
+) -> dict[str, dict[str, Any]]:
+    """Keep what scores best on dev of what retention offers; give what was offered, for metrics.json."""
+    if not config.retention:
+        return {}
+    up = kinds.higher_is_better(schema.kind, schema.metric)
+
+    def score() -> float:
+        return _scores(model, dev, schema, precision)[0][schema.metric]
+
+    scores = keep_best(model.base, start, config.retention, score, higher_is_better=up)
+    if not scores:
+        return {}
+    kept = next(iter(scores))
+    logger.info("retention keeps the candidate %s: dev %s %.4f", kept, schema.metric, scores[kept])
+    return {"retention": {"kept": kept, "dev": scores}}
 
 
 def _scores(

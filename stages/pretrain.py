@@ -28,7 +28,8 @@ from acclimate.training.loop import FitResult, LoopConfig, MakeOptimizer, fit
 from acclimate.training.mixture import Mixture
 from acclimate.training.options import EncoderConfig
 from acclimate.training.precision import choose_matmul_precision, resolve_device, resolve_precision
-from acclimate.training.pretraining import HEAD_OPTIMIZER, Pretraining, candidates, read_pretraining, require_fit
+from acclimate.training.pretraining import HEAD_OPTIMIZER, Pretraining, read_pretraining, require_fit
+from acclimate.training.retaining import candidates
 from acclimate.training.settings import loop_config
 from acclimate.training.streams import Streams
 from stages.command import Out, StageContext, main

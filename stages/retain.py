@@ -19,7 +19,7 @@ from acclimate.runtime import seed_everything, set_threads
 from acclimate.settings import Options
 from acclimate.training.options import EncoderConfig, RunTasks
 from acclimate.training.precision import resolve_device, resolve_precision
-from acclimate.training.pretraining import candidates
+from acclimate.training.retaining import candidates
 from stages.command import Out, StageContext, main
 
 logger = logging.getLogger("stages.retain")

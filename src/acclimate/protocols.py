@@ -363,7 +363,7 @@ class Retention:
     """A way to keep what a model knew, in pretraining and in fine-tuning. Each hook may do nothing."""
 
     in_finetuning: ClassVar[bool] = False
-    """Whether a recipe may choose it: its `penalty` is all that fine-tuning asks for."""
+    """Whether a recipe may choose it: fine-tuning asks for `penalty` and `candidates` alone."""
 
     def source(self, main: Source[ViewT], general: Source[ViewT] | None) -> Source[ViewT]:
         """The rows to train on.

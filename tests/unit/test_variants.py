@@ -157,10 +157,10 @@ def test_without_made_encoders_the_base_alone_is_compared_by_recipes() -> None:
 
 
 def test_retention_that_works_in_pretraining_alone_is_refused_in_a_recipe() -> None:
-    usable = "l2_sp"
-    assert config(recipes__held={"retention": {usable: {}}}).recipe("held").retention[0].name == usable
-    for name in sorted(set(plugins.names("retention")) - {usable}):
-        said = f"recipes.held.retention.{name}: works in pretraining alone; a recipe may choose: {usable}"
+    usable = [name for name in plugins.names("retention") if plugins.load("retention", name).in_finetuning]
+    assert config(recipes__held={"retention": dict.fromkeys(usable)}).recipe("held").retention
+    for name in sorted(set(plugins.names("retention")) - set(usable)):
+        said = f"recipes.held.retention.{name}: works in pretraining alone; a recipe may choose: {', '.join(usable)}"
         assert refused(recipes__held={"retention": {name: {}}}) == [said]
 
 

@@ -6,7 +6,7 @@ Plain MLM made the default backbone forget what classification uses; a share of 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -15,7 +15,9 @@ from acclimate.settings import Options
 
 
 class WeightAverage(Options, Retention):
-    """`shares` are those of the weights after training; 1 is no averaging."""
+    """`shares` are those of the weights after training; 1 is no averaging. In fine-tuning dev chooses, and the head stays as trained."""
+
+    in_finetuning: ClassVar[bool] = True
 
     shares: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] = [0.3, 0.5, 0.7, 1.0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from acclimate.choices import Chosen
 from acclimate.data.tokens.encoding import read_vocabulary
 from acclimate.data.tokens.packing import PackedText, read_packed
 from acclimate.errors import ConfigError
-from acclimate.protocols import Batch, Documents, Draw, Facts, Group, Rates, Retention, State, Trained, View
+from acclimate.protocols import Batch, Documents, Draw, Facts, Group, Rates, State, Trained, View
 from acclimate.training.distributed import World
 from acclimate.training.heldout import BATCH_SIZE, heldout_losses
 from acclimate.training.loop import MakeOptimizer
@@ -221,18 +221,3 @@ def read_pretraining(
     facts = Facts(read_vocabulary(encoder), pad_id, np.load(tokens / "unigram.npy"), checkpoint)
     corpus, heldout, general = (read_packed(tokens, split) for split in ("corpus", "heldout", "general"))
     return Pretraining(config, name, seed, precision, world, facts, corpus, heldout.head(config.heldout_rows), general)
-
-
-def candidates(retention: Iterable[Chosen[Retention]], start: State, end: State) -> Iterator[tuple[str, State]]:
-    """What retention may keep, each with its name: that after training alone, where none offers others.
-
-    Tensors that are no floating-point numbers are those after training.
-    """
-    floating = {name: tensor for name, tensor in end.items() if tensor.is_floating_point()}
-    found = False
-    for chosen in retention:
-        for share, state in chosen.component.candidates(start, floating):
-            found = True
-            yield f"{share:g}", {**end, **state}
-    if not found:
-        yield "1", end
