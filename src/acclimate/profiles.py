@@ -75,10 +75,15 @@ def apply_profile(params: Path, name: str) -> list[Change]:
 
 
 def _leave_out_what_is_not_there(values: dict[str, Any], params: dict[str, Any]) -> None:
-    """A profile's budgets for tasks, encoders and recipes that params.yaml does not have, such as the default's, are passed over."""
+    """A profile's budgets for tasks, encoders and recipes that params.yaml does not have, such as the default's, are passed over.
+
+    An entry that the profile itself runs is meant to be new.
+    """
+    runs = values.get("runs") or {}
+    named = {name for names in runs.values() if isinstance(names, list) for name in names} if isinstance(runs, dict) else set()
     for section, key in _MAKES_A_NEW_ONE.items():
         mine, given = params.get(section) or {}, values.get(section) or {}
-        for name in [name for name, settings in given.items() if name not in mine and key not in settings]:
+        for name in [name for name, settings in given.items() if name not in mine and key not in (settings or {}) and name not in named]:
             del given[name]
 
 

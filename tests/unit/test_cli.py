@@ -121,6 +121,12 @@ def test_profile_passes_over_budgets_of_recipes_encoders_and_tasks_that_are_not_
     assert "a" not in config.tasks
 
 
+def test_profile_adds_the_recipe_that_it_runs_itself(project):
+    (project / "params.one.yaml").write_text("recipes: {a: {epochs: 1}, b: {epochs: 1}}\nruns: {recipes: [full, a]}\n")
+    apply_profile(project / "params.yaml", "one")
+    assert set(load_config(project / "params.yaml").recipes) == {"full", "lora", "a"}
+
+
 def test_profile_that_would_not_be_valid_leaves_params_as_they_were(project, capsys):
     before = (project / "params.yaml").read_text()
     (project / "params.bad.yaml").write_text("finetune: {epocs: 3}\n")
