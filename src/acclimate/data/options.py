@@ -11,6 +11,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from acclimate import kinds, plugins
 from acclimate.data.leakage.contamination import DecontaminationConfig
 from acclimate.data.leakage.near_duplicates import DuplicatesConfig
+from acclimate.data.reading.options import ReadOptions
 from acclimate.data.screening.cleaning import CleaningConfig
 from acclimate.data.screening.label_problems import LabelProblemsConfig
 from acclimate.data.screening.language import LanguageConfig
@@ -81,7 +82,7 @@ class SplitFiles(Options):
     test: str
 
 
-class TaskConfig(Options):
+class TaskConfig(ReadOptions):
     """One labelled table. `kind` is the name of a folder under src/acclimate/tasks/; keys that are not listed here are that kind's own."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -89,7 +90,6 @@ class TaskConfig(Options):
     kind: str
     data: str | SplitFiles
     id: str | None = None
-    encoding: str = Field(default="utf-8", description="of CSV, TSV, JSON and text files")
     group: str | None = Field(default=None, description="rows of one group never part; without it, rows with equal text")
     split: str | None = Field(default=None, description="column holding train, dev or test; without it, by `split_by`")
     split_by: Literal["hash", "stratified", "time"] = Field(

@@ -39,7 +39,7 @@ def _check_task(name: str, task: TaskConfig, data: Path) -> None:
     where = f"tasks.{name}"
     for split, pattern in task_files(task).items():
         for path in resolve(data, pattern, where=f"{where}.data"):
-            batch = next(iter_batches(path, wanted_columns(task), where=where, encoding=task.encoding, max_rows=_HEAD_ROWS), None)
+            batch = next(iter_batches(path, wanted_columns(task), where=where, options=task, max_rows=_HEAD_ROWS), None)
             if batch is None:
                 raise DataError(f"{where}: {path}: no rows")
             labels = kinds.configured_table(task.kind, task.own).read(batch.columns, where=f"{where}: {path}").labels

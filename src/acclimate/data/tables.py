@@ -208,7 +208,8 @@ def wanted_columns(config: TaskConfig) -> list[str]:
 
 def _read_file(path: Path, prefix: str, config: TaskConfig, split: str | None, where: str) -> tuple[list[Row], list[Any]]:
     """Rows, and their labels as the file spells them."""
-    table = read_rows(path, wanted_columns(config), where=where, encoding=config.encoding)
+    found = read_rows(path, wanted_columns(config), where=where, options=config)
+    table = found.columns
     place = f"{where}: {path}"
     kind = _kind(config)
     examples = kind.read({column: table[column] for column in kind.columns()}, where=place)
@@ -217,7 +218,7 @@ def _read_file(path: Path, prefix: str, config: TaskConfig, split: str | None, w
         Row(
             id=cell(table, config.id, index) or f"{prefix}:{index + 1}",
             source=redact(path.name),
-            number=index + 1,
+            number=found.numbers[index],
             inputs=examples.inputs[index],
             texts=texts[index],
             label=examples.labels[index],

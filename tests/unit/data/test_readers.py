@@ -16,8 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from acclimate.data.reading.formats import json as json_format
+from acclimate.data.reading.options import ReadOptions
 from acclimate.data.reading.readers import Batch, find_files, iter_batches, read_rows, resolve, row_prefixes
 from acclimate.data.reading.streams import check_encoding
 from acclimate.errors import DataError
@@ -60,7 +62,8 @@ NUMBERS = {".csv": [2, 3, 5], ".tsv": [2, 3, 5], ".jsonl": [1, 2, 3], ".ndjson":
 
 def batches_of(path: Path, content: bytes, columns: Sequence[str] = ("text", "label"), **options: Any) -> list[Batch]:
     path.write_bytes(content)
-    return list(iter_batches(path, list(columns), where="w", **options))
+    read = ReadOptions(**{key: options.pop(key) for key in list(options) if key in ReadOptions.model_fields})
+    return list(iter_batches(path, list(columns), where="w", options=read, **options))
 
 
 def fault_of(path: Path, content: bytes, columns: Sequence[str] = ("text",), **options: Any) -> str:
@@ -123,7 +126,7 @@ def test_a_range_of_row_groups_keeps_its_row_numbers(tmp_path: Path) -> None:
 def test_a_dictionary_column_is_measured_by_its_values(tmp_path: Path) -> None:
     table = pa.table({"text": pa.array(["x" * 1000, "y"] * 2000).dictionary_encode()})
     pq.write_table(table, tmp_path / "a.parquet")
-    batches = list(iter_batches(tmp_path / "a.parquet", ["text"], where="w", max_rows=100, max_record_bytes=300_000))
+    batches = list(iter_batches(tmp_path / "a.parquet", ["text"], where="w", max_rows=100, options=ReadOptions(max_record_bytes=300_000)))
     assert [text for batch in batches for text in batch.columns["text"]] == table["text"].to_pylist()
 
 
@@ -306,7 +309,8 @@ def test_a_wrong_encoding_is_named_with_its_line(tmp_path: Path) -> None:
     message = fault_of(tmp_path / "a.csv", "text\na\n日本".encode("shift_jis") + b"\xff\xff", encoding="shift_jis")
     assert message.startswith("line 3: byte 0xff is not shift_jis; give the file's own `encoding`")
     assert "a NUL byte, which no text holds; the file is UTF-16" in fault_of(tmp_path / "a.csv", "text\na\n".encode("utf-16-le"))
-    assert fault_of(tmp_path / "a.csv", b"text\n", encoding="utf-99").startswith("'utf-99' is no text encoding that Python knows")
+    with pytest.raises(ValidationError, match="'utf-99' is no text encoding that Python knows"):
+        ReadOptions(encoding="utf-99")
     assert check_encoding("UTF8") == "utf-8-sig"
 
 
@@ -352,4 +356,5 @@ def test_row_prefixes_drop_both_endings(tmp_path: Path) -> None:
 def test_read_rows_gives_whole_columns(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(as_delimited([{"text": str(i), "label": "x"} for i in range(10_000)], ","))
     table = read_rows(tmp_path / "a.csv", ["label", "text"], where="w")
-    assert table["text"] == [str(i) for i in range(10_000)] and table["label"] == ["x"] * 10_000
+    assert table.columns == {"label": ["x"] * 10_000, "text": [str(i) for i in range(10_000)]}
+    assert table.numbers == list(range(2, 10_002))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from acclimate.data.reading.formats import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Batch, Reading, TextBy
-from acclimate.data.reading.streams import COMPRESSIONS, DEFAULT_ENCODING, MAX_RECORD_BYTES, check_encoding, fault, one_line, split_endings
+from acclimate.data.reading.options import ReadOptions
+from acclimate.data.reading.streams import COMPRESSIONS, fault, one_line, split_endings
 from acclimate.errors import DataError
 from acclimate.redaction import redact
 
@@ -100,16 +101,17 @@ def cell(table: dict[str, list[Any]], column: str | None, index: int) -> str:
     return "" if value is None else str(value).strip()
 
 
-def read_rows(path: Path, columns: list[str], *, where: str, encoding: str = DEFAULT_ENCODING) -> dict[str, list[Any]]:
+def read_rows(path: Path, columns: list[str], *, where: str, options: ReadOptions | None = None) -> Batch:
     """Read the named columns of one file, each as a list; all of it is held.
 
     Raises:
         DataError: empty, not of its encoding, malformed at a line, or a column is missing.
     """
-    table: dict[str, list[Any]] = {column: [] for column in columns}
-    for batch in iter_batches(path, columns, where=where, encoding=encoding):
+    table = Batch({column: [] for column in columns}, [])
+    for batch in iter_batches(path, columns, where=where, options=options):
         for column, cells in batch.columns.items():
-            table[column] += cells
+            table.columns[column] += cells
+        table.numbers.extend(batch.numbers)
     return table
 
 
@@ -118,33 +120,26 @@ def iter_batches(
     columns: list[str],
     *,
     where: str,
-    encoding: str = DEFAULT_ENCODING,
+    options: ReadOptions | None = None,
     text_by: TextBy = "blank_line",
     max_rows: int = MAX_BATCH_ROWS,
     max_bytes: int = MAX_BATCH_BYTES,
-    max_record_bytes: int = MAX_RECORD_BYTES,
     row_groups: tuple[int, int] | None = None,
 ) -> Iterator[Batch]:
     """Read the named columns of one file in batches of about `max_bytes`, in its order.
 
-    Held at a time: one batch, one record that may be as long as `max_record_bytes`, and what the format itself needs
+    Held at a time: one batch, one record that may be as long as `options.max_record_bytes`, and what the format itself needs
     (Parquet: a page of each column; Arrow: one record batch where its buffers are compressed).
 
     Args:
-        encoding: of CSV, TSV, JSON, JSONL and text.
+        options: what the file does not say of itself, such as its encoding.
         text_by: what one document of a text file is: lines up to a blank one, all of it, or each line.
-        max_record_bytes: a longer record is refused with its line; so is a quote that is never closed.
         row_groups: of Parquet, only these (first, past the last).
     Raises:
         DataError: on the way: empty, cut short, not of its encoding, malformed at a line, or a column is missing.
     """
     check_ending(path, where=where)
-    try:
-        known = check_encoding(encoding)
-    except ValueError as error:
-        raise fault(where, path, error) from None
-    reading = Reading(path, list(dict.fromkeys(columns)), where, known, text_by, max_rows, max_bytes, max_record_bytes, row_groups)
-    return _checked(reading)
+    return _checked(Reading(path, list(dict.fromkeys(columns)), where, options or ReadOptions(), text_by, max_rows, max_bytes, row_groups))
 
 
 def _checked(reading: Reading) -> Iterator[Batch]:

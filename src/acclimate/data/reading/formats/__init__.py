@@ -11,7 +11,8 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from acclimate.data.reading.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, fault, opened
+from acclimate.data.reading.options import ReadOptions
+from acclimate.data.reading.streams import DEFAULT_ENCODING, fault, opened
 from acclimate.errors import DataError
 
 MAX_BATCH_ROWS = 4096
@@ -46,12 +47,21 @@ class Reading:
     path: Path
     columns: list[str]
     where: str
-    encoding: str = DEFAULT_ENCODING
+    options: ReadOptions
     text_by: TextBy = "blank_line"
     max_rows: int = MAX_BATCH_ROWS
     max_bytes: int = MAX_BATCH_BYTES
-    max_record_bytes: int = MAX_RECORD_BYTES
     row_groups: tuple[int, int] | None = None
+
+    @property
+    def encoding(self) -> str:
+        """The name of the text's encoding."""
+        return self.options.encoding
+
+    @property
+    def max_record_bytes(self) -> int:
+        """The size of the longest record that is read."""
+        return self.options.max_record_bytes
 
     def fault(self, problem: object) -> DataError:
         """The error that names this file."""

@@ -59,7 +59,7 @@ def read_json(reading: Reading) -> Iterator[Record]:
 
 def _whole_file(reading: Reading) -> bytearray:
     content = bytearray()
-    for line in _utf8_lines(replace(reading, max_record_bytes=_MAX_FILE_BYTES)):
+    for line in _utf8_lines(replace(reading, options=reading.options.model_copy(update={"max_record_bytes": _MAX_FILE_BYTES}))):
         content += line
         if len(content) > _MAX_FILE_BYTES:
             raise reading.fault(f"longer than {_MAX_FILE_BYTES:,} bytes, the limit of a JSON file, which is read whole; save it as JSONL")

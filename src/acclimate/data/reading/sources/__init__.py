@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from acclimate.data.reading.formats import Batch
-from acclimate.data.reading.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, check_encoding
+from acclimate.data.reading.options import Encoding as Encoding
+from acclimate.data.reading.options import RecordBytes as RecordBytes
 from acclimate.settings import Options
 
 KINDS = ("files", "documents", "huggingface")
 _PART_BYTES = 128 << 20
-
-Encoding = Annotated[str, AfterValidator(check_encoding)]
-RecordBytes = Annotated[int, Field(ge=1, le=1 << 30)]
 
 
 @dataclass(frozen=True)
@@ -99,13 +97,6 @@ class TableColumns(Options):
             ids=cells[self.id] if self.id else None,
             groups=cells[self.group] if self.group else None,
         )
-
-
-class TextColumns(TableColumns):
-    """Columns of a table, and how its text is read."""
-
-    encoding: Encoding = DEFAULT_ENCODING
-    max_record_bytes: RecordBytes = MAX_RECORD_BYTES
 
 
 def map_labels(labels: Sequence[Any], mapping: Mapping[Any, Any]) -> list[Any]:

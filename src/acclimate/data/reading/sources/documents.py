@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from acclimate.data.reading.formats import MAX_BATCH_BYTES, Reading
+from acclimate.data.reading.options import ReadOptions
 from acclimate.data.reading.readers import below, refuse_link_outside
 from acclimate.data.reading.sources import Encoding, Part, RecordBytes, SourceBatch, consecutive_runs
 from acclimate.data.reading.sources._archives import ENDINGS, members, pattern_regex
@@ -105,7 +106,7 @@ def _as_unicode(name: str) -> str:
 
 
 def _reading(config: Config, path: Path, where: str) -> Reading:
-    return Reading(path, [], where, config.encoding, max_record_bytes=config.max_record_bytes)
+    return Reading(path, [], where, ReadOptions(encoding=config.encoding, max_record_bytes=config.max_record_bytes))
 
 
 def _plain(config: Config, part: Part, paths: list[Path], where: str) -> Iterator[tuple[str, int, str]]:

@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acclimate.data.reading.formats import TextBy
+from acclimate.data.reading.options import ReadOptions
 from acclimate.data.reading.readers import iter_batches, resolve
-from acclimate.data.reading.sources import Part, SourceBatch, TextColumns, consecutive_runs
+from acclimate.data.reading.sources import Part, SourceBatch, TableColumns, consecutive_runs
 from acclimate.data.reading.streams import fault, split_endings
 
 
-class Config(TextColumns):
+class Config(TableColumns, ReadOptions):
     """A file name or glob below data/, and what its columns are."""
 
     data: str
@@ -60,9 +61,8 @@ def read_part(config: Config, part: Part, data: Path, *, where: str) -> Iterator
         path,
         config.wanted(),
         where=where,
-        encoding=config.encoding,
+        options=config,
         text_by=config.text_by,
-        max_record_bytes=config.max_record_bytes,
         row_groups=None if part.stop is None else (part.start, part.stop),
     )
     for batch in batches:
