@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acclimate import artifacts, kinds
-from acclimate.backbones.loading import load_backbone
+from acclimate.backbones.loading import load_backbone, require_lengths
 from acclimate.data.labelled import LabelledSplit, TableSchema, read_schema, read_split
 from acclimate.data.options import TaskConfig
 from acclimate.evaluation.metrics import score
@@ -69,6 +69,7 @@ def run(
 ) -> None:
     """Fine-tune, predict dev and test, and write model, predictions, metrics and history."""
     config, task_config, schema = params.recipes[recipe], params.tasks[task], read_schema(table)
+    require_lengths(encoder, {f"tasks.{task}.max_length": task_config.max_length})
     device = resolve_device()
     precision = resolve_precision(config.precision, device)
     context.record.update(device=str(device), precision=precision.name, threads=set_threads())

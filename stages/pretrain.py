@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from acclimate import artifacts
-from acclimate.backbones.loading import load_backbone, save_backbone
+from acclimate.backbones.loading import load_backbone
+from acclimate.backbones.saving import save_backbone
 from acclimate.protocols import Group, State, Trained
 from acclimate.runtime import require_disk, seed_everything, set_threads
 from acclimate.settings import Options

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from acclimate import artifacts, kinds
-from acclimate.backbones.loading import load_backbone
+from acclimate.backbones.loading import load_backbone, require_lengths
 from acclimate.data.labelled import TableSchema, read_schema, read_split
 from acclimate.data.options import TaskConfig
 from acclimate.evaluation.metrics import plain_scores
@@ -70,6 +70,7 @@ def _probe(
     params: Params, task: str, schema: TableSchema, table: Path, encoder: Path, precision: Precision, device: torch.device
 ) -> tuple[Scores, Scores]:
     config = params.tasks[task]
+    require_lengths(encoder, {f"tasks.{task}.max_length": config.max_length})
     limits = {"train": params.probe.max_train_rows, "dev": None, "test": None}
     train, dev, test = (
         read_split(table, split, encoder=encoder, max_length=config.max_length, limit=limit) for split, limit in limits.items()

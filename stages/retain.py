@@ -11,7 +11,8 @@ from statistics import fmean
 from typing import Any, ClassVar
 
 from acclimate import artifacts
-from acclimate.backbones.loading import SOURCE, load_backbone, save_backbone
+from acclimate.backbones.loading import SOURCE, load_backbone, require_lengths
+from acclimate.backbones.saving import save_backbone
 from acclimate.data.labelled import read_schema
 from acclimate.data.options import TaskConfig
 from acclimate.evaluation.probes import Gain, dev_probe, gain
@@ -61,6 +62,7 @@ def run(
     precision = resolve_precision("auto", device)
     seed_everything(params.seed)
     context.record.update(device=str(device), precision=precision.name, threads=set_threads())
+    require_lengths(start_from, {f"tasks.{name}.max_length": task.max_length for name, task in params.tasks.items()})
     metrics = artifacts.read_json(pretrain / "metrics.json")
     backbone, after = load_backbone(start_from).to(device), load_backbone(pretrain).to(device).model.state_dict()
     before = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}

@@ -6,12 +6,16 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from acclimate.artifacts import read_json
 from acclimate.errors import AcclimateError, ConfigError, DataError, disk_faults_named
 from acclimate.params_file import read_yaml
 from acclimate.redaction import redact
 from acclimate.runtime import keep_private, prepare_environment
+
+if TYPE_CHECKING:
+    from acclimate.config import Config
 
 PARAMS = Path("params.yaml")
 
@@ -82,6 +86,8 @@ def check(params: Path, profile: str | None = None) -> None:
         lay_profile(params, profile)
     config = load_config(params)
     data = params.parent / "data"
+    if too_long := _too_long(config):
+        raise ConfigError("\n  ".join([f"{params}: {len(too_long)} problem{'s' if len(too_long) > 1 else ''}", *too_long]))
     problems = data_problems(config.ingest, config.tasks, data) if data.is_dir() else []
     if problems:
         raise ConfigError("\n  ".join([f"{data}/: {len(problems)} problem{'s' if len(problems) > 1 else ''}", *problems]))
@@ -91,6 +97,24 @@ def check(params: Path, profile: str | None = None) -> None:
         f"{params}: valid. {config.model.name}; tasks {', '.join(config.runs.all_tasks)}; "
         f"{runs} fine-tuning runs of {', '.join(variants)}; to export: {', '.join(config.export.tasks)}"
     )
+
+
+def _too_long(config: Config) -> list[str]:
+    """Lengths that the encoder has no positions for."""
+    from acclimate.backbones.loading import length_problems
+    from acclimate.backbones.source import read_config
+
+    settings = read_config(config.model)
+    if settings is None:
+        return []
+    lengths = {"tokenize.sequence_length": config.tokenize.sequence_length} if config.encoders else {}
+    tasks = {name: config.tasks[name].max_length for name in dict.fromkeys([*config.runs.all_tasks, *config.probe.tasks])}
+    lengths |= {f"tasks.{name}.max_length": length for name, length in tasks.items()}
+    for recipe in config.runs.recipes:
+        strategy = config.recipes[recipe].strategy
+        if extra := strategy.component.extra_tokens:
+            lengths |= {f"tasks.{name}.max_length, with {strategy.name} of {recipe}": length + extra for name, length in tasks.items()}
+    return length_problems(settings, lengths)
 
 
 def plan(params: Path, profile: str | None = None, *, memory_mb: float | None = None) -> None:

@@ -270,6 +270,11 @@ class Strategy:
     merges: ClassVar[bool] = True
     """Whether `merge` leaves a plain model. What does not merge is saved as a file of its own."""
 
+    @property
+    def extra_tokens(self) -> int:
+        """Positions that it takes beside a text's tokens."""
+        return 0
+
     def apply(self, model: TaskModel, generator: torch.Generator) -> None:
         """Add modules and choose what is trained."""
 

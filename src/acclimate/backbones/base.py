@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -79,6 +79,8 @@ class Backbone(nn.Module):
     dropout_fields: ClassVar[tuple[str, ...]] = ("hidden_dropout_prob",)
     """The config's rates of hidden dropout."""
     attention_dropout_fields: ClassVar[tuple[str, ...]] = ("attention_probs_dropout_prob",)
+    positions: ClassVar[tuple[str, int] | None] = ("max_position_embeddings", 512)
+    """The config's field with the rows of the position embeddings, and what is meant where it is absent; None: positions know no end."""
     model_options: ClassVar[dict[str, Any]] = {}
     """Arguments of the model's constructor."""
     compiled: ClassVar[tuple[str, ...]] = ("_run", "_packed_rows")
@@ -152,10 +154,15 @@ class Backbone(nn.Module):
         """Position of a row's first token."""
         return 0
 
+    @classmethod
+    def most_tokens(cls, settings: Mapping[str, Any]) -> int | None:
+        """Most tokens of a text by config.json; None where positions know no end."""
+        return None if cls.positions is None else int(settings.get(*cls.positions))
+
     @property
-    def max_length(self) -> int:
-        """Most tokens of a row."""
-        return int(self.config.max_position_embeddings) - self.first_position
+    def max_length(self) -> int | None:
+        """Most tokens of a text; None where positions know no end."""
+        return self.most_tokens(self.config.to_dict())
 
     @property
     def takes_type_ids(self) -> bool:

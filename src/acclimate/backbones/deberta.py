@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,11 @@ class Deberta(Backbone):
         # older code wrote position embeddings also where `position_biased_input` is false, and each embedding twice
         *("embeddings.position_embeddings.", "embeddings.word_embeddings._weight"),
     )
+
+    @classmethod
+    def most_tokens(cls, settings: Mapping[str, Any]) -> int | None:
+        """Relative positions know no end; older models add absolute ones."""
+        return super().most_tokens(settings) if settings.get("position_biased_input", True) else None
 
     def below(self) -> list[nn.Module]:
         """Embeddings of words and of relative positions, with the norm of these."""

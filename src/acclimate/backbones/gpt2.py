@@ -17,6 +17,7 @@ class Gpt2(Backbone):
     model_types: ClassVar[tuple[str, ...]] = ("gpt2",)
     shape: ClassVar[Shape] = "decoder"
     head_weights: ClassVar[tuple[str, ...]] = ("lm_head.",)
+    positions: ClassVar[tuple[str, int] | None] = ("n_positions", 1024)
     old_buffers: ClassVar[tuple[str, ...]] = (*Backbone.old_buffers, "attn.bias", "attn.masked_bias")
     dropout_fields: ClassVar[tuple[str, ...]] = ("resid_pdrop", "embd_pdrop")
     attention_dropout_fields: ClassVar[tuple[str, ...]] = ("attn_pdrop",)

@@ -1,4 +1,4 @@
-"""From a directory to a backbone and back; which family reads what."""
+"""From a directory to a backbone; which family reads what."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import ast
 import functools
 import importlib
 import logging
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acclimate import artifacts
+from acclimate.data.tokens.encoding import load_tokenizer
 from acclimate.errors import ModelError
 
 if TYPE_CHECKING:
     from acclimate.backbones.base import Backbone
 
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+"""Stands in for the weights where they lie in several files."""
 SOURCE = "source.json"
 """Where a backbone is from, and the digest of its family's code."""
 _TASK_HEADS = ("classifier.", "qa_outputs.", "score.", "dropout.")
@@ -94,7 +97,51 @@ def load_backbone(directory: Path, *, dropout: float = 0.0, attention: str = "au
     used = resolve_attention(attention, model_type)
     model = family.new_model(directory, "sdpa" if used == "varlen" else used, rates)
     _load_weights(model, directory, family)
-    return family(model, varlen=used == "varlen").eval()
+    backbone = family(model, varlen=used == "varlen").eval()
+    require_row_per_token(directory, backbone.vocabulary_size)
+    return backbone
+
+
+def require_row_per_token(directory: Path, num_rows: int) -> None:
+    """Refuse a tokenizer that gives ids without an embedding. More rows than tokens are well: many encoders are padded so.
+
+    Raises:
+        ModelError: the greatest id is beyond the last row.
+    """
+    if not (directory / TOKENIZER).is_file():
+        return
+    token, greatest = max(load_tokenizer(directory).get_vocab().items(), key=lambda item: item[1])
+    if greatest >= num_rows:
+        raise ModelError(
+            f"{directory / TOKENIZER}: token {token!r} has the id {greatest}, but the encoder has {num_rows} embeddings (ids 0 to"
+            f" {num_rows - 1}); the tokenizer is another model's, or tokens were added without resizing the embeddings"
+        )
+
+
+def length_problems(settings: Mapping[str, Any], lengths: Mapping[str, int]) -> list[str]:
+    """A line for each length that is greater than an encoder's positions.
+
+    Args:
+        settings: its config.json.
+        lengths: tokens of a text or a row, by the key of params.yaml that says so.
+    """
+    model_type = settings.get("model_type")
+    most = family_of(str(model_type)).most_tokens(settings)
+    return [
+        f"{key}: {length} tokens, but the positions of the encoder (model_type {model_type}) end at {most}; set it to {most} or less"
+        for key, length in lengths.items()
+        if most is not None and length > most
+    ]
+
+
+def require_lengths(directory: Path, lengths: Mapping[str, int]) -> None:
+    """Refuse lengths that are greater than an encoder's positions, before anything is computed.
+
+    Raises:
+        ModelError: every one, one a line.
+    """
+    if found := length_problems(artifacts.read_json(directory / CONFIG), lengths):
+        raise ModelError("\n  ".join(found))
 
 
 def _load_weights(model: Any, directory: Path, family: type[Backbone]) -> None:
@@ -107,6 +154,13 @@ def _load_weights(model: Any, directory: Path, family: type[Backbone]) -> None:
     weights = {_renamed(name): tensor for name, tensor in load_file(directory / WEIGHTS).items()}
     prefix = f"{model.base_model_prefix}."
     own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)} or weights
+    own_shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    unlike = [name for name, tensor in own.items() if name in own_shapes and tuple(tensor.shape) != own_shapes[name]]
+    if unlike:
+        raise ModelError(
+            f"{directory / WEIGHTS}: {len(unlike)} weights have another shape than {CONFIG} says, first {unlike[0]}:"
+            f" {tuple(own[unlike[0]].shape)} here, {own_shapes[unlike[0]]} there"
+        )
     absent, unexpected = model.load_state_dict(own, strict=False)
     named = model.state_dict(keep_vars=True)
     filled = {id(named[name]) for name in own if name in named}
@@ -126,15 +180,6 @@ def _load_weights(model: Any, directory: Path, family: type[Backbone]) -> None:
 def _renamed(name: str) -> str:
     """Old checkpoints call a norm's weight and bias gamma and beta."""
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-
-
-def save_backbone(backbone: Backbone, template: Path, out: Path) -> None:
-    """Write weights (fp32 safetensors) beside the config and tokenizer of the backbone it came from."""
-    state, tied = backbone.model.state_dict(), getattr(backbone.model, "_tied_weights_keys", None) or {}
-    twice = {name for name, source in dict(tied).items() if state[name].data_ptr() == state[source].data_ptr()}
-    save_weights({name: tensor for name, tensor in state.items() if name not in twice}, out / WEIGHTS)
-    for name in (CONFIG, TOKENIZER):
-        shutil.copyfile(template / name, out / name)
 
 
 def save_weights(state: dict[str, Any], path: Path) -> None:

@@ -20,6 +20,8 @@ class ModernBert(Backbone):
         HeadNames("head.dense", "head.norm", ("decoder.bias",), ("decoder.weight",), activation="classifier_activation"),
     )
     head_weights: ClassVar[tuple[str, ...]] = ("head.", "decoder.")
+    positions: ClassVar[tuple[str, int] | None] = None
+    """Rotary."""
     dropout_fields: ClassVar[tuple[str, ...]] = ("mlp_dropout",)
     attention_dropout_fields: ClassVar[tuple[str, ...]] = ("attention_dropout",)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from acclimate.backbones.base import Backbone, HeadNames
 from acclimate.backbones.bert import Bert
@@ -16,6 +17,11 @@ class Roberta(Bert):
         HeadNames("lm_head.dense", "lm_head.layer_norm", ("lm_head.bias", "lm_head.decoder.bias"), ("lm_head.decoder.weight",)),
     )
     head_weights: ClassVar[tuple[str, ...]] = ("pooler.", "lm_head.")
+
+    @classmethod
+    def most_tokens(cls, settings: Mapping[str, Any]) -> int | None:
+        """Two fewer than the position embeddings have rows, where the padding id is 1."""
+        return int(settings.get("max_position_embeddings", 512)) - int(settings.get("pad_token_id", 1)) - 1
 
     @property
     def first_position(self) -> int:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from acclimate import artifacts
-from acclimate.backbones.loading import CONFIG, SOURCE, TOKENIZER, WEIGHTS, families, supported
+from acclimate.backbones.loading import (
+    CONFIG,
+    SOURCE,
+    TOKENIZER,
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    families,
+    require_row_per_token,
+    save_weights,
+    supported,
+)
+from acclimate.backbones.saving import SPECIAL_TOKENS, write_tokenizer_config
 from acclimate.errors import ModelError
 
 if TYPE_CHECKING:
     from acclimate.backbones.options import ModelConfig
+
+logger = logging.getLogger(__name__)
 
 
 def find_backbone(config: ModelConfig) -> Path:
@@ -22,10 +36,39 @@ def find_backbone(config: ModelConfig) -> Path:
         ModelError: missing, or not safetensors.
     """
     directory = {"package": _package_directory, "path": _path_directory, "hub": _hub_directory}[config.source](config)
-    for name in (WEIGHTS, CONFIG):
-        if not (directory / name).is_file():
-            raise ModelError(f"model.name: {directory} has no {name}; only safetensors weights are loaded, never pickled ones")
+    if not (directory / CONFIG).is_file():
+        raise ModelError(f"model.name: {directory} has no {CONFIG}")
+    if not any((directory / name).is_file() for name in (WEIGHTS, WEIGHTS_INDEX)):
+        there = ", ".join(sorted(path.name for path in directory.iterdir())[:10])
+        raise ModelError(
+            f"model.name: {directory} has no {WEIGHTS} and no {WEIGHTS_INDEX}, it has: {there}; only safetensors weights are loaded,"
+            " never pickled ones"
+        )
     return directory
+
+
+def read_config(config: ModelConfig) -> dict[str, Any] | None:
+    """The config.json of the encoder; None where it is on the hub, and the hub does not answer.
+
+    Raises:
+        ModelError: see `find_backbone`; or the architecture is not supported.
+    """
+    if config.source == "hub":
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        name = f"{config.subfolder}/{CONFIG}".lstrip("/")
+        try:
+            path = Path(hf_hub_download(config.name, name, revision=config.revision))
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+            logger.warning("model.name: %s cannot be read from the hub, so no length is compared with its positions (%s)", name, error)
+            return None
+    else:
+        path = find_backbone(config) / CONFIG
+    settings: dict[str, Any] = artifacts.read_json(path)
+    if settings.get("model_type") not in supported():
+        raise ModelError(f"{path}: model_type is {settings.get('model_type')!r}; supported: {', '.join(supported())}")
+    return settings
 
 
 def _package_directory(config: ModelConfig) -> Path:
@@ -48,7 +91,7 @@ def _hub_directory(config: ModelConfig) -> Path:
 
     patterns = [
         f"{config.subfolder}/{name}".lstrip("/")
-        for name in (WEIGHTS, CONFIG, "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json")
+        for name in (WEIGHTS, WEIGHTS_INDEX, "model-*.safetensors", CONFIG, "tokenizer*", "vocab*", "merges.txt", SPECIAL_TOKENS)
     ]
     try:
         return Path(snapshot_download(config.name, revision=config.revision, allow_patterns=patterns)) / config.subfolder
@@ -73,8 +116,8 @@ def copy_backbone(config: ModelConfig, out: Path, *, code_of: Callable[[str], st
     digests: dict[str, str] = {}
     for name, file in (("config", CONFIG), ("weights", WEIGHTS), ("tokenizer", TOKENIZER)):
         artifacts.remove(out / file)
-        if file == TOKENIZER and not (source / file).is_file():
-            _convert_tokenizer(source, out)
+        if not (source / file).is_file():
+            (_convert_tokenizer if file == TOKENIZER else _join_shards)(source, out)
             digests[name] = artifacts.file_sha256(out / file)
         else:
             digests[name] = artifacts.copy_hashed(source / file, out / file)
@@ -87,9 +130,34 @@ def copy_backbone(config: ModelConfig, out: Path, *, code_of: Callable[[str], st
             if settings.get("model_type") not in supported():
                 raise ModelError(f"{source / file}: model_type is {settings.get('model_type')!r}; supported: {', '.join(supported())}")
             artifacts.write_json(out / file, settings)
-    family = families()[artifacts.read_json(out / CONFIG)["model_type"]]
+    settings = artifacts.read_json(out / CONFIG)
+    if "vocab_size" in settings:
+        require_row_per_token(out, int(settings["vocab_size"]))
+    write_tokenizer_config(source, out)
+    family = families()[settings["model_type"]]
     told = {"source": config.source, "name": config.name, "revision": config.revision, "sha256": digests}
     artifacts.write_json(out / SOURCE, {**told, "family": {"name": family, "code": code_of(family)}})
+
+
+def _join_shards(source: Path, out: Path) -> None:
+    """Write the weights of several safetensors files as one.
+
+    Raises:
+        ModelError: the index names a file that is not there, or a tensor that its file does not hold.
+    """
+    from safetensors.torch import load_file
+
+    index = source / WEIGHTS_INDEX
+    joined: dict[str, Any] = {}
+    file_of: dict[str, str] = artifacts.read_json(index)["weight_map"]
+    for name in sorted(set(file_of.values())):
+        if Path(name).name != name or not name.endswith(".safetensors") or not (source / name).is_file():
+            raise ModelError(f"{index}: names {name!r}, which is no safetensors file beside it; fetch all of the model's files")
+        joined |= load_file(source / name)
+    if absent := sorted(file_of.keys() - joined.keys()):
+        raise ModelError(f"{index}: {len(absent)} weights are in none of its files, first {absent[0]}; fetch all of the model's files")
+    save_weights({name: joined[name] for name in file_of}, out / WEIGHTS)
+    logger.info("%s: %d files with %d weights are joined into %s", index, len(set(file_of.values())), len(file_of), WEIGHTS)
 
 
 def _convert_tokenizer(source: Path, out: Path) -> None:

@@ -23,6 +23,8 @@ class T5(EncoderDecoder):
     model_types: ClassVar[tuple[str, ...]] = ("t5",)
     kernels: ClassVar[tuple[str, ...]] = ("eager",)
     """torch.onnx.export refuses a dynamic batch in what sdpa becomes here."""
+    positions: ClassVar[tuple[str, int] | None] = None
+    """Relative."""
     dropout_fields: ClassVar[tuple[str, ...]] = ("dropout_rate",)
     attention_dropout_fields: ClassVar[tuple[str, ...]] = ()
     """Attention has no rate of its own."""
@@ -35,11 +37,6 @@ class T5(EncoderDecoder):
         config = T5Config.from_pretrained(str(directory), **settings)
         config._attn_implementation = attention
         return T5ForConditionalGeneration(config)
-
-    @property
-    def max_length(self) -> int:
-        """What it was pretrained with; relative positions know no end."""
-        return int(getattr(self.config, "n_positions", 512))
 
     @property
     def start_id(self) -> int:

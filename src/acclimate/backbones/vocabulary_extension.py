@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from acclimate import artifacts
 from acclimate.backbones.loading import CONFIG, TOKENIZER, WEIGHTS, save_weights
 from acclimate.backbones.options import VocabularyConfig
+from acclimate.backbones.saving import copy_tokenizer
 from acclimate.data.tokens.encoding import load_tokenizer
 from acclimate.data.tokens.fertility import BrokenWord, Fertility, FertilityConfig, measure_fertility
 from acclimate.errors import ModelError
@@ -174,6 +175,7 @@ def extend_backbone(source: Path, plan: Extension, out: Path) -> None:
         weights[name] = extend_rows(weights[name], plan.pieces)
     save_weights(weights, out / WEIGHTS)
     artifacts.write_json(out / CONFIG, {**settings, "vocab_size": size + len(plan.words)})
+    copy_tokenizer(source, out)
     plan.tokenizer.save(str(out / TOKENIZER))
 
 

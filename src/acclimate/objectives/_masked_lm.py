@@ -140,7 +140,8 @@ class LmHead(nn.Module):
         self.transform: nn.Module = nn.Linear(backbone.width, backbone.embedding_width)
         nn.init.eye_(self.transform.weight)
         nn.init.zeros_(self.transform.bias)
-        counts_V = unigram_V.double() + 0.5
+        # the embeddings may have rows beyond the vocabulary, for the kernels' sake: tokens that never occur
+        counts_V = nn.functional.pad(unigram_V.double(), (0, backbone.vocabulary_size - len(unigram_V))) + 0.5
         self.bias_V = nn.Parameter((counts_V / counts_V.sum()).log().float())
         self.decoder_VD: nn.Parameter | None = None
         """None: the embeddings."""

@@ -49,17 +49,22 @@ class Prompt(Options, Strategy):
 
     length: Annotated[int, Field(ge=1)] = 16
 
+    @property
+    def extra_tokens(self) -> int:
+        """The prompt's."""
+        return self.length
+
     def apply(self, model: TaskModel, generator: torch.Generator) -> None:
         """Freeze the backbone and put a prompt before what it reads.
 
         Raises:
             ConfigError: prompt and text together are longer than the backbone reads.
         """
-        most = model.backbone.max_length - model.spec.max_length
-        if self.length > most:
+        most = model.backbone.max_length
+        if most is not None and self.length > most - model.spec.max_length:
             raise ConfigError(
-                f"strategy.prompt.length is {self.length}, but texts of {model.spec.max_length} tokens leave room for {most} in "
-                f"{model.backbone.config.model_type}'s {model.backbone.max_length}; lower it or the task's max_length"
+                f"strategy.prompt.length is {self.length}, but texts of {model.spec.max_length} tokens leave room for "
+                f"{most - model.spec.max_length} in {model.backbone.config.model_type}'s {most}; lower it or the task's max_length"
             )
         model.backbone.requires_grad_(False)
         model.prompt = SoftPrompt(model.backbone, self.length, generator)

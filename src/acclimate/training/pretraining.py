@@ -15,7 +15,7 @@ from torch import Tensor
 
 from acclimate import artifacts
 from acclimate.backbones.base import Backbone
-from acclimate.backbones.loading import CONFIG, family_of
+from acclimate.backbones.loading import CONFIG, family_of, require_lengths
 from acclimate.choices import Chosen
 from acclimate.data.tokens.encoding import read_vocabulary
 from acclimate.data.tokens.packing import PackedText, read_packed
@@ -177,8 +177,10 @@ def require_fit(config: EncoderConfig, name: str, tokens: Path, encoder: Path) -
 
     Raises:
         ConfigError: the text has fewer rows or documents than a batch, or an objective wants a backbone of another shape.
+        ModelError: rows are longer than the encoder's positions.
     """
     corpus = read_packed(tokens, "corpus")
+    require_lengths(encoder, {"tokenize.sequence_length": int(corpus.ids.shape[1])})
     model_type = artifacts.read_json(encoder / CONFIG).get("model_type")
     shape = family_of(model_type).shape
     for chosen in config.objectives:
