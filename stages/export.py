@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from acclimate import kinds
 from acclimate.artifacts import read_json, write_json
+from acclimate.backbones.saving import copy_tokenizer
 from acclimate.export import choice, graph, latency, parity, quantize, reference
 from acclimate.export.options import ExportConfig
 from acclimate.export.predictor import DECODER, Predictor
@@ -106,8 +107,8 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
 
 
 def _write_graphs(model: TaskModel, source: Path, out: Path, files: dict[str, str]) -> None:
-    for name in ("tokenizer.json", "task.json"):
-        shutil.copyfile(source / name, out / name)
+    copy_tokenizer(source, out)
+    shutil.copyfile(source / "task.json", out / "task.json")
     shutil.copyfile(kinds.decode_file(model.spec.kind), out / DECODER)
     logger.info("writing the ONNX graph, about ten seconds")
     graph.export_graph(model, out / files["fp32"], max_length=model.spec.max_length)

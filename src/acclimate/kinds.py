@@ -135,6 +135,10 @@ class Model(Protocol):
 
     per_token: ClassVar[bool]
     """Whether the head sees each token, (B, T, D), instead of one vector a row."""
+    task_class: ClassVar[str]
+    """What follows `For` in the name of transformers' class for such a task: `TokenClassification`."""
+    problem_type: ClassVar[str | None]
+    """As transformers' config names the loss of a `SequenceClassification`."""
 
     def encode(self, inputs: Sequence[Input], tokenizer: Tokenizer, *, max_length: int, options: Mapping[str, Any]) -> Encoded:
         """Token ids of examples, special tokens included.

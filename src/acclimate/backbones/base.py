@@ -44,6 +44,28 @@ class HeadNames:
 
 
 @dataclass(frozen=True)
+class TaskHead:
+    """Where a class of transformers such as `BertForTokenClassification` has its head, and what it computes.
+
+    Such a class may put a linear layer and an activation before the head. Theirs is then the identity: the layer scales its input down
+    to where the activation is linear in float32, and the head scales it up again.
+    """
+
+    name: str
+    """The last linear layer."""
+    reads: Literal["each token", "first token", "nothing of ours"] = "each token"
+    before: str | None = None
+    """The linear layer before it."""
+    activation: Literal["tanh", "gelu"] | None = None
+    """Behind that layer."""
+
+    @property
+    def scales(self) -> tuple[float, float]:
+        """Of the layer before and of the head. Powers of two cost no digit: tanh(x) is x up to 3e-10, gelu(x) is x / 2."""
+        return {"tanh": (2.0**-20, 2.0**20), "gelu": (2.0**-24, 2.0**25)}[self.activation] if self.activation else (1.0, 1.0)
+
+
+@dataclass(frozen=True)
 class Embedded:
     """Rows between embedding and encoding, where edits act."""
 
@@ -72,6 +94,12 @@ class Backbone(nn.Module):
     """Kinds of attention that the family can compute."""
     heads: ClassVar[tuple[HeadNames, ...]] = ()
     """Where the family has had several masked-LM heads, the first whose weights are there is meant."""
+    task_heads: ClassVar[dict[str, TaskHead]] = {
+        "SequenceClassification": TaskHead("classifier", "nothing of ours"),
+        "TokenClassification": TaskHead("classifier"),
+        "QuestionAnswering": TaskHead("qa_outputs"),
+    }
+    """By what follows `For` in the names of transformers' classes."""
     head_weights: ClassVar[tuple[str, ...]] = ()
     """How the names of weights begin that a checkpoint may hold beside the model's own: heads and poolers."""
     old_buffers: ClassVar[tuple[str, ...]] = ("position_ids", "token_type_ids", "inv_freq")
@@ -112,6 +140,10 @@ class Backbone(nn.Module):
         config = AutoConfig.from_pretrained(str(directory), trust_remote_code=False, local_files_only=True, **settings)
         model: PreTrainedModel = AutoModel.from_config(config, trust_remote_code=False, attn_implementation=attention, **cls.model_options)
         return model
+
+    def named_for_heads(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The model's weights by the names that they have in transformers' classes with a head."""
+        return {f"{self.model.base_model_prefix}.{name}": tensor for name, tensor in weights.items()}
 
     @property
     def config(self) -> Any:

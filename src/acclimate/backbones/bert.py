@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from acclimate.backbones.base import Backbone, HeadNames
+from acclimate.backbones.base import Backbone, HeadNames, TaskHead
 from acclimate.backbones.fast.post_norm import Layer
 from acclimate.backbones.post_norm import PostNorm
 
@@ -31,6 +31,10 @@ class Bert(PostNorm):
         ),
     )
     head_weights: ClassVar[tuple[str, ...]] = ("pooler.", "cls.")
+    task_heads: ClassVar[dict[str, TaskHead]] = {
+        **Backbone.task_heads,
+        "SequenceClassification": TaskHead("classifier", "first token", "bert.pooler.dense", "tanh"),
+    }
     model_options: ClassVar[dict[str, Any]] = {"add_pooling_layer": False}
 
     @classmethod

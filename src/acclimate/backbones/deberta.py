@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from acclimate.backbones.base import Backbone, HeadNames, together
+from acclimate.backbones.base import Backbone, HeadNames, TaskHead, together
 from acclimate.backbones.bert import Bert
 from acclimate.backbones.fast.rows import piece_positions
 
@@ -27,6 +27,11 @@ class Deberta(Backbone):
         # older code wrote position embeddings also where `position_biased_input` is false, and each embedding twice
         *("embeddings.position_embeddings.", "embeddings.word_embeddings._weight"),
     )
+
+    task_heads: ClassVar[dict[str, TaskHead]] = {
+        **Backbone.task_heads,
+        "SequenceClassification": TaskHead("classifier", "first token", "pooler.dense", "gelu"),
+    }
 
     @classmethod
     def most_tokens(cls, settings: Mapping[str, Any]) -> int | None:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from acclimate.backbones.base import Backbone, HeadNames
+from acclimate.backbones.base import Backbone, HeadNames, TaskHead
 from acclimate.backbones.bert import Bert
 
 
@@ -20,6 +20,10 @@ class Electra(Bert):
         ),
     )
     head_weights: ClassVar[tuple[str, ...]] = ("generator_predictions.", "generator_lm_head.", "discriminator_predictions.")
+    task_heads: ClassVar[dict[str, TaskHead]] = {
+        **Backbone.task_heads,
+        "SequenceClassification": TaskHead("classifier.out_proj", "first token", "classifier.dense", "gelu"),
+    }
     model_options: ClassVar[dict[str, Any]] = {}
 
     def below(self) -> list[nn.Module]:

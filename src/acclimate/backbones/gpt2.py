@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from acclimate.backbones.base import Backbone, Shape
+from acclimate.backbones.base import Backbone, Shape, TaskHead
 from acclimate.backbones.fast.attention import as_bias
 from acclimate.backbones.fast.rows import block_mask, piece_positions
 
@@ -18,6 +18,11 @@ class Gpt2(Backbone):
     shape: ClassVar[Shape] = "decoder"
     head_weights: ClassVar[tuple[str, ...]] = ("lm_head.",)
     positions: ClassVar[tuple[str, int] | None] = ("n_positions", 1024)
+    task_heads: ClassVar[dict[str, TaskHead]] = {
+        **Backbone.task_heads,
+        "SequenceClassification": TaskHead("score", "nothing of ours"),
+    }
+    """That one reads the last token."""
     old_buffers: ClassVar[tuple[str, ...]] = (*Backbone.old_buffers, "attn.bias", "attn.masked_bias")
     dropout_fields: ClassVar[tuple[str, ...]] = ("resid_pdrop", "embd_pdrop")
     attention_dropout_fields: ClassVar[tuple[str, ...]] = ("attn_pdrop",)

@@ -22,7 +22,7 @@ WEIGHTS_INDEX = "model.safetensors.index.json"
 """Stands in for the weights where they lie in several files."""
 SOURCE = "source.json"
 """Where a backbone is from, and the digest of its family's code."""
-_TASK_HEADS = ("classifier.", "qa_outputs.", "score.", "dropout.")
+_TASK_HEADS = ("classifier.", "qa_outputs.", "score.", "dropout.", "classification_head.", "pooler.")
 """Heads of checkpoints that were fine-tuned before."""
 
 logger = logging.getLogger(__name__)

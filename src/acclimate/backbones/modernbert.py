@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from acclimate.backbones.base import Backbone, HeadNames
+from acclimate.backbones.base import Backbone, HeadNames, TaskHead
 from acclimate.backbones.fast.attention import as_bias
 from acclimate.backbones.fast.rows import block_mask, piece_positions
 
@@ -22,6 +22,8 @@ class ModernBert(Backbone):
     head_weights: ClassVar[tuple[str, ...]] = ("head.", "decoder.")
     positions: ClassVar[tuple[str, int] | None] = None
     """Rotary."""
+    task_heads: ClassVar[dict[str, TaskHead]] = dict.fromkeys(Backbone.task_heads, TaskHead("classifier", "nothing of ours"))
+    """A layer with a norm stands before each."""
     dropout_fields: ClassVar[tuple[str, ...]] = ("mlp_dropout",)
     attention_dropout_fields: ClassVar[tuple[str, ...]] = ("attention_dropout",)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from acclimate.backbones.base import Backbone, HeadNames
+from acclimate.backbones.base import Backbone, HeadNames, TaskHead
 from acclimate.backbones.bert import Bert
 
 
@@ -16,6 +16,10 @@ class Roberta(Bert):
     heads: ClassVar[tuple[HeadNames, ...]] = (
         HeadNames("lm_head.dense", "lm_head.layer_norm", ("lm_head.bias", "lm_head.decoder.bias"), ("lm_head.decoder.weight",)),
     )
+    task_heads: ClassVar[dict[str, TaskHead]] = {
+        **Backbone.task_heads,
+        "SequenceClassification": TaskHead("classifier.out_proj", "first token", "classifier.dense", "tanh"),
+    }
     head_weights: ClassVar[tuple[str, ...]] = ("pooler.", "lm_head.")
 
     @classmethod

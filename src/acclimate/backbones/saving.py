@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tokenizers import Tokenizer
+
 from acclimate import artifacts
 from acclimate.backbones.loading import CONFIG, TOKENIZER, WEIGHTS, family_of, save_weights
-from acclimate.data.tokens.encoding import read_vocabulary
+from acclimate.data.tokens.encoding import load_tokenizer
 
 if TYPE_CHECKING:
     from acclimate.backbones.base import Backbone
@@ -43,14 +45,19 @@ def write_tokenizer_config(source: Path, out: Path) -> None:
     and lower-case where none says otherwise.
     """
     said, settings = _json_or_nothing(source / TOKENIZER_CONFIG), artifacts.read_json(out / CONFIG)
-    special = read_vocabulary(out).special
-    roles = {role: next((name for name in names if name in special), None) for role, names in _ROLES.items()}
-    roles |= {**_json_or_nothing(source / SPECIAL_TOKENS), **{role: said[role] for role in said if role.endswith("_token")}}
+    tokenizer = load_tokenizer(out)
+    roles: dict[str, Any] = {
+        role: next((name for name in names if tokenizer.token_to_id(name) is not None), None) for role, names in _ROLES.items()
+    }
+    # A role of a token that tokenizer.json does not hold would make transformers add it, with an id beyond the embeddings.
+    for role, token in {**_json_or_nothing(source / SPECIAL_TOKENS), **{name: said[name] for name in said if _is_role(name)}}.items():
+        roles[role] = token if _has(tokenizer, token) else roles.get(role)
+    named = {role: token for role, token in roles.items() if token is not None}
     longest = family_of(settings["model_type"]).most_tokens(settings)
     lengths = [length for length in (said.get("model_max_length"), longest) if length is not None and length < _NO_LIMIT]
     inputs = ["input_ids", *(["token_type_ids"] if int(settings.get("type_vocab_size", 0)) > 1 else []), "attention_mask"]
-    named = {role: token for role, token in roles.items() if token is not None}
-    written = {"model_input_names": inputs, **said, **named, "tokenizer_class": "PreTrainedTokenizerFast"}
+    others = {name: value for name, value in said.items() if not _is_role(name)}
+    written = {"model_input_names": inputs, **others, **named, "tokenizer_class": "PreTrainedTokenizerFast"}
     written |= {"model_max_length": min(lengths)} if lengths else {}
     artifacts.write_json(out / TOKENIZER_CONFIG, written)
     artifacts.write_json(out / SPECIAL_TOKENS, named)
@@ -91,6 +98,18 @@ def write_sentence_modules(out: Path, *, width: int, pooling: Literal["mean", "f
     (out / "1_Pooling").mkdir(exist_ok=True)
     chosen = {"pooling_mode_mean_tokens": pooling == "mean", "pooling_mode_cls_token": pooling == "first"}
     artifacts.write_json(out / "1_Pooling" / CONFIG, {"word_embedding_dimension": width, **chosen})
+
+
+def _is_role(name: str) -> bool:
+    return name.endswith(("_token", "_special_tokens")) and not name.startswith("add_")
+
+
+def _has(tokenizer: Tokenizer, token: Any) -> bool:
+    """Whether what a role holds are tokens: a text, a token with its settings, or a list of these."""
+    if isinstance(token, list):
+        return all(_has(tokenizer, each) for each in token)
+    content = token.get("content") if isinstance(token, dict) else token
+    return isinstance(content, str) and tokenizer.token_to_id(content) is not None
 
 
 def _json_or_nothing(path: Path) -> dict[str, Any]:

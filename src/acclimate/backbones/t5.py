@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from acclimate.backbones.base import Backbone, EncoderDecoder, together
+from acclimate.backbones.base import Backbone, EncoderDecoder, TaskHead, together
 from acclimate.backbones.fast.rows import block_mask
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ class T5(EncoderDecoder):
     """torch.onnx.export refuses a dynamic batch in what sdpa becomes here."""
     positions: ClassVar[tuple[str, int] | None] = None
     """Relative."""
+    task_heads: ClassVar[dict[str, TaskHead]] = {
+        "SequenceClassification": TaskHead("classification_head.out_proj", "nothing of ours"),
+        "TokenClassification": TaskHead("classifier", "nothing of ours"),
+        "QuestionAnswering": TaskHead("qa_outputs", "nothing of ours"),
+    }
     dropout_fields: ClassVar[tuple[str, ...]] = ("dropout_rate",)
     attention_dropout_fields: ClassVar[tuple[str, ...]] = ()
     """Attention has no rate of its own."""
@@ -42,6 +48,10 @@ class T5(EncoderDecoder):
     def start_id(self) -> int:
         """First token of every output."""
         return int(self.config.decoder_start_token_id)
+
+    def named_for_heads(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """As they are: the whole model is held."""
+        return dict(weights)
 
     def below(self) -> list[nn.Module]:
         """The word embeddings that encoder and decoder share."""

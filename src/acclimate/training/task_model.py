@@ -13,14 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from acclimate import artifacts
-from acclimate.backbones.base import Backbone
+from acclimate.backbones.base import Backbone, TaskHead
 from acclimate.backbones.fast.attention import RealTokens
 from acclimate.backbones.fast.dropout import Dropout
-from acclimate.backbones.loading import CONFIG, SOURCE, TOKENIZER, WEIGHTS, load_backbone, save_weights
+from acclimate.backbones.loading import CONFIG, SOURCE, WEIGHTS, load_backbone, save_weights
+from acclimate.backbones.saving import copy_tokenizer, saved_config, write_sentence_modules
 from acclimate.errors import ConfigError, ModelError
 
 ADDED_WEIGHTS, TASK = "head.safetensors", "task.json"
 """What fine-tuning added to the backbone's own tensors, the head with the rest; what the model is for."""
+_PLAIN = {"head.weight", "head.bias", "output_shift", "output_scale"}
+"""What is added where no strategy adds anything and the head is linear."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,68 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def save_task_model(model: TaskModel, template: Path, out: Path) -> None:
-    """Write the backbone's weights, what was added, config, tokenizer and task.json."""
-    save_weights(model.base, out / WEIGHTS)
-    for name in (name for name in (CONFIG, TOKENIZER, SOURCE) if (template / name).is_file()):
-        artifacts.copy_hashed(template / name, out / name)
+    """Write the backbone's weights, what was added, config, tokenizer and task.json.
+
+    Transformers' class for the task loads the directory where it computes the same, and refuses it where it does not.
+    """
+    from acclimate import kinds
+
+    spec, backbone, kind = model.spec, model.backbone, kinds.model(model.spec.kind)
+    head = backbone.task_heads[kind.task_class]
+    reads = "each token" if model.per_token else f"{spec.pooling} token"
+    is_same = head.reads == reads and model.added().keys() == _PLAIN
+    save_weights({**backbone.named_for_heads(model.base), **(_head_weights(model, head) if is_same else _refusal(head))}, out / WEIGHTS)
     save_weights(model.added(), out / ADDED_WEIGHTS)
-    artifacts.write_json(out / TASK, asdict(model.spec))
+    names = spec.labels or [f"LABEL_{place}" for place in range(spec.num_outputs)]
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: place for place, name in enumerate(names)}}
+    # Also where it is refused: `pipeline` would fall back to a class without a head.
+    architecture = f"{type(backbone.model).__name__.split('For')[0].removesuffix('Model')}For{kind.task_class}"
+    settings = saved_config(template, architecture, num_labels=len(names), problem_type=kind.problem_type, **labels)
+    artifacts.write_json(out / CONFIG, settings)
+    copy_tokenizer(template, out, max_length=spec.max_length)
+    if backbone.shape == "encoder":
+        write_sentence_modules(out, width=backbone.width, pooling=spec.pooling, max_length=spec.max_length)
+    if (template / SOURCE).is_file():
+        artifacts.copy_hashed(template / SOURCE, out / SOURCE)
+    artifacts.write_json(out / TASK, asdict(spec))
+    artifacts.write_text(out / "README.md", _readme(spec, architecture, loads=is_same))
+
+
+def _head_weights(model: TaskModel, head: TaskHead) -> dict[str, Tensor]:
+    """Our head under transformers' names, in the labels' unit."""
+    (down, up), own = head.scales, model.head
+    assert isinstance(own, nn.Linear)
+    weight, bias = own.weight * model.output_scale, own.bias * model.output_scale + model.output_shift
+    found = {f"{head.name}.weight": weight * up, f"{head.name}.bias": bias}
+    if head.before:
+        found |= {f"{head.before}.weight": torch.eye(weight.shape[1]) * down, f"{head.before}.bias": torch.zeros(weight.shape[1])}
+    return found
+
+
+def _refusal(head: TaskHead) -> dict[str, Tensor]:
+    """A tensor of no shape that fits: transformers would otherwise load the directory with a head of random weights.
+
+    Its report lists the names of tensors, and of nothing else, so one of them says where to look.
+    """
+    names = ("weight", "does not compute this task, see README.md beside the weights")
+    return {f"{head.name}.{name}": torch.zeros(0) for name in names}
+
+
+def _readme(spec: TaskSpec, architecture: str, *, loads: bool) -> str:
+    auto_class = f"AutoModelFor{architecture.split('For')[1]}"
+    by_transformers = (
+        f"`{auto_class}` loads it and gives the same numbers in float32. To train it further, start from the encoder."
+        if loads
+        else f"`{auto_class}` refuses it (a size mismatch): {architecture} does not compute what this head does on {spec.pooling} pooling"
+        f" by strategy {', '.join(spec.strategy) or 'full'}. Use the registered model or the ONNX export."
+    )
+    return f"""# {spec.name}: {spec.kind} by {spec.encoder}, recipe {spec.recipe}, seed {spec.seed}
+
+- `acclimate.training.task_model.load_task_model(Path(here))` gives the model; its head is in head.safetensors.
+- {by_transformers}
+- `AutoTokenizer` cuts texts at {spec.max_length} tokens, as training did. `AutoModel` and `SentenceTransformer` give the encoder.
+- The labels stand in config.json in the order of the logits.
+"""
 
 
 def load_task_spec(directory: Path) -> TaskSpec:

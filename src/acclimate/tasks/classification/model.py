@@ -23,6 +23,8 @@ class Model:
     """Cross-entropy."""
 
     per_token: ClassVar[bool] = False
+    task_class: ClassVar[str] = "SequenceClassification"
+    problem_type: ClassVar[str | None] = "single_label_classification"
 
     def encode(self, inputs: Sequence[kinds.Input], tokenizer: Tokenizer, *, max_length: int, options: Mapping[str, Any]) -> Encoded:
         """Texts, or pairs of texts, cut at `max_length`."""

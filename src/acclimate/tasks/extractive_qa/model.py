@@ -39,6 +39,8 @@ class Model:
     """
 
     per_token: ClassVar[bool] = True
+    task_class: ClassVar[str] = "QuestionAnswering"
+    problem_type: ClassVar[str | None] = None
 
     def encode(self, inputs: Sequence[kinds.Input], tokenizer: Tokenizer, *, max_length: int, options: Mapping[str, Any]) -> Encoded:
         """Windows of `max_length` tokens, one or more an example.

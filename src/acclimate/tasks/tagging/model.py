@@ -27,6 +27,8 @@ class Model:
     """Cross-entropy over words."""
 
     per_token: ClassVar[bool] = True
+    task_class: ClassVar[str] = "TokenClassification"
+    problem_type: ClassVar[str | None] = None
 
     def encode(self, inputs: Sequence[kinds.Input], tokenizer: Tokenizer, *, max_length: int, options: Mapping[str, Any]) -> Encoded:
         """Words, cut at `max_length` tokens."""
