@@ -175,9 +175,10 @@ def _section_of(annotation: Any) -> Any:
     """Unwrap Annotated and Optional."""
     origin = typing.get_origin(annotation)
     if origin is Annotated:
-        return _section_of(typing.get_args(annotation)[0])
+        described = [each for each in typing.get_args(annotation)[1:] if hasattr(each, "section_of")]
+        return described[0] if described else _section_of(typing.get_args(annotation)[0])
     if origin in (typing.Union, types.UnionType):
         members = [_section_of(member) for member in typing.get_args(annotation)]
-        sections = [m for m in members if isinstance(m, type) and issubclass(m, BaseModel)]
+        sections = [m for m in members if hasattr(m, "section_of") or (isinstance(m, type) and issubclass(m, BaseModel))]
         return sections[0] if sections else members[0]
     return annotation

@@ -9,8 +9,11 @@ from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationErr
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from acclimate import kinds, plugins
+from acclimate.choices import Choice, Chosen
 from acclimate.data.leakage.contamination import DecontaminationConfig
 from acclimate.data.leakage.near_duplicates import DuplicatesConfig
+from acclimate.data.reading.layouts import FAMILY as LAYOUTS
+from acclimate.data.reading.layouts import Layout
 from acclimate.data.reading.options import ReadOptions
 from acclimate.data.screening.cleaning import CleaningConfig
 from acclimate.data.screening.label_problems import LabelProblemsConfig
@@ -89,6 +92,9 @@ class TaskConfig(ReadOptions):
 
     kind: str
     data: str | SplitFiles
+    layout: Annotated[Chosen[Layout], Choice(LAYOUTS, only_one=True)] | None = Field(
+        default=None, description="the annotation tool that wrote `data`, with its options; without it, a table with a row for each example"
+    )
     id: str | None = None
     group: str | None = Field(default=None, description="rows of one group never part; without it, rows with equal text")
     split: str | None = Field(default=None, description="column holding train, dev or test; without it, by `split_by`")
@@ -160,6 +166,8 @@ def _details(error: ValidationError, *, known: Sequence[str] = ()) -> list[InitE
         details = InitErrorDetails(type=item["type"], loc=item["loc"], input=item["input"], ctx=item.get("ctx", {}))
         if item["type"] == "extra_forbidden" and known and len(item["loc"]) == 1:
             details["type"] = PydanticCustomError(UNKNOWN_KEY, "unknown key; {hint}", {"hint": nearest_key(str(item["loc"][0]), known)})
+        elif item["type"] == "value_error" and "error" not in item.get("ctx", {}):  # of `settings.located`
+            details["type"] = PydanticCustomError("value_error", "{message}", {"message": item["msg"]})
         found.append(details)
     return found
 

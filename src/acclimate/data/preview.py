@@ -9,8 +9,8 @@ from pathlib import Path
 from acclimate import kinds, plugins
 from acclimate.data.leakage.splits import require_split_names
 from acclimate.data.options import SOURCES, CorpusSource, IngestConfig, TaskConfig
-from acclimate.data.reading.readers import cell, iter_batches, resolve
-from acclimate.data.tables import task_files, wanted_columns
+from acclimate.data.reading.readers import cell
+from acclimate.data.tables import task_batches, task_files
 from acclimate.errors import DataError
 
 _HEAD_ROWS = 200
@@ -37,15 +37,14 @@ def _messages(checks: list[Callable[[], None]]) -> Iterator[str]:
 
 def _check_task(name: str, task: TaskConfig, data: Path) -> None:
     where = f"tasks.{name}"
-    for split, pattern in task_files(task).items():
-        for path in resolve(data, pattern, where=f"{where}.data"):
-            batch = next(iter_batches(path, wanted_columns(task), where=where, options=task, max_rows=_HEAD_ROWS), None)
-            if batch is None:
-                raise DataError(f"{where}: {path}: no rows")
-            labels = kinds.configured_table(task.kind, task.own).read(batch.columns, where=f"{where}: {path}").labels
-            if task.split and split is None:  # rows without a label leave whatever their split is
-                names = (cell(batch.columns, task.split, row).lower() for row, label in enumerate(labels) if label is not None)
-                require_split_names(names, where=f"{where}: {path}: column {task.split!r}")
+    for split, path in task_files(task, data, where):
+        batch = next(task_batches(path, task, where, max_rows=_HEAD_ROWS), None)
+        if batch is None:
+            raise DataError(f"{where}: {path}: no rows")
+        labels = kinds.configured_table(task.kind, task.own).read(batch.columns, where=f"{where}: {path}").labels
+        if task.split and split is None:  # rows without a label leave whatever their split is
+            names = (cell(batch.columns, task.split, row).lower() for row, label in enumerate(labels) if label is not None)
+            require_split_names(names, where=f"{where}: {path}: column {task.split!r}")
 
 
 def _check_source(where: str, source: CorpusSource, data: Path) -> None:

@@ -15,7 +15,9 @@ from acclimate.data.leakage.contamination import EvaluationText
 from acclimate.data.leakage.splits import SPLIT_NAMES, Split, require_split_names, sample_rows, split_of, splits_by_time, stratified_splits
 from acclimate.data.options import SplitFiles, TaskConfig
 from acclimate.data.quarantine import Quarantine
-from acclimate.data.reading.readers import cell, read_rows, resolve, row_prefixes
+from acclimate.data.reading.formats import MAX_BATCH_ROWS, Batch, Reading
+from acclimate.data.reading.layouts import read_layout
+from acclimate.data.reading.readers import cell, iter_batches, join_batches, resolve, row_prefixes
 from acclimate.data.screening.cleaning import CleaningConfig, clean_batch, duplicate_key, key_digest
 from acclimate.data.screening.personal_data import PersonalDataConfig, screen_batch
 from acclimate.errors import DataError
@@ -170,7 +172,7 @@ def _clean(rows: list[Row], loaded: LoadedTable, cleaning: CleaningConfig, perso
 
 
 def _read(config: TaskConfig, data: Path, where: str) -> list[Row]:
-    found = [(split, path) for split, pattern in task_files(config).items() for path in resolve(data, pattern, where=f"{where}.data")]
+    found = task_files(config, data, where)
     prefixes = row_prefixes([path for _, path in found], data)
     rows: list[Row] = []
     given: list[Any] = []
@@ -189,18 +191,34 @@ def _read(config: TaskConfig, data: Path, where: str) -> list[Row]:
     return rows
 
 
-def task_files(config: TaskConfig) -> dict[str | None, str]:
-    """Names or globs below data/, by the split that they hold; None: the file says itself, or nobody."""
-    if isinstance(config.data, str):
-        return {None: config.data}
-    return {split: path for split, path in config.data.model_dump().items() if path}
+def task_files(config: TaskConfig, data: Path, where: str) -> list[tuple[str | None, Path]]:
+    """Each file with the split that it holds; None: the file says itself, or nobody.
+
+    Raises:
+        DataError: see `readers.resolve` and `Layout.files`.
+    """
+    names = {None: config.data} if isinstance(config.data, str) else config.data.model_dump()
+    find = config.layout.component.files if config.layout else resolve
+    return [(split, path) for split, name in names.items() if name for path in find(data, name, where=f"{where}.data")]
+
+
+def task_batches(path: Path, config: TaskConfig, where: str, *, max_rows: int = MAX_BATCH_ROWS) -> Iterator[Batch]:
+    """The columns that a task reads of one file, through its layout.
+
+    Raises:
+        DataError: on the way; see `readers.iter_batches` and `read_layout`.
+    """
+    columns = _wanted_columns(config)
+    if config.layout:
+        return read_layout(config.layout.component, Reading(path, columns, where, config, max_rows=max_rows))
+    return iter_batches(path, columns, where=where, options=config, max_rows=max_rows)
 
 
 def _kind(config: TaskConfig) -> kinds.Table:
     return kinds.configured_table(config.kind, config.own)
 
 
-def wanted_columns(config: TaskConfig) -> list[str]:
+def _wanted_columns(config: TaskConfig) -> list[str]:
     """The columns that a task reads, each once."""
     names = [*_kind(config).columns(), config.id, config.group, config.split, config.time]
     return [column for column in dict.fromkeys(names) if column]
@@ -208,7 +226,7 @@ def wanted_columns(config: TaskConfig) -> list[str]:
 
 def _read_file(path: Path, prefix: str, config: TaskConfig, split: str | None, where: str) -> tuple[list[Row], list[Any]]:
     """Rows, and their labels as the file spells them."""
-    found = read_rows(path, wanted_columns(config), where=where, options=config)
+    found = join_batches(task_batches(path, config, where), _wanted_columns(config))
     table = found.columns
     place = f"{where}: {path}"
     kind = _kind(config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from acclimate.data.reading.streams import COMPRESSIONS, fault, one_line, split_
 from acclimate.errors import DataError
 from acclimate.redaction import redact
 
-__all__ = ["FORMATS", "Batch", "cell", "find_files", "iter_batches", "read_rows", "resolve", "row_prefixes"]
+__all__ = ["FORMATS", "Batch", "cell", "find_files", "iter_batches", "join_batches", "read_rows", "resolve", "row_prefixes"]
 
 TEXT_FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt")
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".json", ".ndjson", ".arrow", ".feather")
@@ -107,8 +107,13 @@ def read_rows(path: Path, columns: list[str], *, where: str, options: ReadOption
     Raises:
         DataError: empty, not of its encoding, malformed at a line, or a column is missing.
     """
+    return join_batches(iter_batches(path, columns, where=where, options=options), columns)
+
+
+def join_batches(batches: Iterable[Batch], columns: Sequence[str]) -> Batch:
+    """Several batches as one."""
     table = Batch({column: [] for column in columns}, [])
-    for batch in iter_batches(path, columns, where=where, options=options):
+    for batch in batches:
         for column, cells in batch.columns.items():
             table.columns[column] += cells
         table.numbers.extend(batch.numbers)

@@ -17,6 +17,8 @@ from acclimate.errors import DataError
 
 MAX_BATCH_ROWS = 4096
 MAX_BATCH_BYTES = 16 << 20
+WHOLE = "*"
+"""Named as the only column: the JSON value of a record as it is."""
 _SHOWN_COLUMNS = 20
 
 TextBy = Literal["blank_line", "file", "line"]

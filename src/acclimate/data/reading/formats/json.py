@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from acclimate.data.reading.formats import Reading, Record, in_batches
+from acclimate.data.reading.formats import WHOLE, Reading, Record, in_batches
 from acclimate.data.reading.streams import DEFAULT_ENCODING, opened
 
 _MAX_FILE_BYTES = 512 << 20
@@ -115,7 +115,8 @@ def _parse_slowly(content: bytes | bytearray, first_line: int, reading: Reading)
 
 def _array(value: Any, reading: Reading) -> list[Any]:
     if type(value) is dict:
-        arrays = [name for name, inner in value.items() if type(inner) is list and inner and type(inner[0]) is dict]
+        of = (dict, list) if reading.columns == [WHOLE] else (dict,)
+        arrays = [name for name, inner in value.items() if type(inner) is list and inner and type(inner[0]) in of]
         if len(arrays) > 1:
             raise reading.fault(f"a second array of objects, {arrays[1]!r} after {arrays[0]!r}; allowed is one")
         value = value[arrays[0]] if arrays else value
@@ -126,6 +127,8 @@ def _array(value: Any, reading: Reading) -> list[Any]:
 
 
 def _cells(row: Any, place: str, number: int, reading: Reading) -> list[Any]:
+    if reading.columns == [WHOLE]:
+        return [row]
     if type(row) is not dict:
         raise reading.fault(f"{place} {number}: expected an object, found {type(row).__name__}")
     try:

@@ -1,0 +1,94 @@
+"""Layouts, one file each: how an annotation tool writes a table, read into the columns of a kind of task.
+
+`layouts/conll.py` is the layout called `conll`: a `Layout` whose fields are its options. The file is the whole registration.
+A task names it by `layout: conll` or `layout: {conll: {tag: 2}}`.
+
+A layout gives the columns `text` and `label`, and every other field of the record under the name that the tool gave it, for `id`, `group`
+and `split`. Spans of characters stand in `label` as the tool spells them; the kind of task turns them into words and tags.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from acclimate.data.reading.formats import WHOLE, Batch, Reading, in_batches
+from acclimate.data.reading.formats import Record as Cells
+from acclimate.data.reading.readers import find_files, iter_batches
+from acclimate.data.reading.streams import COMPRESSIONS, fault, split_endings
+from acclimate.settings import Options
+
+FAMILY = "data.reading.layouts"
+Record = tuple[int, dict[str, Any]]
+"""Its number, as `Batch.numbers`, and its columns."""
+
+
+class Layout(Options):
+    """How the file of an annotation tool is read. Its fields are its options."""
+
+    endings: ClassVar[tuple[str, ...]]
+    """Of the files that it reads, in lower case; a compression may follow."""
+
+    def files(self, root: Path, name: str, *, where: str) -> list[Path]:
+        """The files that a name or glob under `root` stands for, sorted. A layout of directories has its own.
+
+        Raises:
+            DataError: it leaves `root`, matches nothing, or its ending is another.
+        """
+        paths = find_files(root, name, where=where)
+        for path in paths:
+            if split_endings(path)[0] not in self.endings:
+                raise fault(where, path, f"this layout reads {', '.join(self.endings)}, each also with {', '.join(COMPRESSIONS)} after it")
+        return paths
+
+    @abstractmethod
+    def records(self, reading: Reading) -> Iterator[Record]:
+        """The records of one file, in its order.
+
+        What is found out about the file, and what is left out of it, is logged.
+
+        Args:
+            reading: `columns` are those that the task reads, first those of its kind.
+        Raises:
+            DataError: by `reading.fault`, with the record's number.
+        """
+
+
+def read_layout(layout: Layout, reading: Reading) -> Iterator[Batch]:
+    """The columns of a file that a layout reads, in batches.
+
+    Raises:
+        DataError: on the way: whatever the layout refuses, no record, or a column is missing.
+    """
+    has_rows = False
+    for batch in _batches(layout)(reading):
+        has_rows = True
+        yield batch
+    if not has_rows:
+        raise reading.fault("no rows")
+
+
+def _batches(layout: Layout) -> Any:
+    @in_batches
+    def read(reading: Reading) -> Iterator[Cells]:
+        for number, record in layout.records(reading):
+            if not record.keys() >= set(reading.columns):
+                reading.require(list(record), suffix=f" (record {number})")
+            yield number, [record[column] for column in reading.columns], 0
+
+    return read
+
+
+def whole_records(reading: Reading) -> Iterator[tuple[int, Any]]:
+    """Number and JSON value of each record of a JSON or JSON Lines file."""
+    for batch in iter_batches(reading.path, [WHOLE], where=reading.where, options=reading.options, max_rows=reading.max_rows):
+        yield from zip(batch.numbers, batch.columns[WHOLE], strict=True)
+
+
+def rows_of(reading: Reading, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and cells of each row of a table of any format."""
+    for batch in iter_batches(reading.path, list(columns), where=reading.where, options=reading.options, max_rows=reading.max_rows):
+        for index, number in enumerate(batch.numbers):
+            yield number, {column: cells[index] for column, cells in batch.columns.items()}
