@@ -136,15 +136,16 @@ def _is_number(label: str) -> bool:
     return True
 
 
-def refuse_rows(wrong: Sequence[str], num_rows: int, what: str, *, where: str) -> None:
+def refuse_rows(wrong: Sequence[str], num_rows: int, what: str, *, where: str, advice: str = "") -> None:
     """Refuse a table with rows at fault, if there are any.
 
     Args:
         wrong: one line a row at fault.
         what: what is the matter with them.
+        advice: what follows the rows, such as the setting that accepts them.
 
     Raises:
         DataError: with the number of rows at fault and the first of them.
     """
     if wrong:
-        raise DataError(f"{where}: {len(wrong)} of {num_rows} rows {what}: {'; '.join(wrong[:_SHOWN])}")
+        raise DataError(f"{where}: {len(wrong)} of {num_rows} rows {what}: {'; '.join(wrong[:_SHOWN])}{advice}")

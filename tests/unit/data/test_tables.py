@@ -185,7 +185,11 @@ def test_an_unknown_ending_and_an_empty_glob_are_refused(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("words", "tags", "message"),
-    [(["a", "b"], ["O"], "2 words, 1 tags"), (["a"], ["I-X"], "'I-X' follows 'O'"), (["a"], ["X"], "tag 'X' is not O, B-… or I-…")],
+    [
+        (["a", "b"], ["O"], "2 words, 1 tags"),
+        (["a", "b", "c"], ["I-X", "O", "B-X"], "'I-X' follows 'O'; a span starts with B-; read as bio; `scheme: conlleval`"),
+        (["a", "b"], ["X", "X"], "tag 'X' is not O, B-… or I-…"),
+    ],
 )
 def test_wrong_tags_are_named(tmp_path: Path, words: list[str], tags: list[str], message: str) -> None:
     pq.write_table(pa.table({"words": [words] * 40, "tags": [tags] * 40}), tmp_path / "t.parquet")

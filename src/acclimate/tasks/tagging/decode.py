@@ -7,8 +7,10 @@ Shapes: T tokens, C tags, K words of a row that the model read.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +29,11 @@ _OPENING = {"(": ")", "[": "]", "{": "}", "<": ">"}
 _CLOSING = {closing: opening for opening, closing in _OPENING.items()}
 _QUOTES = "\"'`\u201c\u201d\u2018\u2019"
 _STOPS = ".,;:!?"
+_UNSPACED = re.compile(
+    "[\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9d\U00020000-\U000323af]"
+)
+"""Letters of scripts that put no space between words: Thai, Lao, Burmese, Khmer, Japanese and Chinese."""
+_JOINERS = "_\u200c\u200d"
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,12 @@ class Decoder:
     def __init__(self, task: Mapping[str, Any], reader: predictor.Reader) -> None:
         self._reader = reader
         self._labels: list[str] = task["labels"] or []
+        self._split = SPLITS[task["options"].get("words", "ends")]
 
     def read(self, columns: Sequence[Sequence[str]]) -> Rows:
         """Windows of the texts' words."""
         (texts,) = columns
-        windows = [(number, window) for number, text in enumerate(texts) for window in self._windows(split_words(text))]
+        windows = [(number, window) for number, text in enumerate(texts) for window in self._windows(self._split(text))]
         return Rows(self._reader.words([[word.text for word in window] for _, window in windows]), windows, texts)
 
     def read_table(self, examples: Sequence[Mapping[str, Any]]) -> Rows:
@@ -165,6 +173,33 @@ def _closes(last: str, count: Mapping[str, int]) -> bool:
     if last in _CLOSING:
         return count[last] > count[_CLOSING[last]]
     return last in _QUOTES or last in _STOPS
+
+
+def split_signs(text: str) -> list[Word]:
+    """Split at white space and around each sign: runs of letters, digits and `_` are words, every other sign is one.
+
+    A letter of a script without spaces is a word with the marks on it, as BERT reads Chinese.
+    """
+    words: list[Word] = []
+    start, is_run = 0, False
+    for place, sign in enumerate(text):
+        category = unicodedata.category(sign)[0]
+        in_run = category in "LN" and not _UNSPACED.match(sign)
+        is_mark = category == "M" and not text[start].isspace()
+        goes_on = place > start and (is_mark or (is_run and (in_run or sign in _JOINERS)))
+        if not goes_on:
+            _add(words, text, start, place)
+            start, is_run = place, in_run or sign == "_"
+    _add(words, text, start, len(text))
+    return words
+
+
+def _add(words: list[Word], text: str, start: int, end: int) -> None:
+    if text[start:end].strip():
+        words.append(Word(text[start:end], start, end))
+
+
+SPLITS: Mapping[str, Callable[[str], list[Word]]] = {"ends": split_words, "signs": split_signs}
 
 
 def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:

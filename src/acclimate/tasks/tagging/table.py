@@ -1,31 +1,53 @@
-"""A list of words, and as many BIO tags."""
+"""A list of words and as many tags, or a text and its spans; read into words and BIO tags."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from acclimate import kinds
 from acclimate.data.reading.sources import map_labels
-from acclimate.data.schema import collect_classes, notes_of_unused, parse_labels, parse_list, refuse_rows
+from acclimate.data.schema import collect_classes, is_blank, is_missing, notes_of_unused, parse_labels, parse_list, refuse_rows
 from acclimate.data.screening.cleaning import clean_text
+from acclimate.errors import DataError
 from acclimate.settings import Options
+from acclimate.tasks.tagging import schemes
+from acclimate.tasks.tagging.cells import listed
+from acclimate.tasks.tagging.spans import SpanOptions, TaggedTable, is_spans, parse_spans, tag_table
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+_LEAST_ROWS, _MOST_ONE_WORD = 20, 0.9
+_TOKEN_SPANS = "; spans of characters need a text; of a list of words, give a tag for each word"
+logger = logging.getLogger(__name__)
+
 
 class Table(Options):
-    """Columns of the table."""
+    """Columns of the table, and how they are read."""
 
-    text: str = Field(default="text", description="column of the lists of words, or of strings that `label_separator` splits")
-    label: str = Field(default="label", description="column of the lists of tags, or of strings that `label_separator` splits")
-    label_map: dict[str, str] = Field(default={}, description="tags as the table spells them -> as the task shall have them")
+    text: str = Field(default="text", description="column of the lists of words, of strings that `label_separator` splits, or of texts")
+    label: str = Field(default="label", description="column of the lists of tags, of strings that `label_separator` splits, or of spans")
+    label_map: dict[str, str] = Field(
+        default={}, description="tags, or types of span, as the table spells them -> as the task shall have them"
+    )
     label_separator: str | None = Field(default=None, description="splits strings of words and tags; without it, a space")
+    scheme: schemes.Scheme = Field(default="auto", description="of the tags; auto takes the one that all rows keep to")
+    words: Literal["ends", "signs"] = Field(
+        default="ends",
+        description="how a raw text is divided, here if the table has spans, and in serving: at white space and punctuation at the ends of "
+        "words, or around each sign that is no letter or digit, and between the letters of scripts without spaces",
+    )
+    spans: SpanOptions = SpanOptions()
+    one_word_rows: bool = Field(
+        default=False, description="whether nine in ten rows may hold one word, as a table with a row for each word has"
+    )
 
     default_metric: ClassVar[str] = "entity_f1"
     # Words keep their number for their tags' sake, so only their own cleaning applies.
@@ -39,31 +61,106 @@ class Table(Options):
 
     @property
     def carried(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
+        """How a raw text is divided into words."""
+        return {"words": self.words}
 
     def columns(self) -> list[str]:
         """Words and tags."""
         return [self.text, self.label]
 
     def read(self, cells: Mapping[str, list[Any]], *, where: str) -> kinds.Examples:
-        """Words, cleaned, and tags in BIO, as many as words.
+        """Words, cleaned, and tags in BIO, as many as words; no tags where the cell is empty.
 
         Raises:
             DataError: cells that cannot be read, or rows that are wrongly tagged.
         """
+        labels = self._listed(cells, self.label, where)
+        if _hold_spans(cells[self.text], labels):
+            return self._read_spans(cells[self.text], labels, where)
+        return self._read_tags(self._listed(cells, self.text, where), labels, where)
+
+    def _listed(self, cells: Mapping[str, list[Any]], column: str, where: str) -> list[Any]:
+        try:
+            found = listed(cells[column])
+        except ValueError as error:
+            raise DataError(f"{where}: column {column!r}: {error}") from None
+        if found != list(cells[column]):
+            logger.info("%s: column %r: lists that were saved as text are read as lists", where, column)
+        return found
+
+    def _read_tags(self, texts: list[Any], labels: list[Any], where: str) -> kinds.Examples:
         separator = self.label_separator or " "
-        spelled = parse_labels(cells[self.label], partial(parse_list, separator=separator), column=self.label, where=where)
-        tags = map_labels(spelled, self.label_map)
-        words = _parse_words(cells[self.text], separator, where=f"{where}: column {self.text!r}")
-        found = [_tag_problem(*row) for row in zip(words, tags, strict=True)]
-        refuse_rows(
-            [f"row {row}: {problem}" for row, problem in enumerate(found, start=1) if problem],
-            len(words),
-            "are wrongly tagged",
-            where=where,
+        spelled = parse_labels(labels, partial(parse_list, separator=separator), column=self.label, where=where, is_empty=is_blank)
+        words = _parse_words(texts, separator, where=f"{where}: column {self.text!r}")
+        self._refuse_one_word_rows(words, where)
+        wrong = [
+            f"row {row}: {len(some)} words, {len(tags)} tags"
+            for row, (some, tags) in enumerate(zip(words, spelled, strict=True), start=1)
+            if tags is not None and len(some) != len(tags)
+        ]
+        refuse_rows(wrong, len(words), "are wrongly tagged", where=where)
+        renamed = [None if tags is None else map_labels(tags, self.label_map) for tags in spelled]
+        converted = schemes.convert(renamed, self.scheme)
+        wrong = [f"row {row + 1}: {fault}" for row, fault in converted.faults.items()]
+        refuse_rows(wrong, len(words), "are wrongly tagged", where=where, advice=converted.advice)
+        self._log_tags(converted.scheme, renamed, where)
+        types = self._types_by_name({tag for tags in spelled for tag in tags or ()})
+        labels = [None if tags is None else [_renamed(tag, types) for tag in tags] for tags in converted.rows]
+        names = [
+            None if tags is None else [*tags, *(tag[2:] for tag in bio or () if tag != "O")]
+            for tags, bio in zip(spelled, converted.rows, strict=True)
+        ]
+        return kinds.Examples([{"words": row} for row in words], labels, names)
+
+    def _types_by_name(self, spelled: Collection[str]) -> dict[str, str]:
+        """The keys of `label_map` that name a type, since they name no whole tag."""
+        return {old: "O" if schemes.is_outside(new) else new for old, new in self.label_map.items() if old not in spelled}
+
+    def _read_spans(self, texts: list[Any], labels: list[Any], where: str) -> kinds.Examples:
+        spans = parse_labels(labels, parse_spans, column=self.label, where=where, is_empty=is_blank)
+        wrong = [
+            f"row {row}: {str(text)[:40]!r} is no text"
+            for row, text in enumerate(texts, start=1)
+            if not isinstance(text, str) and not is_missing(text)
+        ]
+        refuse_rows(wrong, len(texts), "hold no text for their spans", where=f"{where}: column {self.text!r}", advice=_TOKEN_SPANS)
+        types = self._types_by_name(())
+        named = [[replace(span, type=types.get(span.type, span.type)) for span in row or ()] for row in spans]
+        kept = [[span for span in row if span.type != "O"] for row in named]
+        table = tag_table([text if isinstance(text, str) else "" for text in texts], kept, self.words, self.spans)
+        refuse_rows(table.faults, len(texts), "have spans that cannot become tags", where=where, advice=table.advice)
+        self._log_spans(table, where)
+        tags = [None if row is None else tagged.tags for row, tagged in zip(spans, table.rows, strict=True)]
+        words = [[clean_text(word.text) for word in tagged.words] for tagged in table.rows]
+        return kinds.Examples([{"words": row} for row in words], tags, [row and [span.type for span in row] for row in spans])
+
+    def _log_tags(self, scheme: str, rows: Sequence[Sequence[str] | None], where: str) -> None:
+        outside = sorted({tag for row in rows for tag in row or () if schemes.is_outside(tag)} - {"O"})
+        also = f"; {', '.join(map(repr, outside))} as O" if outside else ""
+        logger.info("%s: column %r: the tags are read as %s (`scheme: %s`)%s", where, self.label, scheme, self.scheme, also)
+        if "spans" in self.model_fields_set:
+            logger.warning("%s: `spans` says nothing here: column %r holds a tag for each word", where, self.label)
+
+    def _log_spans(self, table: TaggedTable, where: str) -> None:
+        unit = "UTF-16 units" if table.unit == "utf16" else table.unit
+        logger.info(
+            "%s: column %r holds spans; their offsets count %s, and texts are divided by `words: %s`", where, self.label, unit, self.words
         )
-        return kinds.Examples([{"words": row} for row in words], tags, spelled)
+        for what, count in table.changed.items():
+            logger.warning("%s: column %r: %d spans are %s, such as in row %d", where, self.label, count, what, table.first_changed(what))
+        ignored = sorted(self.model_fields_set & {"scheme", "label_separator"})
+        if ignored:
+            logger.warning(
+                "%s: %s says nothing here: column %r holds spans", where, " and ".join(f"`{name}`" for name in ignored), self.label
+            )
+
+    def _refuse_one_word_rows(self, words: Sequence[Sequence[str]], where: str) -> None:
+        """Refuse a table with a row for each word, whose sentences would be one word long."""
+        num_single = sum(len(row) == 1 for row in words)
+        if len(words) >= _LEAST_ROWS and num_single >= _MOST_ONE_WORD * len(words) and not self.one_word_rows:
+            problem = f"{num_single} of {len(words)} rows hold one word; if the table has a row for each word, join them by"
+            advice = "`layout: {token_rows: {sentence: <column of the sentences' numbers>}}`; else write `one_word_rows: true`"
+            raise DataError(f"{where}: column {self.text!r}: {problem} {advice}")
 
     def notes(self, spelled: Sequence[Any]) -> list[str]:
         """Keys of `label_map` that rename nothing."""
@@ -112,6 +209,19 @@ class Table(Options):
         return [("ExpectColumnValuesToBeInSet", {"column": column, "value_set": [0]}) for column in columns]
 
 
+def _hold_spans(texts: Sequence[Any], labels: Sequence[Any]) -> bool:
+    """Whether the labels are spans of a text; lists without any element are, if none has one and the texts are whole."""
+    lists = [label for label in labels if isinstance(label, list | tuple)]
+    if any(map(is_spans, lists)):
+        return True
+    return bool(lists) and not any(lists) and any(isinstance(text, str) and text.strip() for text in texts)
+
+
+def _renamed(tag: str, types: Mapping[str, str]) -> str:
+    name = types.get(tag[2:], tag[2:])
+    return "O" if "O" in (tag, name) else f"{tag[:2]}{name}"
+
+
 def _parse_words(values: Sequence[Any], separator: str, *, where: str) -> list[list[str]]:
     """Cleaned words; one of nothing but control characters stays as an empty one, for its tag's sake."""
     parsed, wrong = [], []
@@ -124,20 +234,6 @@ def _parse_words(values: Sequence[Any], separator: str, *, where: str) -> list[l
             wrong.append(f"row {row}: {value!r} is neither a list of words nor a string")
     refuse_rows(wrong, len(values), "hold no words", where=where)
     return parsed
-
-
-def _tag_problem(words: Sequence[str], tags: Sequence[str]) -> str | None:
-    """Words and tags of equal number, tags in BIO with every I- after its own type."""
-    if len(words) != len(tags):
-        return f"{len(words)} words, {len(tags)} tags"
-    before = "O"
-    for tag in tags:
-        if tag != "O" and tag[:2] not in ("B-", "I-"):
-            return f"tag {tag!r} is not O, B-… or I-…"
-        if tag.startswith("I-") and before[2:] != tag[2:]:
-            return f"{tag!r} follows {before!r}; a span starts with B-"
-        before = tag
-    return None
 
 
 COMPONENT: type[kinds.Table] = Table
