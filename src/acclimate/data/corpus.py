@@ -209,7 +209,8 @@ def _prepare_batch(batch: SourceBatch, job: PartJob, counts: dict[str, Counter[s
     rules = job.rules
     cleaned = clean_batch(_as_texts(batch, job.where), rules.cleaning)
     counts["changed"].update(cleaned.changed)
-    found = _reasons(cleaned.texts, rules)
+    problems = batch.problems or [""] * len(batch)
+    found = [("unreadable", why) if why else rule for why, rule in zip(problems, _reasons(cleaned.texts, rules), strict=True)]
     screened = screen_batch(cleaned.texts, rules.personal_data)
     counts["personal"].update(screened.found)
     kept: list[Row] = []

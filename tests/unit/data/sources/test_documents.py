@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -134,7 +136,7 @@ def test_an_archive_cut_short_is_named(tmp_path: Path, name: str, write: Callabl
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pattern": "**/*.rst"}, r"docs: no file matches '\*\*/\*.rst' among 5; give another `pattern`"),
+        ({"pattern": "**/*.rst"}, r"docs: no file matches '\*\*/\*.rst' among 5 \(by ending: 4 .txt, 1 .md\); give another `pattern`"),
         ({"data": "none"}, "none: no such directory or archive"),
         ({"data": "docs/a.txt"}, "docs/a.txt: neither a directory nor a zip or tar archive"),
         ({"data": "../docs"}, "leaves the data directory"),
@@ -182,3 +184,44 @@ def test_changed_archives_give_documents_or_one_line(tmp_path: Path, name: str, 
     else:
         message = ""
     assert not message or message.isprintable()
+
+
+MAIL = b"From a@b Fri Jul  8 12:08:34 2011\nSubject: one\n\nfirst\n\nFrom a@b Fri Jul  8 12:08:34 2011\nSubject: two\n\nsecond\n"
+MIXED = {"a.mbox": MAIL, "b.eml": b"Subject: s\n\nmail", "c.html": b"<p>page", "d.pdf": b"%PDF-1.4 cut", "e.txt": b"text"}
+READ = [
+    (1, "a.mbox#1", "one\n\nfirst"),
+    (1, "a.mbox#2", "two\n\nsecond"),
+    (2, "b.eml", "s\n\nmail"),
+    (3, "c.html", "page"),
+    (4, "d.pdf", ""),
+]
+
+
+@pytest.mark.parametrize("place", ["docs", "docs.zip", "docs.tgz"])
+def test_rich_formats_are_read_by_their_ending(tmp_path: Path, place: str, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "docs").mkdir()
+    for name, content in MIXED.items():
+        (tmp_path / "docs" / name).write_bytes(content)
+    write_zip(tmp_path / "docs.zip", MIXED)
+    write_tgz(tmp_path / "docs.tgz", MIXED)
+    (batch,) = read(documents, documents.Config(data=place, pattern="**/*"), tmp_path)
+    assert list(zip(batch.numbers, batch.ids or [], batch.texts, strict=True)) == [*READ, (5, "e.txt", "text")]
+    assert batch.problems is not None
+    assert [bool(problem) for problem in batch.problems] == [False, False, False, False, True, False]
+    assert "1 documents are unreadable: d.pdf: not a whole PDF" in caplog.text
+
+
+def test_one_file_is_read_and_a_format_holds_for_every_ending(tmp_path: Path) -> None:
+    (tmp_path / "in.mbox").write_bytes(MAIL)
+    assert [row[1] for row in rows(tmp_path, data="in.mbox")] == ["in.mbox#1", "in.mbox#2"]
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "1.").write_bytes(b"Subject: s\n\nas Enron has it")
+    assert rows(tmp_path, pattern="**/*", format="eml") == [(1, "1.", "s\n\nas Enron has it")]
+    (tmp_path / "2011-July.txt.gz").write_bytes(gzip.compress(MAIL))
+    assert [row[2] for row in rows(tmp_path, data="2011-July.txt.gz", format="mbox")] == ["one\n\nfirst", "two\n\nsecond"]
+
+
+def test_a_library_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.pdf").write_bytes(b"%PDF")
+    monkeypatch.setitem(sys.modules, "pypdf", None)
+    assert re.search(r"a.pdf: a .pdf needs pypdf: pip install .*\[documents\]", fault(tmp_path, data="a.pdf"))

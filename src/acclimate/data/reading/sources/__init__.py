@@ -64,6 +64,7 @@ class SourceBatch:
         texts: as read, not cleaned; None where the cell holds nothing.
         ids: None where the source names no column of ids.
         groups: None where the source names no column of groups.
+        problems: why a text could not be read, such as that of a scan; empty where it could. The row leaves by the rule `unreadable`.
     """
 
     name: str
@@ -71,6 +72,7 @@ class SourceBatch:
     texts: list[Any]
     ids: list[Any] | None = None
     groups: list[Any] | None = None
+    problems: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
