@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acclimate.data.reading.formats import Batch, Collector, Reading
+from acclimate.data.reading.formats.class_labels import log_class_names, name_classes
 from acclimate.data.reading.streams import first_line
 from acclimate.errors import DataError
 
@@ -24,6 +25,7 @@ def read_parquet(reading: Reading) -> Iterator[Batch]:
     try:
         with pq.ParquetFile(reading.path, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True) as file:
             reading.require(file.schema_arrow.names)
+            log_class_names(reading, file.schema_arrow)
             first, stop = reading.row_groups or (0, file.num_row_groups)
             number = 1 + sum(file.metadata.row_group(index).num_rows for index in range(first))
             batches = file.iter_batches(_rows_at_once(file, reading), list(range(first, stop)), columns=reading.columns)
@@ -52,11 +54,13 @@ def _ipc_batches(source: pa.MemoryMappedFile, reading: Reading) -> Iterator[pa.R
     if source.read(6) == b"ARROW1":
         file = pa.ipc.open_file(source)
         reading.require(file.schema.names)
+        log_class_names(reading, file.schema)
         batches = (file.get_batch(index) for index in range(file.num_record_batches))
     else:
         source.seek(0)
         stream = pa.ipc.open_stream(source)
         reading.require(stream.schema.names)
+        log_class_names(reading, stream.schema)
         batches = iter(stream)
     for batch in batches:
         wanted = batch.select(reading.columns)
@@ -102,7 +106,7 @@ def _cells(piece: pa.RecordBatch, column: str, numbers: range, reading: Reading)
     if array.nbytes > reading.max_record_bytes:
         _refuse_long(array, numbers, reading)
     try:
-        cells: list[Any] = array.to_pylist()
+        cells = name_classes(array.to_pylist(), column, piece.schema)
     except UnicodeDecodeError:
         raise _first_that_fails(array, column, numbers, reading) from None
     except (ValueError, OverflowError, LookupError, pa.ArrowException) as error:

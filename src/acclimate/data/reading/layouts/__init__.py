@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from acclimate.data.leakage.splits import SPLIT_NAMES
 from acclimate.data.reading.formats import WHOLE, Batch, Reading, in_batches
 from acclimate.data.reading.formats import Record as Cells
 from acclimate.data.reading.readers import find_files, iter_batches
@@ -92,3 +93,14 @@ def rows_of(reading: Reading, columns: Sequence[str]) -> Iterator[tuple[int, dic
     for batch in iter_batches(reading.path, list(columns), where=reading.where, options=reading.options, max_rows=reading.max_rows):
         for index, number in enumerate(batch.numbers):
             yield number, {column: cells[index] for column, cells in batch.columns.items()}
+
+
+def require_split_column(reading: Reading, splits: Sequence[str]) -> None:
+    """Refuse a task that would mix the splits of a directory.
+
+    Raises:
+        DataError: says how they are named.
+    """
+    if "split" not in reading.columns:
+        files = ", ".join(f"{SPLIT_NAMES.get(name.lower(), name)}: {reading.path.name}/{name}" for name in splits)
+        raise reading.fault(f"holds the splits {', '.join(splits)}; write `split: split` below the task, or `data: {{{files}}}`")
