@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from acclimate import artifacts
+from acclimate import artifacts, kinds
 from acclimate.data.corpus import DocumentWriter, Joining, Prepared, TextCounts, TextRules, join_parts, part_jobs, prepare_part
 from acclimate.data.engines import run_parts
 from acclimate.data.leakage.contamination import Contamination, EvaluationIndex, decide, verdict
 from acclimate.data.leakage.hashing import hash_texts
 from acclimate.data.leakage.near_duplicates import Dropped, find_clusters, fingerprints, rows_to_drop, write_shard
+from acclimate.data.lengths import log_many_words
 from acclimate.data.options import IngestConfig, TaskConfig
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.reading.readers import find_files
+from acclimate.data.reading.sources import files
 from acclimate.data.tables import SPLITS, LoadedTable, drop_rows, finish_table, load_table
-from acclimate.errors import DataError
+from acclimate.errors import DataError, one_line
 from acclimate.settings import Options
 from stages.command import Out, StageContext, main
 
@@ -49,6 +52,10 @@ def run(params: Params, *, data: Path, out: Out, context: StageContext) -> None:
             load_table(name, task, data, quarantine, seed=params.seed, cleaning=config.cleaning, personal_data=config.personal_data)
             for name, task in params.tasks.items()
         ]
+        for table in tables:
+            texts = (row.texts for rows in table.by_split.values() for row in rows)
+            kind = kinds.configured_table(table.config.kind, table.config.own)
+            log_many_words(kind, texts, table.config.max_length, where=f"tasks.{table.name}")
         index = _evaluation_index(tables, config)
         parts = _prepare(config, data, scratch, index)
         clusters = _near_duplicates(tables, parts, config, scratch)
@@ -59,7 +66,7 @@ def run(params: Params, *, data: Path, out: Out, context: StageContext) -> None:
             for split in SPLITS:
                 drop_rows(table, split, clusters.get(f"{table.table}:{split}", {}), quarantine)
             finish_table(table, out / "tables" / table.name, quarantine, seed=params.seed)
-        counts = _join(params, parts, tables, clusters, quarantine, out)
+        counts = _join(params, data, parts, tables, clusters, quarantine, out)
         quarantine.check(config.max_quarantine_share)
         metrics = quarantine.metrics()
     _move(scratch / "clusters.parquet", out / "duplicates.parquet")
@@ -157,7 +164,13 @@ def _near_duplicates(tables: list[LoadedTable], parts: dict[str, list[Prepared]]
 
 
 def _join(
-    params: Params, parts: dict[str, list[Prepared]], tables: list[LoadedTable], clusters: Dropped, quarantine: Quarantine, out: Path
+    params: Params,
+    data: Path,
+    parts: dict[str, list[Prepared]],
+    tables: list[LoadedTable],
+    clusters: Dropped,
+    quarantine: Quarantine,
+    out: Path,
 ) -> dict[str, TextCounts]:
     """Write corpus.parquet, heldout.parquet and general.parquet; give what happened to each table's text."""
     config = params.ingest
@@ -185,13 +198,31 @@ def _join(
     finally:
         for writer in writers.values():
             writer.close()
-    if not writers["corpus"].rows or not writers["heldout"].rows:
-        raise DataError(
-            f"ingest.corpus: {writers['corpus'].rows} documents to train on and {writers['heldout'].rows} held out; each needs one at least"
-        )
+    _require_documents({name: writers[name].rows for name in TABLES}, config, data, quarantine)
     for table in tables:
         counts[table.table] = TextCounts(Counter(table.changed), Counter(table.personal))
     return counts
+
+
+def _require_documents(rows: dict[str, int], config: IngestConfig, data: Path, quarantine: Quarantine) -> None:
+    """Refuse a corpus that leaves nothing to train on or to measure on, with what became of its documents."""
+    if rows["corpus"] and rows["heldout"]:
+        return
+    problem = f"{rows['corpus']} documents to train on and {rows['heldout']} held out; each needs one at least"
+    read = {name: quarantine.read[name] for name in ("corpus", "heldout") if quarantine.read[name] > rows[name]}
+    left = [f"of {count} read for {name} left: {quarantine.describe(name)}" for name, count in read.items()]
+    if rows["corpus"] and not config.heldout:
+        left.append(f"raise ingest.heldout_share ({config.heldout_share:g}), or name files in ingest.heldout")
+    raise DataError(one_line("; ".join([f"ingest.corpus: {problem}", *left, *_line_by_line(config, data)])))
+
+
+def _line_by_line(config: IngestConfig, data: Path) -> Iterator[str]:
+    """Files that were read as one document each and look like one a line."""
+    for name, sources in (("corpus", config.corpus), ("heldout", config.heldout)):
+        for index, source in enumerate(sources):
+            where = f"ingest.{name}.{index}"
+            for file in files.line_by_line(source.options(where=where), data, where=where) if source.kind == "files" else []:
+                yield f"{file} is one document of many lines: if each line is one, give {where} `text_by: line`"
 
 
 def _move(source: Path, target: Path) -> None:

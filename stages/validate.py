@@ -12,6 +12,7 @@ from acclimate import artifacts, kinds
 from acclimate.adapters.great_expectations import Check, Suite, run_suites, write_findings
 from acclimate.data.leakage.contamination import DecontaminationConfig, EvaluationIndex, EvaluationText, decide
 from acclimate.data.leakage.hashing import hash_texts
+from acclimate.data.lengths import is_cut, log_cut
 from acclimate.data.options import ValidateConfig
 from acclimate.data.screening.drift import TextStatistics, drift
 from acclimate.data.screening.language import LanguageConfig, judge_languages
@@ -24,9 +25,20 @@ from stages.command import Out, StageContext, main
 
 if TYPE_CHECKING:
     import pandas as pd
+    from tokenizers import Tokenizer
 
 _FAILURES_SHOWN = 5
 _LANGUAGE_ROWS = 2000
+
+_SETTINGS = {
+    "tokens": "validate.min_tokens",
+    "training_rows_of_its_rarest_label": "validate.min_rows_per_label",
+    "share_of_the_largest_class": "validate.max_class_share",
+    "share_in_other_languages": "ingest.language",
+    "evaluation_text_inside": "ingest.decontamination",
+    **{f"rows_{split}": "validate.min_rows_per_split" for split in ("train", "dev", "test")},
+}
+"""The key of params.yaml that sets what is expected of a column."""
 
 Finder = Callable[[list[str]], list[int]]
 """Gives the positions of the documents that hold an evaluation text."""
@@ -52,7 +64,8 @@ def run(params: Params, *, ingest: Path, tokenizer: Path, out: Out, docs: Out, c
     tables = [table for table in sorted((ingest / "tables").iterdir()) if table.is_dir()]
     facts = artifacts.read_json(ingest / "text.json")
     find_contaminated = _finder(tables, facts["decontamination"])
-    tokens = partial(count_tokens, load_tokenizer(tokenizer.parent))
+    reads = load_tokenizer(tokenizer.parent)
+    tokens = partial(count_tokens, reads)
     language = LanguageConfig(**facts["language"])
     texts = [name for name in ("corpus", "heldout", "general") if _has_rows(ingest / f"{name}.parquet")]
     statistics = {name: _text_statistics(ingest / f"{name}.parquet") for name in texts}
@@ -62,7 +75,9 @@ def run(params: Params, *, ingest: Path, tokenizer: Path, out: Out, docs: Out, c
     for name in texts:
         finder = find_contaminated if name == "corpus" else None
         suites.append(_text_suite(name, ingest / f"{name}.parquet", config, tokens, finder, drifted[name], language))
-    suites += [_task_suite(table, config, tokens, drifted[f"tables/{table.name}"]) for table in tables]
+    for table in tables:
+        suites.append(_task_suite(table, config, tokens, drifted[f"tables/{table.name}"]))
+        context.final_metrics[f"cut/{table.name}"] = _log_cut(table, suites[-1].table["tokens"], reads)
     findings = run_suites(suites, docs)
     artifacts.write_json(out / "statistics.json", statistics)
     write_findings(findings, out / "results.json")
@@ -93,6 +108,17 @@ def _label_problems(tables: list[Path], clusters: Path, params: Params) -> dict[
 def _drift_by_table(reference: dict[str, Any], statistics: dict[str, Any]) -> dict[str, dict[str, float]]:
     """How far the text of each table has moved from the reference; nothing for one that the reference does not know."""
     return {name: drift(reference[name], found) if name in reference else {} for name, found in statistics.items()}
+
+
+def _check(expectation: str, arguments: dict[str, Any]) -> Check:
+    """A check with the key that sets its limit; equal texts are allowed in tables only."""
+    column = arguments.get("column", "")
+    is_drift, is_share = (
+        column.startswith("drift_of_"),
+        column == "key" and expectation == "ExpectColumnValuesToBeUnique" and "mostly" in arguments,
+    )
+    setting = "validate.max_drift" if is_drift else "validate.max_duplicate_share" if is_share else _SETTINGS.get(column, "")
+    return Check(expectation, arguments, setting)
 
 
 def _finder(tables: list[Path], decontamination: dict[str, Any]) -> Finder | None:
@@ -179,17 +205,17 @@ def _text_suite(
     if find_contaminated:
         table["evaluation_text_inside"] = False
         table.loc[find_contaminated(texts), "evaluation_text_inside"] = True
-        extra.append(Check("ExpectColumnValuesToBeInSet", {"column": "evaluation_text_inside", "value_set": [False]}))
+        extra.append(_check("ExpectColumnValuesToBeInSet", {"column": "evaluation_text_inside", "value_set": [False]}))
     checks = [
         *extra,
-        Check("ExpectColumnValuesToBeBetween", {"column": "tokens", "min_value": config.min_tokens, "mostly": 0.99}),
-        Check("ExpectColumnValuesToBeUnique", {"column": "key"}),
+        _check("ExpectColumnValuesToBeBetween", {"column": "tokens", "min_value": config.min_tokens, "mostly": 0.99}),
+        _check("ExpectColumnValuesToBeUnique", {"column": "key"}),
         *_drift_checks(table, drifted, config),
-        Check("ExpectTableRowCountToBeBetween", {"min_value": 1}),
-        Check("ExpectColumnValuesToNotBeNull", {"column": "text"}),
-        Check("ExpectColumnValuesToBeUnique", {"column": "id"}),
-        Check("ExpectColumnValuesToBeBetween", {"column": "characters", "min_value": 1, "max_value": 1_000_000}),
-        Check("ExpectColumnValuesToNotMatchRegex", {"column": "text", "regex": "\ufffd", "mostly": 0.99}),
+        _check("ExpectTableRowCountToBeBetween", {"min_value": 1}),
+        _check("ExpectColumnValuesToNotBeNull", {"column": "text"}),
+        _check("ExpectColumnValuesToBeUnique", {"column": "id"}),
+        _check("ExpectColumnValuesToBeBetween", {"column": "characters", "min_value": 1, "max_value": 1_000_000}),
+        _check("ExpectColumnValuesToNotMatchRegex", {"column": "text", "regex": "\ufffd", "mostly": 0.99}),
     ]
     return Suite(name, table, checks)
 
@@ -201,14 +227,14 @@ def _language_checks(table: pd.DataFrame, texts: list[str], language: LanguageCo
     step = max(1, len(texts) // _LANGUAGE_ROWS)
     judged = judge_languages(texts[::step], language)
     table["share_in_other_languages"] = sum(map(bool, judged)) / max(1, len(judged))
-    return [Check("ExpectColumnMaxToBeBetween", {"column": "share_in_other_languages", "max_value": 0.01})]
+    return [_check("ExpectColumnMaxToBeBetween", {"column": "share_in_other_languages", "max_value": 0.01})]
 
 
 def _drift_checks(table: pd.DataFrame, drifted: dict[str, float], config: ValidateConfig) -> list[Check]:
     """The population stability index against the reference, of lengths, words and labels."""
     for name, value in drifted.items():
         table[f"drift_of_{name}"] = value
-    return [Check("ExpectColumnMaxToBeBetween", {"column": f"drift_of_{name}", "max_value": config.max_drift}) for name in drifted]
+    return [_check("ExpectColumnMaxToBeBetween", {"column": f"drift_of_{name}", "max_value": config.max_drift}) for name in drifted]
 
 
 def _task_suite(directory: Path, config: ValidateConfig, tokens: Callable[[list[str]], list[int]], drifted: dict[str, float]) -> Suite:
@@ -223,14 +249,14 @@ def _task_suite(directory: Path, config: ValidateConfig, tokens: Callable[[list[
     table["group_parted"] = table.groupby("group")["split"].transform("nunique") > 1
     table["in_other_split"] = table.groupby("key")["split"].transform("nunique") > 1
     checks = [
-        Check("ExpectColumnValuesToBeUnique", {"column": "id"}),
-        Check("ExpectColumnValuesToNotBeNull", {"column": "label"}),
-        Check("ExpectColumnValuesToNotMatchRegex", {"column": "key", "regex": r"^\s*$"}),
-        Check("ExpectColumnValuesToBeUnique", {"column": "key", "mostly": 1 - config.max_duplicate_share}),
-        Check("ExpectColumnValuesToBeInSet", {"column": "group_parted", "value_set": [False]}),
-        Check("ExpectColumnValuesToBeInSet", {"column": "in_other_split", "value_set": [False]}),
-        Check("ExpectColumnValuesToBeBetween", {"column": "tokens", "min_value": config.min_tokens, "mostly": 0.99}),
-        Check("ExpectColumnValuesToNotMatchRegex", {"column": "key", "regex": "\ufffd", "mostly": 0.99}),
+        _check("ExpectColumnValuesToBeUnique", {"column": "id"}),
+        _check("ExpectColumnValuesToNotBeNull", {"column": "label"}),
+        _check("ExpectColumnValuesToNotMatchRegex", {"column": "key", "regex": r"^\s*$"}),
+        _check("ExpectColumnValuesToBeUnique", {"column": "key", "mostly": 1 - config.max_duplicate_share}),
+        _check("ExpectColumnValuesToBeInSet", {"column": "group_parted", "value_set": [False]}),
+        _check("ExpectColumnValuesToBeInSet", {"column": "in_other_split", "value_set": [False]}),
+        _check("ExpectColumnValuesToBeBetween", {"column": "tokens", "min_value": config.min_tokens, "mostly": 0.99}),
+        _check("ExpectColumnValuesToNotMatchRegex", {"column": "key", "regex": "\ufffd", "mostly": 0.99}),
         *_drift_checks(table, drifted, config),
         *_rows_per_split(table, config),
         *_label_checks(table, schema, config),
@@ -238,11 +264,20 @@ def _task_suite(directory: Path, config: ValidateConfig, tokens: Callable[[list[
     return Suite(f"tables/{schema['name']}".replace("/", "."), table, checks)
 
 
+def _log_cut(directory: Path, tokens: pd.Series[int], tokenizer: Tokenizer) -> float:
+    """The share of a table's rows that are longer than the model reads."""
+    schema = artifacts.read_json(directory / "schema.json")
+    room = schema["max_length"] - tokenizer.num_special_tokens_to_add(schema["pair"])
+    share = float((tokens > room).mean()) if is_cut(schema["options"]) else 0.0
+    log_cut(share, len(tokens), schema["max_length"], where=f"tasks.{schema['name']}")
+    return share
+
+
 def _rows_per_split(table: pd.DataFrame, config: ValidateConfig) -> list[Check]:
     checks = []
     for split in ("train", "dev", "test"):
         table[f"rows_{split}"] = int((table["split"] == split).sum())
-        checks.append(Check("ExpectColumnMinToBeBetween", {"column": f"rows_{split}", "min_value": config.min_rows_per_split}))
+        checks.append(_check("ExpectColumnMinToBeBetween", {"column": f"rows_{split}", "min_value": config.min_rows_per_split}))
     return checks
 
 
@@ -250,7 +285,7 @@ def _label_checks(table: pd.DataFrame, schema: dict[str, Any], config: ValidateC
     """What the kind expects of its labels."""
     kind = kinds.table(schema["kind"])
     expected = kind.checks(table, schema["labels"], min_rows_per_label=config.min_rows_per_label, max_class_share=config.max_class_share)
-    return [Check(*each) for each in expected]
+    return [_check(*each) for each in expected]
 
 
 if __name__ == "__main__":

@@ -81,7 +81,9 @@ def check(params: Path, profile: str | None = None) -> None:
     """
     from acclimate.config import load_config
     from acclimate.data.preview import data_problems
+    from acclimate.runtime import configure_logging
 
+    configure_logging()  # how files are read, and what is cut, is said here too
     if profile:
         lay_profile(params, profile)
     config = load_config(params)

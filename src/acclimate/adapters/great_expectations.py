@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acclimate import artifacts
+from acclimate.errors import one_line
 from acclimate.report.render import render
+from acclimate.report.wording import expectation_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,14 +21,34 @@ if TYPE_CHECKING:
 _ROW_IDS_SHOWN = 10
 _VALUE_CHARS = 100
 _SETTING_CHARS = 300
+_VALUES_SHOWN = 10
+_WORDS = {"ExpectColumnValuesToBeUnique": "each value once", "ExpectColumnValuesToNotBeNull": "no empty cell"}
 
 
 @dataclass(frozen=True)
 class Check:
-    """One expectation: its class name in great_expectations.expectations, and its arguments."""
+    """One expectation: its class name in great_expectations.expectations, its arguments, and the key of params.yaml that sets its limit."""
 
     expectation: str
     arguments: dict[str, Any]
+    setting: str = ""
+
+    def limit(self) -> str:
+        """What it allows, in words."""
+        given = self.arguments
+        low, high = given.get("min_value"), given.get("max_value")
+        if "value_set" in given:
+            values = [str(value)[:_VALUE_CHARS] for value in given["value_set"]]
+            words = ", ".join(values[:_VALUES_SHOWN]) + (f" and {len(values) - _VALUES_SHOWN} more" if len(values) > _VALUES_SHOWN else "")
+        elif "regex" in given:
+            words = f"nothing that matches {given['regex']!a}"
+        elif low is not None or high is not None:
+            limits = {"at least": low, "at most": high}
+            words = " and ".join(f"{side} {limit:,}" for side, limit in limits.items() if limit is not None)
+        else:
+            words = _WORDS.get(self.expectation) or expectation_words(self.expectation)
+        mostly = f" in {given['mostly']:.4g} of the rows" if given.get("mostly", 1) < 1 else ""
+        return words + mostly + (f", set by {self.setting}" if self.setting else "")
 
 
 @dataclass(frozen=True)
@@ -50,13 +72,16 @@ class Finding:
     unexpected_count: int
     unexpected_percent: float | None
     row_ids: list[str]
+    limit: str
 
     def describe(self) -> str:
-        """One line: where, what, which rows."""
+        """One line: where, what was found, in which rows, what is allowed, and the key that sets it."""
         place = f"{self.suite}.{self.column}" if self.column else self.suite
-        rows = f": {self.unexpected_count} rows at fault, ids {', '.join(self.row_ids)}" if self.row_ids else ""
-        seen = f" (observed {self.observed})" if self.observed else ""
-        return f"{place}: {self.expectation} does not hold{seen}{rows}"
+        found = f"found {self.observed}" if self.observed else "does not hold"
+        if self.row_ids:
+            more = ", ..." if self.unexpected_count > len(self.row_ids) else ""
+            found = f"{self.unexpected_count} rows at fault, ids {', '.join(self.row_ids)}{more}"
+        return one_line(f"{place}: {found}; allowed: {self.limit}")
 
 
 def run_suites(suites: list[Suite], docs: Path) -> list[Finding]:
@@ -97,15 +122,15 @@ def run_suites(suites: list[Suite], docs: Path) -> list[Finding]:
         outcome = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": suite.table})
         outcomes[suite.name] = [item for result in outcome.run_results.values() for item in result.results]
     (docs / "index.html").write_text(_page(suites, outcomes), encoding="utf-8")
-    return [_finding(name, item) for name, items in outcomes.items() for item in items]
+    return [_finding(suite, item) for suite in suites for item in outcomes[suite.name]]
 
 
-def _finding(suite: str, item: Any) -> Finding:
+def _finding(suite: Suite, item: Any) -> Finding:
     settings, result = item.expectation_config, item.result
     indices = result.get("unexpected_index_list") or []
     observed = result.get("observed_value") if item.success or result else _exception(item)
     return Finding(
-        suite=suite,
+        suite=suite.name,
         expectation=settings.type,
         column=settings.kwargs.get("column"),
         success=bool(item.success),
@@ -113,7 +138,14 @@ def _finding(suite: str, item: Any) -> Finding:
         unexpected_count=int(result.get("unexpected_count") or 0),
         unexpected_percent=None if result.get("unexpected_percent") is None else float(result["unexpected_percent"]),
         row_ids=[str(entry.get("id")) for entry in indices[:_ROW_IDS_SHOWN]],
+        limit=_check_of(suite, settings).limit(),
     )
+
+
+def _check_of(suite: Suite, settings: Any) -> Check:
+    """The check that an outcome is of: Great Expectations gives outcomes in an order of its own."""
+    same = [check for check in suite.checks if all(settings.kwargs.get(name) == value for name, value in check.arguments.items())]
+    return next(check for check in same if expectation_words(check.expectation) == expectation_words(settings.type))
 
 
 def _exception(item: Any) -> str:
@@ -130,14 +162,14 @@ def _page(suites: list[Suite], outcomes: dict[str, list[Any]]) -> str:
             "name": suite.name,
             "rows": len(suite.table),
             "failed": sum(not item.success for item in outcomes[suite.name]),
-            "outcomes": [_outcome(suite.name, item) for item in outcomes[suite.name]],
+            "outcomes": [_outcome(suite, item) for item in outcomes[suite.name]],
         }
         for suite in suites
     ]
     return render("data_docs.html", title="Data Docs", suites=shown)
 
 
-def _outcome(suite: str, item: Any) -> tuple[Finding, str, list[tuple[str, str]]]:
+def _outcome(suite: Suite, item: Any) -> tuple[Finding, str, list[tuple[str, str]]]:
     """What was found, the expectation's settings, and id and value of the rows at fault."""
     finding, arguments = _finding(suite, item), sorted(item.expectation_config.kwargs.items(), reverse=True)
     settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in arguments if name not in ("batch_id", "column"))

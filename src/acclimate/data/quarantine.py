@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from acclimate.data.screening.quality import RULES
 from acclimate.errors import DataError
 
 _VALUE_CHARS = 200
 _FLUSH_ROWS = 20_000
+_RULES_SHOWN = 6
 SCHEMA = pa.schema(
     [
         ("table", pa.string()),
@@ -35,6 +37,16 @@ HELD_BACK = (
     "weight",
 )
 """Rules that name no fault: a corpus made of the labelled table itself loses its dev and test texts, a fifth by default."""
+
+SETTINGS = {
+    "too_short": "ingest.min_chars",
+    "other_language": "ingest.language",
+    "contaminated": "ingest.decontamination",
+    "near_duplicate": "ingest.duplicates",
+    "weight": "the source's weight",
+    **{rule.name: f"ingest.quality.{rule.threshold}" for rule in RULES},
+}
+"""The key of params.yaml that a rule goes by. A rule without one names a fault of the row itself, such as `duplicate`."""
 
 Entry = tuple[str, str, int, str, str, str, str]
 """table, source, line, id, rule, value, detail."""
@@ -108,10 +120,18 @@ class Quarantine:
             )
             faulty = left - sum(rules[rule] for rule in HELD_BACK)
             if faulty > max_share * read:
-                named = ", ".join(f"{rule} {count}" for rule, count in rules.most_common() if rule not in HELD_BACK)
+                named = self.describe(table, but=HELD_BACK)
                 raise DataError(
                     f"{table}: {faulty} of {read} rows are quarantined ({named}); allowed by ingest.max_quarantine_share: {max_share:.1%}"
                 )
+
+    def describe(self, table: str, *, but: Collection[str] = ()) -> str:
+        """The rules by which rows of a table left, the most frequent first, each with its count and the key that it goes by."""
+        found = [(rule, count) for rule, count in self.count(table).most_common() if rule not in but]
+        keys = [SETTINGS.get(rule) or SETTINGS.get(rule.partition("_of_")[0]) for rule, _ in found]
+        shown = [f"{rule} {count}" + (f" by {key}" if key else "") for (rule, count), key in zip(found, keys, strict=True)]
+        more = len(shown) - _RULES_SHOWN
+        return ", ".join(shown[:_RULES_SHOWN] + ([f"and {more} more rules"] if more > 0 else [])) or "none"
 
     def metrics(self) -> dict[str, dict[str, int | dict[str, int]]]:
         """Counts of each table."""

@@ -359,6 +359,7 @@ def _write(task: str, config: TaskConfig, by_split: dict[Split, list[Row]], labe
         "labels": labels,
         "pair": kind.pair,
         "metric": config.deciding_metric,
+        "max_length": config.max_length,
         "options": kind.carried,
     }
     artifacts.write_json(out / "schema.json", schema)

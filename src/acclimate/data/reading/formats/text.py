@@ -34,7 +34,7 @@ def _paragraphs(reading: Reading) -> Iterator[tuple[int, str]]:
             pending.append(line)
             size += len(line)
             if size > reading.max_record_bytes + 1:
-                raise reading.too_long(f"line {first}", "document")
+                raise reading.too_long(f"line {first}", "document", ", or give `text_by: line`")
         elif pending:
             yield first, "".join(pending)
             pending, size = [], 0

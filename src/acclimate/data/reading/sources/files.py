@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from acclimate.data.reading.options import ReadOptions
 from acclimate.data.reading.readers import iter_batches, resolve
 from acclimate.data.reading.sources import Part, SourceBatch, TableColumns, consecutive_runs
 from acclimate.data.reading.streams import fault, split_endings
+
+_MANY_LINES = 20
+logger = logging.getLogger(__name__)
 
 
 class Config(TableColumns, ReadOptions):
@@ -65,8 +69,27 @@ def read_part(config: Config, part: Part, data: Path, *, where: str) -> Iterator
         text_by=config.text_by,
         row_groups=None if part.stop is None else (part.start, part.stop),
     )
+    num_rows, text = 0, ""
     for batch in batches:
+        num_rows += len(batch)
+        text = str(batch.columns[config.text][0]) if num_rows == 1 else ""
         yield config.batch(part.name, batch)
+    if config.text_by == "blank_line" and _is_line_by_line(path, text):
+        logger.warning("%s: %s: one document of many lines; if each line is one, give `text_by: line`", where, path)
+
+
+def line_by_line(config: Config, data: Path, *, where: str) -> list[str]:
+    """Text files that give one document of many lines, and so may have wanted `text_by: line`."""
+    found = []
+    for part in parts(config, data, where=where) if config.text_by == "blank_line" else []:
+        first = next(read_part(config, part, data, where=where))
+        if len(first) == 1 and _is_line_by_line(data / part.files[0], str(first.texts[0])):
+            found.append(part.name)
+    return found
+
+
+def _is_line_by_line(path: Path, text: str) -> bool:
+    return split_endings(path)[0] == ".txt" and text.count("\n") >= _MANY_LINES
 
 
 def resolve_part(part: Part, data: Path, *, where: str) -> list[Path]:
