@@ -10,8 +10,7 @@ from acclimate import kinds, plugins
 from acclimate.data.leakage.splits import require_split_names
 from acclimate.data.lengths import log_many_words
 from acclimate.data.options import SOURCES, CorpusSource, IngestConfig, TaskConfig
-from acclimate.data.reading.readers import cell
-from acclimate.data.tables import task_batches, task_files
+from acclimate.data.tables import read_file, task_files
 from acclimate.errors import DataError
 
 _HEAD_ROWS = 200
@@ -38,16 +37,12 @@ def _messages(checks: list[Callable[[], None]]) -> Iterator[str]:
 
 def _check_task(name: str, task: TaskConfig, data: Path) -> None:
     where = f"tasks.{name}"
+    kind = kinds.configured_table(task.kind, task.own)
     for split, path in task_files(task, data, where):
-        batch = next(task_batches(path, task, where, max_rows=_HEAD_ROWS), None)
-        if batch is None:
-            raise DataError(f"{where}: {path}: no rows")
-        kind = kinds.configured_table(task.kind, task.own)
-        found = kind.read(batch.columns, where=f"{where}: {path}")
-        labels = found.labels
-        log_many_words(kind, map(kind.texts, found.inputs), task.max_length, where=f"{where}: the head of {path}")
+        rows, _ = read_file(path, path.stem, task, split, where, head_rows=_HEAD_ROWS)
+        log_many_words(kind, (row.texts for row in rows), task.max_length, where=f"{where}: the head of {path}")
         if task.split and split is None:  # rows without a label leave whatever their split is
-            names = (cell(batch.columns, task.split, row).lower() for row, label in enumerate(labels) if label is not None)
+            names = (row.given_split or "" for row in rows if row.label is not None)
             require_split_names(names, where=f"{where}: {path}: column {task.split!r}")
 
 

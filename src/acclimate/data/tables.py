@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ def _read(config: TaskConfig, data: Path, where: str) -> list[Row]:
     rows: list[Row] = []
     given: list[Any] = []
     for (split, path), prefix in zip(found, prefixes, strict=True):
-        some, labels = _read_file(path, prefix, config, split, where)
+        some, labels = read_file(path, prefix, config, split, where)
         rows += some
         given += labels
     for note in _kind(config).notes(given):
@@ -202,16 +203,17 @@ def task_files(config: TaskConfig, data: Path, where: str) -> list[tuple[str | N
     return [(split, path) for split, name in names.items() if name for path in find(data, name, where=f"{where}.data")]
 
 
-def task_batches(path: Path, config: TaskConfig, where: str, *, max_rows: int = MAX_BATCH_ROWS) -> Iterator[Batch]:
-    """The columns that a task reads of one file, through its layout.
+def task_batches(path: Path, config: TaskConfig, where: str, *, head_rows: int | None = None) -> Iterator[Batch]:
+    """The columns that a task reads of one file, through its layout; of about the first `head_rows` rows, or of all.
 
     Raises:
         DataError: on the way; see `readers.iter_batches` and `read_layout`.
     """
-    columns = _wanted_columns(config)
-    if config.layout:
-        return read_layout(config.layout.component, Reading(path, columns, where, config, max_rows=max_rows))
-    return iter_batches(path, columns, where=where, options=config, max_rows=max_rows)
+    columns, max_rows = _wanted_columns(config), head_rows or MAX_BATCH_ROWS
+    if config.layout is None:
+        return iter_batches(path, columns, where=where, options=config, max_rows=max_rows, head_rows=head_rows)
+    batches = read_layout(config.layout.component, Reading(path, columns, where, config, max_rows=max_rows))
+    return islice(batches, 1) if head_rows else batches
 
 
 def _kind(config: TaskConfig) -> kinds.Table:
@@ -224,9 +226,11 @@ def _wanted_columns(config: TaskConfig) -> list[str]:
     return [column for column in dict.fromkeys(names) if column]
 
 
-def _read_file(path: Path, prefix: str, config: TaskConfig, split: str | None, where: str) -> tuple[list[Row], list[Any]]:
-    """Rows, and their labels as the file spells them."""
-    found = join_batches(task_batches(path, config, where), _wanted_columns(config))
+def read_file(
+    path: Path, prefix: str, config: TaskConfig, split: str | None, where: str, *, head_rows: int | None = None
+) -> tuple[list[Row], list[Any]]:
+    """Rows, and their labels as the file spells them; all, or about the first `head_rows`."""
+    found = join_batches(task_batches(path, config, where, head_rows=head_rows), _wanted_columns(config))
     table = found.columns
     place = f"{where}: {path}"
     kind = _kind(config)

@@ -198,7 +198,7 @@ def test_delimited_rows_are_those_of_the_csv_module(tmp_path: Path, rows: list[t
     path = tmp_path / ("a.csv" if delimiter == "," else "a.tsv")
     path.write_bytes(out.getvalue().encode())
     expected = list(csv.reader(io.StringIO(out.getvalue(), newline=""), delimiter=delimiter))[1:]
-    table = read_rows(path, COLUMNS, where="w").columns
+    table = read_rows(path, COLUMNS, where="w", options=ReadOptions(quote='"')).columns
     assert [list(row) for row in zip(table["text"], table["n"], strict=True)] == expected
 
 

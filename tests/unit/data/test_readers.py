@@ -57,6 +57,7 @@ AS_TEXT: dict[str, Callable[[list[dict[str, Any]]], str]] = {
     ".ndjson": as_jsonl,
     ".json": lambda records: json.dumps(records, ensure_ascii=False, indent=1),
 }
+QUOTED: dict[str, dict[str, Any]] = {ending: {"quote": '"'} if ending == ".tsv" else {} for ending in AS_TEXT}
 NUMBERS = {".csv": [2, 3, 5], ".tsv": [2, 3, 5], ".jsonl": [1, 2, 3], ".ndjson": [1, 2, 3], ".json": [1, 2, 3]}
 
 
@@ -78,7 +79,7 @@ def fault_of(path: Path, content: bytes, columns: Sequence[str] = ("text",), **o
 @pytest.mark.parametrize("ending", AS_TEXT)
 def test_every_text_format_and_compression_gives_the_same_records(tmp_path: Path, ending: str, compression: str) -> None:
     content = COMPRESS[compression](AS_TEXT[ending](RECORDS).encode())
-    (batch,) = batches_of(tmp_path / f"a{ending}{compression}", content)
+    (batch,) = batches_of(tmp_path / f"a{ending}{compression}", content, **QUOTED[ending])
     assert [dict(zip(batch.columns, cells, strict=True)) for cells in zip(*batch.columns.values(), strict=True)] == RECORDS
     assert batch.numbers == NUMBERS[ending]
 
@@ -86,7 +87,7 @@ def test_every_text_format_and_compression_gives_the_same_records(tmp_path: Path
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8", "gb18030"])
 @pytest.mark.parametrize("ending", AS_TEXT)
 def test_an_encoding_is_read_as_told(tmp_path: Path, ending: str, encoding: str) -> None:
-    (batch,) = batches_of(tmp_path / f"a{ending}", AS_TEXT[ending](RECORDS).encode(encoding), encoding=encoding)
+    (batch,) = batches_of(tmp_path / f"a{ending}", AS_TEXT[ending](RECORDS).encode(encoding), encoding=encoding, **QUOTED[ending])
     assert batch.columns["text"] == [record["text"] for record in RECORDS]
     assert batch.numbers == NUMBERS[ending]
 
@@ -208,7 +209,11 @@ def cut(ending: str) -> bytes:
         ("a.csv", b"text\na\nb\0b\n", "line 3: a NUL byte"),
         ("a.csv", b"text\na\nb\xffb\n", "line 3: byte 0xff is not UTF-8; save the file as"),
         ("a.csv", b'"te\nxt"\na\n', "no column 'text'; did you mean 'te\\nxt'? present: te\\nxt"),
-        ("a.csv", b'text,b\nx,1\n"y,2\nz,3\n', "line 3: not valid CSV (unexpected end of data); quote it, or save it as JSONL"),
+        (
+            "a.csv",
+            b'text,b\nx,1\n"y,2\nz,3\n',
+            "line 3: not valid CSV (unexpected end of data); quote it, save it as JSONL, or give `quote: none`",
+        ),
         ("a.csv", b"text,b\nx\n,\n1,2,3\n\n1,2\n4\n5\n", "4 rows do not have the header's 2 fields: line 2: 1 fields; line 4: 3"),
         ("a.txt", b"one\n\ntwo\nthr\xffee\n", "line 4: byte 0xff is not UTF-8; save the file as"),
         ("a.txt", b"one\n\ntwo\n\0\n", "line 4: a NUL byte"),
@@ -218,10 +223,19 @@ def cut(ending: str) -> bytes:
         ("a.json", b'[{"text": "a"}', "line 1: not valid JSON (Expecting ',' delimiter: column 15); it ends too early: fetch"),
         ("a.json", b'[{"text": "a"} {"text": "b"}]', "line 1: not valid JSON (Expecting ',' delimiter: column 16)"),
         ("a.json", b'[{"text": "a"},\n3]', "row 2: expected an object, found int"),
-        ("a.json", b'{"text": "a"}\n{"text": "b"}\n', "line 2: not valid JSON (Extra data: column 1); if each line holds an object, call"),
-        ("a.json", b'{"text": "a"}\n', "expected an array of objects, or an object with one; found an object without one"),
+        ("a.json", b'{"txt": "a"}\n{"txt": "b"}\n', "line 2: not valid JSON (Extra data: column 1); if each line holds an object, call"),
+        (
+            "a.json",
+            b'{"txt": "a"}\n',
+            "expected an array of objects, an object with one, or a table as pandas writes it; found an object without",
+        ),
+        (
+            "a.jsonl",
+            b'["a", "b"]\n["c", "d"]\n',
+            "line 2: not valid JSON (Extra data: column 1); name the columns of arrays by `header: [...]`",
+        ),
         ("a.json", b'{"a": [{"text": 1}],\n"b": [{"text": 2}]}', "a second array of objects, 'b' after 'a'; allowed is one"),
-        ("a.json", b'"text"', "expected an array of objects, or an object with one; found str"),
+        ("a.json", b'"text"', "expected an array of objects, an object with one, or a table as pandas writes it; found str"),
         ("a.json", b"[" * 100_000, "line 1: "),
         ("a.json", b"  \n ", "no rows"),
         ("a.json", b"[]", "no rows"),
@@ -229,7 +243,11 @@ def cut(ending: str) -> bytes:
         ("a.parquet", b"PAR1 and nothing more", "not a whole Parquet file ("),
         ("a.arrow", b"ARROW1 and nothing more", "not a whole Arrow IPC file or stream ("),
         ("a.feather", b"FEA1 the older format FEA1", "not a whole Arrow IPC file or stream ("),
-        ("a.tar.gz", b"x", "an archive (.tar.gz); unpack it, or read it by the source `documents`"),
+        ("a.tar.gz", b"x", "not a whole gzip stream ("),
+        ("a.zip", b"x", "not a whole archive (File is not a zip file); fetch or write it again"),
+        ("a.7z", b"x", "an archive (.7z) that is not read; unpack it, or write a .zip"),
+        ("a.xls", b"x", "a spreadsheet (.xls) that is not read; save it as .xlsx or .csv"),
+        ("a.xlsx", b"x", "not a whole .xlsx file (File is not a zip file); save it again, as .xlsx or as CSV"),
         ("a.parquet.gz", b"x", ".parquet is compressed inside and cannot be read through .gz; unpack it"),
         ("a.docx.gz", b"x", "ending '.docx.gz' is not known; allowed: .csv,"),
     ],

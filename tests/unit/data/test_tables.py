@@ -164,7 +164,7 @@ def test_a_class_with_one_training_row_is_named(tmp_path: Path) -> None:
         ("a.csv", b'text,label\n"a,b\n', "not valid CSV"),
         ("a.csv", b"text,text,label\na,b,c\n", "column 'text' stands there twice"),
         ("a.jsonl", b'{"text": "a", "label": 1}\n{"text": \n', "line 2: not valid JSON"),
-        ("a.jsonl", b"[1, 2]\n", "line 1: expected an object, found list"),
+        ("a.jsonl", b"[1, 2]\n", "row 1: expected an object, found int"),
         ("a.jsonl", b'{"text": "a"}\n', r"no column 'label'.*\(line 1\)"),
         ("a.parquet", b"PAR1 cut short", "not a whole Parquet file"),
     ],

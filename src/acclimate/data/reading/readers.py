@@ -5,20 +5,27 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from acclimate.data.reading.formats import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Batch, Reading, TextBy
 from acclimate.data.reading.options import ReadOptions
-from acclimate.data.reading.streams import COMPRESSIONS, fault, one_line, split_endings
+from acclimate.data.reading.sources._archives import ENDINGS as ARCHIVES
+from acclimate.data.reading.sources._archives import find_member, opened_member
+from acclimate.data.reading.streams import COMPRESSIONS, Unpacked, fault, one_line, split_endings
 from acclimate.errors import DataError
 from acclimate.redaction import redact
 
 __all__ = ["FORMATS", "Batch", "cell", "find_files", "iter_batches", "join_batches", "read_rows", "resolve", "row_prefixes"]
 
 TEXT_FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt")
-FORMATS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".json", ".ndjson", ".arrow", ".feather")
-ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar")
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".json", ".ndjson", ".arrow", ".feather", ".xlsx", ".xlsm")
+_OTHER_ARCHIVES = (".7z", ".rar")
+_OFFICE = (".xls", ".xlsb", ".ods", ".numbers")
+_ROW_BYTES = 64
+"""What a cell takes beside its characters, at least."""
 _DVC_OBJECT = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 
@@ -78,8 +85,12 @@ def check_ending(path: Path, *, where: str) -> None:
         DataError: with the endings that are.
     """
     ending, compression = split_endings(path)
-    if ending in ARCHIVES:
-        raise fault(where, path, f"an archive ({ending}{compression}); unpack it, or read it by the source `documents`")
+    if path.name.lower().endswith(ARCHIVES):
+        return
+    if ending in _OTHER_ARCHIVES:
+        raise fault(where, path, f"an archive ({ending}{compression}) that is not read; unpack it, or write a .zip")
+    if ending in _OFFICE:
+        raise fault(where, path, f"a spreadsheet ({ending}) that is not read; save it as .xlsx or .csv")
     if ending not in FORMATS:
         shown = repr((Path(path.stem).suffix if compression else "") + path.suffix)
         also = ", ".join(COMPRESSIONS)
@@ -101,13 +112,14 @@ def cell(table: dict[str, list[Any]], column: str | None, index: int) -> str:
     return "" if value is None else str(value).strip()
 
 
-def read_rows(path: Path, columns: list[str], *, where: str, options: ReadOptions | None = None) -> Batch:
-    """Read the named columns of one file, each as a list; all of it is held.
+def read_rows(path: Path, columns: list[str], *, where: str, options: ReadOptions | None = None, head_rows: int | None = None) -> Batch:
+    """Read the named columns of one file, each as a list; all of it is held, or about `head_rows` rows.
 
     Raises:
         DataError: empty, not of its encoding, malformed at a line, or a column is missing.
     """
-    return join_batches(iter_batches(path, columns, where=where, options=options), columns)
+    max_rows = head_rows or MAX_BATCH_ROWS
+    return join_batches(iter_batches(path, columns, where=where, options=options, max_rows=max_rows, head_rows=head_rows), columns)
 
 
 def join_batches(batches: Iterable[Batch], columns: Sequence[str]) -> Batch:
@@ -130,6 +142,7 @@ def iter_batches(
     max_rows: int = MAX_BATCH_ROWS,
     max_bytes: int = MAX_BATCH_BYTES,
     row_groups: tuple[int, int] | None = None,
+    head_rows: int | None = None,
 ) -> Iterator[Batch]:
     """Read the named columns of one file in batches of about `max_bytes`, in its order.
 
@@ -140,11 +153,15 @@ def iter_batches(
         options: what the file does not say of itself, such as its encoding.
         text_by: what one document of a text file is: lines up to a blank one, all of it, or each line.
         row_groups: of Parquet, only these (first, past the last).
+        head_rows: stop after about so many, and check what was read as at the end of the file.
     Raises:
         DataError: on the way: empty, cut short, not of its encoding, malformed at a line, or a column is missing.
     """
     check_ending(path, where=where)
-    return _checked(Reading(path, list(dict.fromkeys(columns)), where, options or ReadOptions(), text_by, max_rows, max_bytes, row_groups))
+    reading = Reading(
+        path, list(dict.fromkeys(columns)), where, options or ReadOptions(), text_by, max_rows, max_bytes, row_groups, head_rows=head_rows
+    )
+    return _checked(reading)
 
 
 def _checked(reading: Reading) -> Iterator[Batch]:
@@ -154,20 +171,43 @@ def _checked(reading: Reading) -> Iterator[Batch]:
         raise reading.fault(f"cannot be read ({error.strerror})") from None
     if is_empty:
         raise reading.fault("the file is empty")
-    has_rows = False
-    for batch in _format_reader(split_endings(reading.path)[0])(reading):
-        has_rows = True
+    reading = _inside(reading)
+    unpacked = Unpacked(reading.path, reading.where, max_growth=reading.options.max_growth)
+    is_packed = reading.member or reading.path.suffix.lower() not in TEXT_FORMATS
+    num_rows = 0
+    for batch in _format_reader(reading.ending)(reading):
+        num_rows += len(batch)
+        if is_packed:
+            unpacked.add(_ROW_BYTES * len(batch) * len(batch.columns))
         yield batch
-    if not has_rows and reading.row_groups is None:
+        if reading.head_rows and num_rows >= reading.head_rows:
+            break
+    if not num_rows and reading.row_groups is None:
         raise reading.fault("no rows")
 
 
+def _inside(reading: Reading) -> Reading:
+    """The member of an archive that is to be read, in place of the archive."""
+    if not reading.path.name.lower().endswith(ARCHIVES):
+        if reading.options.member:
+            raise reading.fault("`member` names a file in an archive, and this is none; leave it out")
+        return reading
+    limits: dict[str, Any] = {"where": reading.where, "max_growth": reading.options.max_growth}
+    member = find_member(reading.path, reading.options.member, TEXT_FORMATS, **limits)
+    inside = replace(reading, member=member, opener=partial(opened_member, reading.path, member, **limits))
+    if not reading.options.member:
+        inside.note("read as its only table")
+    return inside
+
+
 def _format_reader(ending: str) -> Callable[[Reading], Iterator[Batch]]:
-    from acclimate.data.reading.formats import columnar, delimited, json, text
+    from acclimate.data.reading.formats import columnar, delimited, json, spreadsheet, text
 
     return {
-        ".csv": delimited.read_csv,
-        ".tsv": delimited.read_csv,
+        ".csv": delimited.read_delimited,
+        ".tsv": delimited.read_delimited,
+        ".xlsx": spreadsheet.read_xlsx,
+        ".xlsm": spreadsheet.read_xlsx,
         ".json": json.read_json,
         ".jsonl": json.read_jsonl,
         ".ndjson": json.read_jsonl,

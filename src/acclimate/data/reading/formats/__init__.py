@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import io
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from acclimate.data.reading.options import ReadOptions
-from acclimate.data.reading.streams import DEFAULT_ENCODING, fault, opened
+from acclimate.data.reading.streams import DEFAULT_ENCODING, fault, one_line, opened, split_endings
 from acclimate.errors import DataError
 
 MAX_BATCH_ROWS = 4096
@@ -20,6 +22,16 @@ MAX_BATCH_BYTES = 16 << 20
 WHOLE = "*"
 """Named as the only column: the JSON value of a record as it is."""
 _SHOWN_COLUMNS = 20
+_SHOWN_CHARS = 60
+_BLANK_LINES = 1_000_000
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig", ("utf-8-sig",)),
+    (codecs.BOM_UTF32_LE, "utf-32", ("utf-32", "utf-32-le")),
+    (codecs.BOM_UTF16_LE, "utf-16", ("utf-16", "utf-16-le")),
+    (codecs.BOM_UTF16_BE, "utf-16", ("utf-16", "utf-16-be")),
+)
+"""A byte order mark, the encoding that it stands for, and the ones that may be given with it; 32 bits before 16, which begin alike."""
+logger = logging.getLogger(__name__)
 
 TextBy = Literal["blank_line", "file", "line"]
 Record = tuple[int, Sequence[Any], int]
@@ -54,6 +66,9 @@ class Reading:
     max_rows: int = MAX_BATCH_ROWS
     max_bytes: int = MAX_BATCH_BYTES
     row_groups: tuple[int, int] | None = None
+    member: str = ""
+    opener: Callable[[], AbstractContextManager[IO[bytes]]] | None = None
+    head_rows: int | None = None
 
     @property
     def encoding(self) -> str:
@@ -65,9 +80,34 @@ class Reading:
         """The size of the longest record that is read."""
         return self.options.max_record_bytes
 
+    @property
+    def ending(self) -> str:
+        """The format's ending, in lower case; a text that is given a separator is a table."""
+        ending = split_endings(Path(self.member) if self.member else self.path)[0]
+        return ".csv" if ending == ".txt" and self.options.separator else ending
+
+    @property
+    def place(self) -> str:
+        """The file, and the member of an archive."""
+        return f"{self.path}: member {self.member!r}" if self.member else str(self.path)
+
+    def open(self) -> AbstractContextManager[IO[bytes]]:
+        """Its bytes, decompressed."""
+        return self.opener() if self.opener else opened(self.path, where=self.where, max_growth=self.options.max_growth)
+
+    def note(self, found: str) -> None:
+        """Log what was found out of the file by itself."""
+        logger.info("%s", one_line(f"{self.where}: {self.place}: {found}"))
+
     def fault(self, problem: object) -> DataError:
         """The error that names this file."""
-        return fault(self.where, self.path, problem)
+        return fault(self.where, self.place, problem)
+
+    def check_blank(self, line: int, num_blank: int, num_records: int) -> None:
+        """Refuse a file of blank lines: reading them takes time and gives nothing."""
+        if num_blank > _BLANK_LINES and num_blank > self.options.max_growth * num_records:
+            problem = f"line {line}: {num_blank:,} blank lines so far and {num_records:,} records"
+            raise self.fault(f"{problem}: a bomb, or no table; take the blank lines out, or raise `max_growth`")
 
     def too_long(self, place: str, what: str, hint: str = "") -> DataError:
         """The error for a record over the limit."""
@@ -77,6 +117,22 @@ class Reading:
     def has_nul(self, line: int) -> DataError:
         """The error for text with a NUL."""
         return self.fault(f"line {line}: a NUL byte, which no text holds; the file is UTF-16 (give its `encoding`), not text, or damaged")
+
+    def encoding_of(self, file: IO[bytes]) -> str:
+        """The encoding by the byte order mark, where there is one.
+
+        Raises:
+            DataError: the mark is not that of the `encoding` that was given.
+        """
+        head = file.peek(4) if isinstance(file, io.BufferedReader) else b""
+        for mark, encoding, fitting in _MARKS:
+            if head.startswith(mark):
+                if self.encoding not in (DEFAULT_ENCODING, *fitting):
+                    raise self.fault(f"begins with the byte order mark of {encoding[:6]}; leave `encoding: {self.encoding}` out")
+                if encoding != DEFAULT_ENCODING and self.encoding == DEFAULT_ENCODING:
+                    self.note(f"read as {encoding}, by its byte order mark")
+                return encoding
+        return self.encoding
 
     def undecodable(self, error: UnicodeDecodeError, first_line: int) -> DataError:
         """The error for a byte that is not of the encoding; `first_line` is that of the bytes that were to be decoded."""
@@ -95,8 +151,8 @@ class Reading:
             DataError: with its line: a byte that is not of the encoding, a NUL, or a line over the limit.
         """
         number, limit = 0, self.max_record_bytes + 1
-        with source or opened(self.path, where=self.where) as file:
-            text = io.TextIOWrapper(file, self.encoding, newline=newline)
+        with source or self.open() as file:
+            text = io.TextIOWrapper(file, self.encoding_of(file), newline=newline)
             try:
                 for number, line in enumerate(iter(partial(text.readline, limit + 1), ""), start=1):
                     if "\0" in line or len(line) > limit:
@@ -126,9 +182,10 @@ class Reading:
                 nearest = difflib.get_close_matches(column, present, n=1)
                 hint = f"did you mean {nearest[0]!r}? " if nearest else ""
                 more = f", and {len(present) - _SHOWN_COLUMNS} more" if len(present) > _SHOWN_COLUMNS else ""
-                raise self.fault(f"no column {column!r}; {hint}present: {', '.join(present[:_SHOWN_COLUMNS])}{more}{suffix}")
+                shown = [name if len(name) <= _SHOWN_CHARS else f"{name[:_SHOWN_CHARS]}..." for name in present[:_SHOWN_COLUMNS]]
+                raise self.fault(f"no column {column!r}; {hint}present: {', '.join(shown)}{more}{suffix}")
             if present.count(column) > 1:
-                raise self.fault(f"column {column!r} stands there twice{suffix}")
+                raise self.fault(f"column {column!r} stands there twice{suffix}; rename one")
 
 
 class Collector:

@@ -1,34 +1,93 @@
-"""JSON Lines (https://jsonlines.org) and JSON (RFC 8259, https://www.rfc-editor.org/rfc/rfc8259): one array of objects."""
+"""JSON Lines (https://jsonlines.org) and JSON (RFC 8259, https://www.rfc-editor.org/rfc/rfc8259), each also under the other's name."""
 
 from __future__ import annotations
 
 import codecs
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import orjson
 
-from acclimate.data.reading.formats import WHOLE, Reading, Record, in_batches
-from acclimate.data.reading.streams import DEFAULT_ENCODING, opened
+from acclimate.data.reading.formats import WHOLE, Batch, Reading, Record, in_batches
+from acclimate.data.reading.formats.frames import records_of, rows_of
+from acclimate.data.reading.streams import DEFAULT_ENCODING
+from acclimate.errors import DataError
 
 _MAX_FILE_BYTES = 512 << 20
 _LARGEST_EXACT = 2.0**63
 _EXACT_TYPES = {str, int, bool, type(None)}
+_EXTRA = "Extra data"
+
+
+def read_jsonl(reading: Reading) -> Iterator[Batch]:
+    """One object a line; a file that is one JSON value over several lines, or one array, is read as .json."""
+    if _is_json(reading):
+        reading.note("read as JSON, for its first line is no object")
+        return _json_batches(reading)
+    return _jsonl_batches(reading)
+
+
+def read_json(reading: Reading) -> Iterator[Batch]:
+    """An array of objects, an object with one, or a table as pandas writes it; the whole file is held. JSON Lines are read as such."""
+    if _is_jsonl(reading):
+        reading.note("read as JSON Lines, for its first line is an object with the columns")
+        return _jsonl_batches(reading)
+    return _json_batches(reading)
+
+
+def _first_line(reading: Reading) -> bytes:
+    """The first line that is not blank, stripped."""
+    for number, line in enumerate(_utf8_lines(reading, reading.max_record_bytes), start=1):
+        if line.strip():
+            return line.strip()
+        reading.check_blank(number, number, 0)
+    return b""
+
+
+def _is_json(reading: Reading) -> bool:
+    line = _first_line(reading)
+    if reading.columns == [WHOLE] and line.startswith(b"[") and line.endswith(b"]") and _has_second_line(reading):
+        return False
+    return line == b"{" or (line.startswith(b"[") and not (reading.options.header and line.endswith(b"]") and not line.startswith(b"[[")))
+
+
+def _is_jsonl(reading: Reading) -> bool:
+    """Whether the first line alone is an object that holds the wanted columns, and not a table written column by column."""
+    line = _first_line(reading)
+    try:
+        row = json.loads(line) if line.startswith(b"{") else None
+    except (ValueError, RecursionError):
+        return False
+    if reading.columns == [WHOLE]:
+        return type(row) is dict and (_has_second_line(reading) or records_of(row) is None)
+    is_row = type(row) is dict and all(column in row for column in reading.columns)
+    return is_row and (_has_second_line(reading) or rows_of(row, reading.columns, None) is None)
+
+
+def _has_second_line(reading: Reading) -> bool:
+    num_lines = 0
+    for number, line in enumerate(_utf8_lines(reading, reading.max_record_bytes), start=1):
+        num_lines += bool(line.strip())
+        reading.check_blank(number, number, num_lines)
+        if num_lines == 2:
+            return True
+    return False
 
 
 @in_batches
-def read_jsonl(reading: Reading) -> Iterator[Record]:
-    """One object a line; lines without anything are left out."""
-    for number, line in enumerate(_utf8_lines(reading), start=1):
+def _jsonl_batches(reading: Reading) -> Iterator[Record]:
+    num_blank = 0
+    for number, line in enumerate(_utf8_lines(reading, reading.max_record_bytes), start=1):
         if len(line) > reading.max_record_bytes + 1:
             raise reading.too_long(f"line {number}", "line")
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError:
-            if not line.decode("utf-8", "replace").strip():
+            if not line.strip() or not line.decode("utf-8", "replace").strip():
+                num_blank += 1
+                reading.check_blank(number, num_blank, number - num_blank)
                 continue
             row = _parse_slowly(line.rstrip(), number, reading)
         cells = _cells(row, "line", number, reading)
@@ -38,8 +97,7 @@ def read_jsonl(reading: Reading) -> Iterator[Record]:
 
 
 @in_batches
-def read_json(reading: Reading) -> Iterator[Record]:
-    """An array of objects, or an object one of whose values is such an array; the whole file is held."""
+def _json_batches(reading: Reading) -> Iterator[Record]:
     content = _whole_file(reading)
     if not content.strip():
         return
@@ -49,7 +107,7 @@ def read_json(reading: Reading) -> Iterator[Record]:
             value = _parse_slowly(content, 1, reading)
     except orjson.JSONDecodeError:
         value = _parse_slowly(content, 1, reading)
-    for number, row in enumerate(_array(value, reading), start=1):
+    for number, row in enumerate(_rows(value, reading), start=1):
         cells = _cells(row, "row", number, reading)
         size = sum(len(cell) for cell in cells if type(cell) is str)
         if size > reading.max_record_bytes:
@@ -57,23 +115,36 @@ def read_json(reading: Reading) -> Iterator[Record]:
         yield number, cells, size
 
 
+def _rows(value: Any, reading: Reading) -> Iterator[Any]:
+    try:
+        rows = records_of(value) if reading.columns == [WHOLE] else rows_of(value, reading.columns, reading.options.header)
+    except ValueError as error:
+        raise reading.fault(error) from None
+    if rows is None:
+        found = type(value).__name__ if type(value) is not dict else "an object without one"
+        raise reading.fault(f"expected an array of objects, an object with one, or a table as pandas writes it; found {found}")
+    if rows[0] != "rows":
+        reading.note(f"read as a table written by {rows[0]}")
+    return rows[1]
+
+
 def _whole_file(reading: Reading) -> bytearray:
     content = bytearray()
-    for line in _utf8_lines(replace(reading, options=reading.options.model_copy(update={"max_record_bytes": _MAX_FILE_BYTES}))):
+    for line in _utf8_lines(reading, _MAX_FILE_BYTES):
         content += line
         if len(content) > _MAX_FILE_BYTES:
             raise reading.fault(f"longer than {_MAX_FILE_BYTES:,} bytes, the limit of a JSON file, which is read whole; save it as JSONL")
     return content
 
 
-def _utf8_lines(reading: Reading) -> Iterator[bytes]:
-    """Lines as UTF-8, for orjson to check; one over the limit of a record comes in pieces."""
-    if reading.encoding != DEFAULT_ENCODING:
-        yield from map(str.encode, reading.lines())
-        return
-    with opened(reading.path, where=reading.where) as file:
-        yield file.readline(reading.max_record_bytes + 2).removeprefix(codecs.BOM_UTF8)
-        yield from iter(partial(file.readline, reading.max_record_bytes + 2), b"")
+def _utf8_lines(reading: Reading, max_bytes: int) -> Iterator[bytes]:
+    """Lines as UTF-8, for orjson to check; one over the limit comes in pieces."""
+    with reading.open() as file:
+        if reading.encoding_of(file) == DEFAULT_ENCODING:
+            yield file.readline(max_bytes + 2).removeprefix(codecs.BOM_UTF8)
+            yield from iter(partial(file.readline, max_bytes + 2), b"")
+            return
+    yield from map(str.encode, reading.lines())
 
 
 def _is_rounded(value: Any) -> bool:
@@ -103,36 +174,38 @@ def _parse_slowly(content: bytes | bytearray, first_line: int, reading: Reading)
         problem = "not valid JSON (half of a surrogate pair, such as \\ud83d alone, is no character); write the character itself"
         raise reading.fault(f"line {first_line}: {problem}") from None
     except json.JSONDecodeError as error:
-        is_cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
-        hint = "; it ends too early: fetch or write the file again" if is_cut else ""
-        hint = "; if each line holds an object, call the file .jsonl" if error.msg == "Extra data" else hint
-        problem = f"line {first_line + error.lineno - 1}: not valid JSON ({error.msg}: column {error.colno}){hint}"
-        raise reading.fault(problem) from None
+        raise _malformed(error, text, first_line, reading) from None
     except (ValueError, RecursionError) as error:
         raise reading.fault(f"line {first_line}: not valid JSON ({error})") from None
     return value
 
 
-def _array(value: Any, reading: Reading) -> list[Any]:
-    if type(value) is dict:
-        of = (dict, list) if reading.columns == [WHOLE] else (dict,)
-        arrays = [name for name, inner in value.items() if type(inner) is list and inner and type(inner[0]) in of]
-        if len(arrays) > 1:
-            raise reading.fault(f"a second array of objects, {arrays[1]!r} after {arrays[0]!r}; allowed is one")
-        value = value[arrays[0]] if arrays else value
-    if type(value) is not list:
-        found = type(value).__name__ if type(value) is not dict else "an object without one"
-        raise reading.fault(f"expected an array of objects, or an object with one; found {found}")
-    return value
+def _malformed(error: json.JSONDecodeError, text: str, first_line: int, reading: Reading) -> DataError:
+    is_cut = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+    hint = "; it ends too early: fetch or write the file again" if is_cut else ""
+    if error.msg == _EXTRA:
+        is_json = reading.ending == ".json"
+        hint = "; if each line holds an object, call the file .jsonl" if is_json else "; name the columns of arrays by `header: [...]`"
+    return reading.fault(f"line {first_line + error.lineno - 1}: not valid JSON ({error.msg}: column {error.colno}){hint}")
 
 
 def _cells(row: Any, place: str, number: int, reading: Reading) -> list[Any]:
     if reading.columns == [WHOLE]:
         return [row]
+    if type(row) is list and reading.options.header:
+        row = _named(row, place, number, reading)
     if type(row) is not dict:
-        raise reading.fault(f"{place} {number}: expected an object, found {type(row).__name__}")
+        advice = "; name the columns by `header: [...]`" if type(row) is list else ""
+        raise reading.fault(f"{place} {number}: expected an object, found {type(row).__name__}{advice}")
     try:
         return [row[column] for column in reading.columns]
     except KeyError:
         reading.require(list(row), suffix=f" ({place} {number})")
         raise
+
+
+def _named(row: list[Any], place: str, number: int, reading: Reading) -> dict[str, Any]:
+    header = reading.options.header or []
+    if len(row) != len(header):
+        raise reading.fault(f"{place} {number}: {len(row)} values, where `header` names {len(header)}")
+    return dict(zip(header, row, strict=True))
