@@ -128,7 +128,9 @@ class Reading:
         for mark, encoding, fitting in _MARKS:
             if head.startswith(mark):
                 if self.encoding not in (DEFAULT_ENCODING, *fitting):
-                    raise self.fault(f"begins with the byte order mark of {encoding[:6]}; leave `encoding: {self.encoding}` out")
+                    raise self.fault(
+                        f"begins with the byte order mark of {encoding.removesuffix('-sig')}; leave `encoding: {self.encoding}` out"
+                    )
                 if encoding != DEFAULT_ENCODING and self.encoding == DEFAULT_ENCODING:
                     self.note(f"read as {encoding}, by its byte order mark")
                 return encoding

@@ -48,27 +48,24 @@ class LongRecords:
             self._num_long += 1
             if len(lines) > self._most_lines:
                 self._most_lines, self._longest = len(lines), first_line
-            if lines[0].count(self._separator) == len(row) - 1:
-                self._add_full(first_line, row, lines)
-            else:
-                self._is_quoted = True
-            return
-        if not self._is_quoted and lines[0].count(self._separator) >= len(row):
+            if lines[0].count(self._separator) == len(row) - 1 and self._is_suspect(first_line, row, lines):
+                return
+            self._is_quoted = True
+        elif not self._is_quoted and lines[0].count(self._separator) >= len(row):
             self._is_quoted = True
         if len(self._sample) < _SAMPLE_ROWS:
             self._sample.append(row)
             self._num_plain += self._quote == "none" and '"' in lines[0]
         self.is_learning = len(self._sample) < _SAMPLE_ROWS or not self._is_quoted
 
-    def _add_full(self, first_line: int, row: list[str], lines: list[str]) -> None:
-        """A long record whose first line could be a row."""
+    def _is_suspect(self, first_line: int, row: list[str], lines: list[str]) -> bool:
         last_line = first_line + len(lines) - 1
         lines = [line for line in lines if not line.isspace()]
-        if len(row) == 1 or any(line.count(self._separator) != len(row) - 1 for line in lines):
-            self._is_quoted = True
-        elif len(self._suspects) < _MAX_SUSPECTS:
+        is_suspect = len(row) > 1 and all(line.count(self._separator) == len(row) - 1 for line in lines)
+        if is_suspect and len(self._suspects) < _MAX_SUSPECTS:
             rows = [[field.strip(self._quote) for field in line.rstrip("\r\n").split(self._separator)] for line in lines]
             self._suspects.append(_Suspect(first_line, last_line, rows))
+        return is_suspect
 
     def check(self) -> None:
         """Log how many records run over several lines.
