@@ -10,7 +10,7 @@ and `split`. Spans of characters stand in `label` as the tool spells them; the k
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,6 +31,8 @@ class Layout(Options):
 
     endings: ClassVar[tuple[str, ...]]
     """Of the files that it reads, in lower case; a compression may follow."""
+    hints: ClassVar[Mapping[str, str]] = {}
+    """What to do with a file of another ending."""
 
     def files(self, root: Path, name: str, *, where: str) -> list[Path]:
         """The files that a name or glob under `root` stands for, sorted. A layout of directories has its own.
@@ -40,8 +42,10 @@ class Layout(Options):
         """
         paths = find_files(root, name, where=where)
         for path in paths:
-            if split_endings(path)[0] not in self.endings:
-                raise fault(where, path, f"this layout reads {', '.join(self.endings)}, each also with {', '.join(COMPRESSIONS)} after it")
+            ending = split_endings(path)[0]
+            if ending not in self.endings:
+                hint = f"{self.hints[ending]}; " if ending in self.hints else ""
+                raise fault(where, path, f"{hint}this layout reads {', '.join(self.endings)}, each also before {', '.join(COMPRESSIONS)}")
         return paths
 
     @abstractmethod
@@ -104,3 +108,20 @@ def require_split_column(reading: Reading, splits: Sequence[str]) -> None:
     if "split" not in reading.columns:
         files = ", ".join(f"{SPLIT_NAMES.get(name.lower(), name)}: {reading.path.name}/{name}" for name in splits)
         raise reading.fault(f"holds the splits {', '.join(splits)}; write `split: split` below the task, or `data: {{{files}}}`")
+
+
+def chosen_field(record: Mapping[str, Any], names: Sequence[str], wanted: str | None, reading: Reading, number: int) -> str:
+    """The field that is wanted, or the only one of `names` that is filled, or else one that is empty.
+
+    Raises:
+        DataError: there is none, or there are several.
+    """
+    allowed = [wanted] if wanted else names
+    present = [name for name in allowed if name in record]
+    filled = [name for name in present if record[name] not in (None, "", [], {})]
+    if not present:
+        raise reading.fault(f"record {number}: no {' or '.join(map(repr, allowed))}; present: {', '.join(map(str, record))}")
+    if len(filled) > 1:
+        both = " and ".join(map(repr, filled))
+        raise reading.fault(f"record {number}: {both} are filled; choose one by the option `label` of the layout")
+    return (filled or present)[0]
