@@ -1,0 +1,67 @@
+"""Every layout: `check` says of a file what ingest says of it, and every record is counted."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from acclimate import plugins
+from acclimate.config import load_config
+from acclimate.data.options import TaskConfig
+from acclimate.data.preview import data_problems
+from acclimate.data.quarantine import Quarantine
+from acclimate.data.reading.layouts import FAMILY, Layout
+from acclimate.data.tables import load_table
+from acclimate.errors import DataError
+
+ROOT = Path(__file__).parents[2]
+LAYOUTS = plugins.names(FAMILY)
+
+
+def made(layout: str, directory: Path, *, is_faulty: bool) -> TaskConfig:
+    example = importlib.import_module(f"tests.contract.layout_examples.{layout}")
+    return TaskConfig.model_validate({"layout": layout, **example.write(directory, is_faulty=is_faulty)})
+
+
+def checked(task: TaskConfig, directory: Path) -> list[str]:
+    config = load_config(ROOT / "params.yaml").model_copy(update={"tasks": {"mine": task}})
+    return [problem for problem in data_problems(config.ingest, config.tasks, directory) if problem.startswith("tasks.mine")]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_check_passes_ingest_reads_and_every_record_is_counted(layout: str, tmp_path: Path) -> None:
+    task = made(layout, tmp_path, is_faulty=False)
+    assert checked(task, tmp_path) == []
+    quarantine = Quarantine()
+    loaded = load_table("mine", task, tmp_path, quarantine, seed=0)
+    assert quarantine.read["tables/mine"] == 60
+    assert sum(map(len, loaded.by_split.values())) + quarantine.count("tables/mine").total() == 60
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_ingest_refuses_check_refuses_in_the_same_words(layout: str, tmp_path: Path) -> None:
+    task = made(layout, tmp_path, is_faulty=True)
+    with pytest.raises(DataError) as refused:
+        load_table("mine", task, tmp_path, Quarantine(), seed=0)
+    assert checked(task, tmp_path) == [str(refused.value)]
+    assert any(place in str(refused.value) for place in ("row ", "line ", "record "))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_file_of_another_ending_and_one_that_is_missing_are_refused(layout: str, tmp_path: Path) -> None:
+    task = TaskConfig.model_validate({"kind": "tagging", "data": "mine.xyz", "layout": layout})
+    assert len(checked(task, tmp_path)) == 1
+    (tmp_path / "mine.xyz").write_text("a", encoding="utf-8")
+    (problem,) = checked(task, tmp_path)
+    assert str(tmp_path / "mine.xyz") in problem
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_says_what_it_is(layout: str) -> None:
+    component = plugins.load(FAMILY, layout)
+    assert issubclass(component, Layout)
+    assert component.__doc__
+    assert all(field.description for field in component.model_fields.values())
