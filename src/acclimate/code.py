@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LOCK = Path("code.lock.yaml")
 _BACKBONES, _READS_BACKBONES = "backbones", "backbone"
 """The package of families, and the stage that notes the one it copies."""
+_LAYOUTS = "data.reading.layouts"
 Digests = dict[str, dict[str, str]]
 """Options and name -> digest, as they stand in the lock."""
 
@@ -120,8 +121,8 @@ class Code:
         return self._digest_of({module for family, each in chosen.items() for module in _modules(family, each)})
 
     def of_task(self, task: TaskConfig) -> str:
-        """Digest of a task's kind."""
-        return self._digest_of({f"acclimate.tasks.{task.kind}"})
+        """Digest of a task's kind, and of the layout of its file."""
+        return self._digest_of({f"acclimate.tasks.{task.kind}", *_modules(_LAYOUTS, [task.layout] if task.layout else [])})
 
     def files(self, modules: Collection[str]) -> set[Path]:
         """What the modules are made of: their own files, and those of all that they import or name."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from pathlib import Path
 
 import pytest
 
 from acclimate import plugins
+from acclimate.code import Code
 from acclimate.config import load_config
 from acclimate.data.options import TaskConfig
 from acclimate.data.preview import data_problems
@@ -65,3 +67,15 @@ def test_a_layout_says_what_it_is(layout: str) -> None:
     assert issubclass(component, Layout)
     assert component.__doc__
     assert all(field.description for field in component.model_fields.values())
+
+
+def test_a_change_of_a_layout_is_told_to_the_tasks_that_read_by_it_alone(tmp_path: Path) -> None:
+    tasks = [TaskConfig(kind="tagging", data="mine.conll", layout=layout) for layout in ("conll", "doccano", None)]  # type: ignore[arg-type]
+    digests = []
+    for change in ("", "# changed"):
+        library = tmp_path / f"copy{change}" / "acclimate"
+        shutil.copytree(ROOT / "src/acclimate", library, ignore=shutil.ignore_patterns("__pycache__"))
+        layout = library / "data/reading/layouts/conll.py"
+        layout.write_text(layout.read_text(encoding="utf-8") + change, encoding="utf-8")
+        digests.append([Code(library, ROOT / "stages").of_task(task) for task in tasks])
+    assert [before == after for before, after in zip(*digests, strict=True)] == [False, True, True]
