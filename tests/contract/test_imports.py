@@ -89,7 +89,11 @@ def test_the_lock_follows_every_import_of_a_stage(name):
     found = followed(name)
     assert expected <= found
     beside = {file for file in found - expected if any(file.name in each.read_text(encoding="utf-8") for each in file.parent.glob("*.py"))}
-    by_name = {file for family in ("data.reading.sources",) for file in (ROOT / "src/acclimate" / family.replace(".", "/")).glob("*.py")}
+    by_name = {
+        file
+        for family in ("data.reading.sources", "data.reading.documents")
+        for file in (ROOT / "src/acclimate" / family.replace(".", "/")).glob("*.py")
+    }
     assert found - expected - beside - by_name == set(), "neither imported, nor named, nor loaded by name"
 
 
