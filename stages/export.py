@@ -44,7 +44,8 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
         out: the export directory.
 
     Raises:
-        ModelError: the fp32 graph's logits differ from torch's by more than `export.max_logit_difference`.
+        ModelError: the fp32 graph's logits differ from torch's by more than `export.max_logit_difference`, for regression in standard
+            deviations of the training labels.
     """
     from tqdm import tqdm
 
@@ -77,7 +78,8 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
             predictions[name] = reference.torch_predictions(model, rows, predictors["fp32"])
         else:
             predictions[name] = reference.onnx_predictions(predictors[name], rows)
-    compared = {name: parity.compare(predictions["torch"], predictions[name], rows.ids, decoder) for name in files}
+    scale = parity.Scale(float(model.output_shift), float(model.output_scale))
+    compared = {name: parity.compare(predictions["torch"], predictions[name], rows.ids, decoder, scale) for name in files}
     parity.require_parity(compared["fp32"], limit=params.export.max_logit_difference, what=f"export of {task}")
 
     variants: dict[str, dict[str, Any]] = {
@@ -96,11 +98,13 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
         batch=params.export.latency_batches[0],
     )
     _report(variants, metric)
-    training = asdict(parity.compare(rows.trained, predictions["torch"], rows.ids, decoder))
-    write_json(out / "metrics.json", {"metric": metric, "variants": variants, "latency": conditions, "against_finetuning": training})
+    training = asdict(parity.compare(rows.trained, predictions["torch"], rows.ids, decoder, scale))
+    found_of = {"variants": variants, "against_finetuning": training, "latency": conditions}
+    told = {"sha256": reference.digest_of_rows(rows.examples), "rows": len(rows.ids)}
+    write_json(out / "metrics.json", {"metric": metric, "test_rows": told, **found_of})
     run_of = {"encoder": chosen.variant.encoder, "recipe": chosen.variant.recipe, "seed": chosen.seed}
     write_json(out / "chosen.json", {**run_of, "variant": variant, "file": files[variant]})
-    write_json(out / "parity.json", reference.examples(rows, predictions, predictors[variant]))
+    write_json(out / "parity.json", {"unit": scale.scale, "examples": reference.examples(rows, predictions, predictors[variant])})
     context.final_metrics |= {f"{name}/{metric}": found["metric"][metric] for name, found in variants.items()}
     context.final_metrics |= {f"{name}/max_logit_difference": found.max_logit_difference for name, found in compared.items()}
     context.artifacts += [out / name for name in ("metrics.json", "chosen.json", "parity.json")]

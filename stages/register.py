@@ -27,13 +27,14 @@ class Params(Options):
     register_: RegisterConfig = Field(alias="register")
 
 
-def run(params: Params, *, task: str, export: Path, evaluate: Path, out: Out, context: StageContext) -> None:
+def run(params: Params, *, task: str, export: Path, evaluate: Path, table: Path, out: Out, context: StageContext) -> None:
     """Register one task's model.
 
     Args:
         task: its name under `tasks`.
         export: the task's export directory.
         evaluate: the judgement of every task.
+        table: the task's ingested table; a champion that was measured on other test rows is measured on its own.
         out: gets registration.json.
 
     Raises:
@@ -60,6 +61,7 @@ def run(params: Params, *, task: str, export: Path, evaluate: Path, out: Out, co
         model_name=config.model_name,
         uri=configured_uri(params.tracking),
         run_id=run_id,
+        table=table,
         trial={tag: name for tag, name in names.items() if name},
     )
     write_json(out / "registration.json", asdict(registration))

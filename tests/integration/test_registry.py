@@ -11,16 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from acclimate import kinds
 from acclimate.adapters import tracking
 from acclimate.adapters.gates import read_candidate
 from acclimate.adapters.options import GatesConfig
-from acclimate.adapters.registry import history, register, rollback
+from acclimate.adapters.registry import _same, history, register, rollback
 from acclimate.errors import ModelError
+from acclimate.evaluation.metrics import score
 from acclimate.export.predictor import Predictor
+from acclimate.export.reference import digest_of_rows, read_examples
 
 # MLflow's own on importing it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*AnyType:UserWarning")
@@ -49,7 +55,7 @@ def write_graph(path: Path, kind: str, num_outputs: int) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
 
 
-def make_export(directory: Path, tokenizer: Path, kind: str, *, pair: bool = False, value: float = 0.6) -> None:
+def make_export(directory: Path, tokenizer: Path, kind: str, *, pair: bool = False, value: float = 0.6, rows: str = "rows") -> None:
     """What the stages `export` and `evaluate` leave for a task called toy."""
     export, evaluate = directory / "export", directory / "evaluate"
     for each in (export, evaluate):
@@ -64,7 +70,7 @@ def make_export(directory: Path, tokenizer: Path, kind: str, *, pair: bool = Fal
         json.dumps({"encoder": "mlm", "recipe": "full", "seed": 0, "variant": "fp32", "file": "model.onnx"})
     )
     variants = {"fp32": {"metric": {metric: value}, "latency_ms": {"1": 2.0, "8": 9.0}}}
-    (export / "metrics.json").write_text(json.dumps({"variants": variants}))
+    (export / "metrics.json").write_text(json.dumps({"variants": variants, "test_rows": {"sha256": rows, "rows": 2}}))
     pairs = TEXTS[::-1] if pair else None
     answers = Predictor.load(export).predict(TEXTS, pairs)
     examples = [
@@ -90,13 +96,21 @@ def register_export(store, minilm_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     client = tracking.connect(store)
 
-    def make(name: str, kind: str = "classification", *, gates: GatesConfig | None = None, trial: dict[str, str] | None = None, **options):
+    def make(
+        name: str,
+        kind: str = "classification",
+        *,
+        gates: GatesConfig | None = None,
+        trial: dict[str, str] | None = None,
+        table: Path | None = None,
+        **options,
+    ):
         make_export(tmp_path, minilm_dir / "tokenizer.json", kind, **options)
         export, evaluate = Path("export"), Path("evaluate")
         candidate = read_candidate("toy", export, evaluate)
         run_id = client.create_run("1").info.run_id
         places = {"export": export, "evaluate": evaluate, "model_name": name, "uri": store, "run_id": run_id}
-        return register(candidate, gates or GatesConfig(min_metric=0.0), **places, trial=trial)
+        return register(candidate, gates or GatesConfig(min_metric=0.0), **places, table=table, trial=trial)
 
     return make
 
@@ -202,3 +216,131 @@ def test_a_model_that_answers_otherwise_than_the_export_is_not_registered_as_cha
     from mlflow import MlflowClient
 
     assert MlflowClient(store).get_registered_model("spoiled-toy").aliases == {}
+
+
+def indices(rows: int) -> list[object]:
+    """Of a table that was filtered, sorted, grouped, or told apart by names."""
+    import pandas as pd
+
+    numbers = [7, 3, 9, 1, 4][:rows]
+    return [
+        pd.RangeIndex(rows),
+        pd.Index(numbers, name="row"),
+        pd.Index([f"p{number}" for number in numbers]),
+        pd.Index([0] * rows),
+        pd.MultiIndex.from_tuples([("a", number) for number in numbers], names=["site", "row"]),
+        pd.date_range("2026-01-01", periods=rows)[::-1],
+    ]
+
+
+@pytest.mark.parametrize("kind", ["classification", "multi_label", "regression", "tagging"])
+def test_the_answers_stand_on_the_rows_that_were_asked_about(kind, register_export, store):
+    """pandas joins by index: answers with an index of their own land on other rows of a filtered or sorted table."""
+    import mlflow
+    import pandas as pd
+
+    name = f"index-{kind.replace('_', '-')}"
+    register_export(name, kind)
+    mlflow.set_tracking_uri(store)
+    model = mlflow.pyfunc.load_model(f"models:/{name}-toy@champion")
+    texts = ["a text editor", "an arcade game", "xyz", "database server", "mail client"]
+    for rows in (1, 5):
+        for index in indices(rows):
+            table = pd.DataFrame({"text": texts[:rows], "other": range(rows)}, index=index)
+            for asked in (table, table[["text"]], table["text"]):
+                answers = model.predict(asked)
+                assert answers.index.equals(index)
+                for answer, expected in zip(answers.to_dict("records"), model.predict(texts[:rows]).to_dict("records"), strict=True):
+                    assert _same(expected, answer, 1e-5)
+    assert model.predict(texts).index.equals(pd.RangeIndex(5))
+
+
+@pytest.mark.parametrize(("kind", "answer"), [("classification", "label"), ("regression", "score")])
+def test_mlflow_evaluates_the_champion(kind, answer, register_export, store):
+    """MLflow wants one column; and its explanations stop at pandas' text columns, whatever the model."""
+    import mlflow
+    import pandas as pd
+
+    register_export(f"evaluated-{kind}", kind)
+    mlflow.set_tracking_uri(store)
+    uri = f"models:/evaluated-{kind}-toy@champion"
+    texts = ["a text editor", "plays music", "x y z", "mail client"]
+    found = mlflow.pyfunc.load_model(uri).predict(texts)[answer].tolist()
+    gold = [*found[:3], "blue" if found[3] == "red" else "red"] if kind == "classification" else [value + 2 for value in found]
+    table = pd.DataFrame({"text": texts, "gold": gold}, index=[5, 1, 7, 3])
+    with mlflow.start_run(experiment_id="1"):
+        result = mlflow.models.evaluate(
+            uri,
+            table,
+            targets="gold",
+            model_type={"classification": "classifier", "regression": "regressor"}[kind],
+            model_config={"answer": answer},
+            evaluator_config={"log_model_explainability": False},
+        )
+    assert result.metrics["accuracy_score" if kind == "classification" else "mean_absolute_error"] == pytest.approx(
+        0.75 if kind == "classification" else 2.0
+    )
+    with pytest.raises(mlflow.MlflowException, match=rf"answer is 'labels'; this model's answers hold {answer}"):
+        mlflow.pyfunc.load_model(uri, model_config={"answer": "labels"})
+
+
+def write_table(directory: Path, texts: list[str], labels: list[str]) -> Path:
+    """An ingested table's test split."""
+    directory.mkdir()
+    rows = {"id": [f"r{row}" for row in range(len(texts))], "text": texts, "label": labels}
+    pq.write_table(pa.table(rows), directory / "test.parquet")
+    schema = {"name": "toy", "kind": "classification", "labels": ["red", "blue"], "pair": False, "metric": "macro_f1"}
+    (directory / "schema.json").write_text(json.dumps(schema))
+    return directory
+
+
+def test_a_champion_of_other_test_rows_is_measured_again_on_todays(register_export, store, tmp_path):
+    """Its own number (0.99) would keep every other version from becoming champion, and one of 0.1 let every one in."""
+    texts = ["a text editor", "plays music", "x y z", "mail client", "an arcade game"]
+    gates = GatesConfig(min_metric=0.0, min_over_champion=0.0)
+    register_export("rows", gates=gates, value=0.99)
+    answers = Predictor.load(tmp_path / "export").predict(texts)
+    gold = [answer["label"] for answer in answers]
+    gold[0] = "blue" if gold[0] == "red" else "red"
+    table = write_table(tmp_path / "today", texts, gold)
+    expected = score("classification", [0 if label == "red" else 1 for label in gold], logits(answers), labels=["red", "blue"])["macro_f1"]
+    rows = digest_of_rows(read_examples(table))
+    better = register_export("rows", gates=gates, value=expected + 0.01, rows=rows, table=table)
+    (gate,) = [gate for gate in better.gates if gate.gate == "min_over_champion"]
+    assert gate.holds
+    assert gate.value == pytest.approx(0.01)
+    assert "measured again on today's test rows (it had macro_f1 0.99 on others)" in gate.note
+    assert "champion" in better.aliases
+
+    other = write_table(tmp_path / "tomorrow", texts[:4], gold[:4])
+    without = register_export("rows", gates=gates, value=1.0, rows=digest_of_rows(read_examples(other)))
+    assert "the champion was measured on other test rows: run the stage `register` again" in without.note
+    changed = register_export("rows", gates=gates, value=1.0, rows="others", table=other)
+    assert "its rows are not those that the new version was measured on" in changed.note
+    schema = json.loads((other / "schema.json").read_text())
+    (other / "schema.json").write_text(json.dumps({**schema, "labels": ["red", "blue", "green"]}))
+    unlike = register_export("rows", gates=gates, value=1.0, rows=digest_of_rows(read_examples(other)), table=other)
+    assert "its kind or its labels are not those of" in unlike.note
+
+
+def logits(answers: list[dict]) -> list[list[float]]:
+    return [np.log([answer["probabilities"][name] for name in ("red", "blue")]).tolist() for answer in answers]
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5), st.sampled_from(["red", "blue"])), max_size=5), seed=st.randoms())
+def test_the_digest_of_test_rows_forgets_their_order_alone(rows, seed):
+    examples = [{"id": name, "text": text, "label": label} for name, text, label in rows]
+    shuffled = seed.sample(examples, len(examples))
+    assert digest_of_rows(shuffled) == digest_of_rows(examples)
+    for place, example in enumerate(examples):
+        for key in example:
+            changed = [*examples[:place], {**example, key: f"{example[key]}x"}, *examples[place + 1 :]]
+            assert digest_of_rows(changed) != digest_of_rows(examples)
+
+
+@settings(max_examples=200, deadline=None)
+@given(score=st.floats(-1e7, 1e7, width=32), unit=st.floats(1e-3, 1e6), share=st.floats(-0.9, 0.9), beyond=st.floats(1.5, 1e3))
+def test_a_registered_models_scores_are_compared_in_standard_deviations(score, unit, share, beyond):
+    assert _same({"score": score}, {"score": score + share * 1e-5 * unit}, 1e-5 * unit)
+    assert not _same({"score": score}, {"score": score + beyond * 1e-5 * unit + 2.0**-21 * abs(score)}, 1e-5 * unit)

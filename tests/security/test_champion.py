@@ -29,7 +29,7 @@ GATES = GatesConfig(min_metric=0.0, min_over_champion=0.0)
 
 
 def candidate(value: float) -> Candidate:
-    return Candidate("toy", "classification", "macro_f1", value, 0.5, 0.1, 2.0, 1, "mlm", "full", 0, "fp32", "model.onnx")
+    return Candidate("toy", "classification", "macro_f1", value, 0.5, 0.1, 2.0, 1, "mlm", "full", 0, "fp32", "model.onnx", "rows")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def add(store: str, name: str, *values: float) -> None:
     if not client.search_registered_models(f"name='{name}'"):
         client.create_registered_model(name)
     for value in values:
-        tags = {"metric_name": "macro_f1", "metric": repr(value), "candidate": json.dumps(asdict(candidate(value)))}
+        tags = {"metric_name": "macro_f1", "metric": repr(value), "test_rows": "rows", "candidate": json.dumps(asdict(candidate(value)))}
         client.create_model_version(name, source="file:///nowhere", tags=tags)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from acclimate import artifacts, kinds
 from acclimate.adapters.options import GatesConfig
 from acclimate.errors import DataError
+
+AGAIN, WHY_NOT = "measured_again", "why_not_measured_again"
+"""Beside the tags of a champion that stood on other test rows: that it was measured on today's, or why it could not be."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Candidate:
     seed: int
     variant: str
     file: str
+    test_rows: str = ""
+    """Digest of the test rows that it was measured on; empty for a version of an earlier release."""
 
 
 def read_candidate(task: str, export: Path, evaluate: Path) -> Candidate:
@@ -72,6 +77,7 @@ def read_candidate(task: str, export: Path, evaluate: Path) -> Candidate:
         seed=int(chosen.get("seed")),
         variant=variant,
         file=str(chosen.get("file")),
+        test_rows=str(measured.get("test_rows", "sha256")),
     )
 
 
@@ -96,7 +102,8 @@ def judge(candidate: Candidate, gates: GatesConfig, champion: dict[str, str] | N
     """Evaluate the gates that params.yaml sets.
 
     Args:
-        champion: tags of the present champion's version; None when there is no champion.
+        champion: tags of the present champion's version; None when there is no champion. Where it was measured on other test rows, the
+            gate does not hold.
     """
     sign = 1.0 if kinds.higher_is_better(candidate.kind, candidate.metric) else -1.0
     found = []
@@ -148,8 +155,12 @@ def _over_champion(candidate: Candidate, champion: dict[str, str] | None, limit:
     if champion.get("metric_name") != candidate.metric:
         note = f"the champion was measured by {champion.get('metric_name')}, this version by {candidate.metric}"
         return Gate("min_over_champion", None, limit, holds=False, note=note)
+    if not candidate.test_rows or champion.get("test_rows") != candidate.test_rows:
+        note = f"the champion was measured on other test rows{': ' if champion.get(WHY_NOT) else ''}{champion.get(WHY_NOT, '')}"
+        return Gate("min_over_champion", None, limit, holds=False, note=note)
     try:
         measured = float(champion["metric"])
     except (KeyError, ValueError):  # an alias that was set by hand, on a version of another program
         return Gate("min_over_champion", None, limit, holds=False, note="the champion's tag `metric` is no number")
-    return _above("min_over_champion", candidate, measured, limit, sign, "")
+    gate = _above("min_over_champion", candidate, measured, limit, sign, "")
+    return replace(gate, note=f"{gate.note}, {champion[AGAIN]}") if AGAIN in champion else gate

@@ -9,6 +9,7 @@ written to a ledger, tags of the registered model that are only ever added to.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
 import time
@@ -21,14 +22,17 @@ from typing import TYPE_CHECKING, Any
 
 from acclimate import artifacts
 from acclimate.adapters import tracking
-from acclimate.adapters.gates import Candidate, Gate, judge, reason_to_stay
+from acclimate.adapters.gates import AGAIN, WHY_NOT, Candidate, Gate, judge, reason_to_stay
 from acclimate.adapters.options import GatesConfig
+from acclimate.adapters.remeasure import scores_on
 from acclimate.config import load_config
-from acclimate.errors import AcclimateError, GateError, ModelError
+from acclimate.errors import AcclimateError, DataError, GateError, ModelError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
+
+logger = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _MOVE_TAG = "champion.move."
@@ -37,8 +41,9 @@ _CANDIDATE_TAG = "candidate"
 _AT_ONCE_NS = 60 * 10**9
 _PROMOTED, _ROLLBACK = "every gate holds", "rollback"
 _FOUND = "the alias was found here: a promotion was stopped before it moved the alias, or it was moved by hand"
-_TOLERANCE = 1e-5
-"""Of probabilities and scores: the same graph on the same machine, perhaps with other threads."""
+_TOLERANCE, _ROUNDING = 1e-5, 2.0**-22
+"""Of probabilities and scores: the same graph on the same machine, perhaps with other threads. Of a regression's scores in standard
+deviations of the labels; float32 rounds a score beside it."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ def register(
     model_name: str,
     uri: str,
     run_id: str,
+    table: Path | None = None,
     trial: Mapping[str, str] | None = None,
 ) -> Registration:
     """Log the exported model to a run, register it as challenger, and move `champion` when every gate holds.
@@ -80,6 +86,7 @@ def register(
     Args:
         uri: of the tracking store.
         run_id: the run that the model is logged to; it must be active.
+        table: the ingested table whose test rows the candidate was measured on; a champion of other rows is measured on them.
         trial: tags that name a run with other values than params.yaml; its version gets them and no alias.
 
     Raises:
@@ -96,10 +103,10 @@ def register(
         aliases = [] if trial else [CHALLENGER]
         with tracking.store_lock(uri):
             if trial:
-                judged, note = _judge(client, name, version, candidate, gates), "a run with other values moves no alias"
+                judged, note = _judge(client, name, version, candidate, gates, table), "a run with other values moves no alias"
             else:
                 client.set_registered_model_alias(name, CHALLENGER, str(version))
-                judged, note = _promote(client, name, version, candidate, gates)
+                judged, note = _promote(client, name, version, candidate, gates, table)
     if not note:
         aliases.append(CHAMPION)
     return Registration(name, version, f"models:/{name}/{version}", run_id, aliases, judged, note)
@@ -122,7 +129,7 @@ def promote(name: str, gates: GatesConfig, *, uri: str, version: int) -> list[Ga
         if _CANDIDATE_TAG not in tags:
             raise ModelError(f"{name} version {version}: it was not verified, or an earlier release registered it; register it again")
         with tracking.store_lock(uri):
-            judged, note = _promote(client, name, version, _stored_candidate(tags), gates)
+            judged, note = _promote(client, name, version, _stored_candidate(tags), gates, None)
     if note:
         raise GateError(f"{name} version {version}: {note}")
     return judged
@@ -161,30 +168,48 @@ def _before(moves: list[Move], present: int | None) -> int | None:
     return promoted[-1].before if promoted else None
 
 
-def _judge(client: MlflowClient, name: str, version: int, candidate: Candidate, gates: GatesConfig) -> list[Gate]:
+def _judge(client: MlflowClient, name: str, version: int, candidate: Candidate, gates: GatesConfig, table: Path | None) -> list[Gate]:
     """Hold a version against the gates and the present champion; the result is a tag of it."""
     champion = _champion(client, name)
-    judged = judge(candidate, gates, champion.tags if champion else None)
+    judged = judge(candidate, gates, champion and _comparable(champion, candidate, gates, table))
     client.set_model_version_tag(name, str(version), "gates", json.dumps([asdict(gate) for gate in judged]))
     return judged
 
 
-def _promote(client: MlflowClient, name: str, version: int, candidate: Candidate, gates: GatesConfig) -> tuple[list[Gate], str]:
+def _comparable(other: Any, candidate: Candidate, gates: GatesConfig, table: Path | None) -> dict[str, str]:
+    """A version's tags; where it was measured on other test rows than the candidate, with its metric on these."""
+    tags, model_uri = dict(other.tags), f"models:/{other.name}/{other.version}"
+    if gates.min_over_champion is None or tags.get("test_rows") == candidate.test_rows:
+        return tags
+    if table is None or not candidate.test_rows:
+        return {**tags, WHY_NOT: "run the stage `register` again, which measures both on the same rows"}
+    try:
+        found = scores_on(model_uri, table, test_rows=candidate.test_rows)
+    except (DataError, ModelError) as error:
+        return {**tags, WHY_NOT: f"{error}; set min_over_champion to null for one run, or promote by hand"}
+    logger.info("%s was measured on other test rows; on today's its %s is %.4f", model_uri, candidate.metric, found[candidate.metric])
+    told = f"the champion measured again on today's test rows (it had {tags.get('metric_name')} {tags.get('metric')} on others)"
+    return {**tags, "metric_name": candidate.metric, "metric": repr(found[candidate.metric]), "test_rows": candidate.test_rows, AGAIN: told}
+
+
+def _promote(
+    client: MlflowClient, name: str, version: int, candidate: Candidate, gates: GatesConfig, table: Path | None
+) -> tuple[list[Gate], str]:
     """Move `champion` to a version, or say why not. The caller holds the store's lock."""
     champion = _settled_champion(client, name)
     present = int(champion.version) if champion else None
     if present == version:
         return [], ""  # again, and nothing to do
-    judged = _judge(client, name, version, candidate, gates)
+    judged = _judge(client, name, version, candidate, gates, table)
     if note := reason_to_stay(judged):
         return judged, note
     reason = f"{_PROMOTED} ({candidate.metric} {candidate.value:.4f})"
     _move_champion(client, name, before=present, after=version, reason=reason)
-    winner = _settle_with_rivals(client, name, version, candidate, gates)
+    winner = _settle_with_rivals(client, name, version, candidate, gates, table)
     return judged, "" if winner == version else f"version {winner} was promoted at the same time and is better"
 
 
-def _settle_with_rivals(client: MlflowClient, name: str, version: int, candidate: Candidate, gates: GatesConfig) -> int:
+def _settle_with_rivals(client: MlflowClient, name: str, version: int, candidate: Candidate, gates: GatesConfig, table: Path | None) -> int:
     """Leave `champion` with the best of those promoted within a minute. Returns that version.
 
     Another machine does not share the lock, and MLflow has no compare-and-set. But each promotion writes its line before it
@@ -194,9 +219,9 @@ def _settle_with_rivals(client: MlflowClient, name: str, version: int, candidate
     while rivals := _promoted_lately(client, name) - seen:
         seen |= rivals
         for rival in rivals:
-            tags = _version(client, name, rival).tags
-            if _CANDIDATE_TAG in tags and reason_to_stay(judge(candidate, gates, tags)):
-                winner, candidate = rival, _stored_candidate(tags)
+            found = _version(client, name, rival)
+            if _CANDIDATE_TAG in found.tags and reason_to_stay(judge(candidate, gates, _comparable(found, candidate, gates, table))):
+                winner, candidate = rival, _stored_candidate(found.tags)
         if winner != alias:
             _move_champion(client, name, before=alias, after=winner, reason=f"better than version {alias}, promoted at the same time")
             alias = winner
@@ -310,6 +335,7 @@ def _version_tags(candidate: Candidate, export: Path, evaluate: Path) -> dict[st
         "task": candidate.task,
         "metric_name": candidate.metric,
         "metric": repr(candidate.value),
+        "test_rows": candidate.test_rows,
         "encoder": candidate.encoder,
         "recipe": candidate.recipe,
         "seed": str(candidate.seed),
@@ -340,7 +366,7 @@ def _log_model(candidate: Candidate, export: Path, run_id: str) -> str:
                 python_model=str(Path(__file__).with_name("serving_model.py")),
                 artifacts={"export": directory},
                 code_paths=[str(predictor.__file__)],
-                model_config={"variant": candidate.file},
+                model_config={"variant": candidate.file, "answer": None},  # MLflow takes no key at loading that is not here
                 pip_requirements=_requirements(),
                 signature=signature,
                 input_example=example,
@@ -407,18 +433,20 @@ def _verify(model_uri: str, export: Path) -> None:
     """
     import mlflow
 
-    examples = artifacts.read_json(export / "parity.json")["examples"]
+    parity = artifacts.read_json(export / "parity.json")
+    examples, tolerance = parity["examples"], _TOLERANCE * float(parity.get("unit", 1.0))
     rows = mlflow.pyfunc.load_model(model_uri).predict([example["inputs"] for example in examples])
     for example, answer in zip(examples, rows.to_dict("records"), strict=True):
-        if not _same(example["prediction"], answer):
+        if not _same(example["prediction"], answer, tolerance):
             raise ModelError(f"{model_uri}: example {example['id']!r} gives {answer}, the exported model gave {example['prediction']}")
 
 
-def _same(expected: Any, found: Any) -> bool:
+def _same(expected: Any, found: Any, tolerance: float) -> bool:
     if isinstance(expected, dict):
-        return isinstance(found, dict) and expected.keys() == found.keys() and all(_same(expected[key], found[key]) for key in expected)
+        alike = isinstance(found, dict) and expected.keys() == found.keys()
+        return alike and all(_same(expected[key], found[key], tolerance) for key in expected)
     if isinstance(expected, float):
-        return bool(abs(expected - found) <= _TOLERANCE)
+        return bool(abs(expected - found) <= tolerance + _ROUNDING * abs(expected))
     return bool(expected == found)
 
 

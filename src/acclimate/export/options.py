@@ -14,7 +14,9 @@ class ExportConfig(Options):
 
     tasks: Annotated[list[str], Field(min_length=1)]
     quantize: list[Literal["int8"]] = ["int8"]
-    max_logit_difference: Positive = 1e-3
+    max_logit_difference: Positive = Field(
+        default=1e-3, description="of fp32 from torch; for regression in standard deviations of the labels"
+    )
     max_metric_loss: Annotated[float, Field(ge=0)] = 0.01
     latency_batches: list[Count] = [1, 8]
     latency_rounds: Count = 30

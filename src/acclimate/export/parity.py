@@ -18,13 +18,26 @@ class Parity:
 
     rows: int
     max_logit_difference: float
+    """In the unit that the model learnt: for regression, standard deviations of the training labels."""
     worst_id: str
     label_flips: int
     """Decisions that differ, of those that the kind of task counts: labels, words; 0 where nothing is decided."""
     decisions: int
 
 
-def compare(reference: Sequence[Any], candidate: Sequence[Any], ids: Sequence[str], decoder: Decoder) -> Parity:
+@dataclass(frozen=True)
+class Scale:
+    """How a model's outputs are brought to the labels' unit: times `scale`, plus `shift`."""
+
+    shift: float = 0.0
+    scale: float = 1.0
+
+    def standardized(self, difference: float) -> float:
+        """A difference in the unit that the model learnt, without what float32 rounds away beside a large shift."""
+        return max(0.0, difference - 2 * float(np.spacing(np.float32(abs(self.shift))))) / self.scale
+
+
+def compare(reference: Sequence[Any], candidate: Sequence[Any], ids: Sequence[str], decoder: Decoder, scale: Scale = Scale()) -> Parity:
     """Compare two sets of predictions of the same examples.
 
     Raises:
@@ -37,7 +50,7 @@ def compare(reference: Sequence[Any], candidate: Sequence[Any], ids: Sequence[st
             raise ModelError(f"example {example!r}: logits of shape {expected.shape} in torch, {found.shape} in ONNX")
         if not (np.isfinite(expected).all() and np.isfinite(found).all()):
             raise ModelError(f"example {example!r}: a logit is not finite")
-        difference = float(np.abs(expected.astype(np.float64) - found).max(initial=0.0))
+        difference = scale.standardized(float(np.abs(expected.astype(np.float64) - found).max(initial=0.0)))
         if difference > worst:
             worst, worst_id = difference, example
         decided = decoder.decisions(left)

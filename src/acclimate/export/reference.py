@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,20 @@ class TestRows:
     """What fine-tuning predicted for the same examples."""
 
 
+def read_examples(table: Path) -> list[dict[str, Any]]:
+    """The test split of an ingested table."""
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = pq.read_table(table / "test.parquet").to_pylist()
+    return rows
+
+
+def digest_of_rows(examples: Sequence[Mapping[str, Any]]) -> str:
+    """Names test rows: equal for equal ids, texts and labels, in whatever order."""
+    lines = sorted(json.dumps(example, sort_keys=True, default=str) for example in examples)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 def read_test_rows(table: Path, finetuned: Path, predictor: Predictor) -> TestRows:
     """Join the test table with the predictions that fine-tuning kept.
 
@@ -43,7 +59,7 @@ def read_test_rows(table: Path, finetuned: Path, predictor: Predictor) -> TestRo
     """
     import pyarrow.parquet as pq
 
-    found = {row["id"]: row for row in pq.read_table(table / "test.parquet").to_pylist()}
+    found = {row["id"]: row for row in read_examples(table)}
     predictions = pq.read_table(finetuned / "predictions.parquet", filters=[("split", "=", "test")]).to_pylist()
     ids = [row["id"] for row in predictions]
     if set(ids) != set(found):
@@ -84,7 +100,7 @@ def onnx_predictions(predictor: Predictor, test: TestRows) -> list[Any]:
     return predictor.decoder.predictions(test.rows, predictor.logits(test.rows.encodings))
 
 
-def examples(test: TestRows, predictions: Mapping[str, Sequence[Any]], predictor: Predictor) -> dict[str, Any]:
+def examples(test: TestRows, predictions: Mapping[str, Sequence[Any]], predictor: Predictor) -> list[dict[str, Any]]:
     """A few test rows with each variant's numbers and the deployed variant's answer to their raw text.
 
     Whoever loads the model elsewhere can ask it the same and compare.
@@ -93,14 +109,12 @@ def examples(test: TestRows, predictions: Mapping[str, Sequence[Any]], predictor
     chosen = range(min(_NUM_EXAMPLES, len(test.ids)))
     raw = [decoder.raw(test.examples[row]) for row in chosen]
     answers = predictor.predict(*(list(column) for column in zip(*raw, strict=True)))
-    return {
-        "examples": [
-            {
-                "id": test.ids[row],
-                "inputs": dict(zip(decoder.inputs, raw[row], strict=True)),
-                "logits": {name: decoder.numbers(values[row]).tolist() for name, values in predictions.items()},
-                "prediction": answers[row],
-            }
-            for row in chosen
-        ]
-    }
+    return [
+        {
+            "id": test.ids[row],
+            "inputs": dict(zip(decoder.inputs, raw[row], strict=True)),
+            "logits": {name: decoder.numbers(values[row]).tolist() for name, values in predictions.items()},
+            "prediction": answers[row],
+        }
+        for row in chosen
+    ]

@@ -11,7 +11,7 @@ from acclimate.adapters.gates import Candidate, judge, read_candidate
 from acclimate.adapters.options import GatesConfig
 from acclimate.errors import DataError
 
-CANDIDATE = Candidate("toy", "classification", "macro_f1", 0.6, 0.5, 0.1, 4.0, 1, "mlm", "full", 0, "fp32", "model.onnx")
+CANDIDATE = Candidate("toy", "classification", "macro_f1", 0.6, 0.5, 0.1, 4.0, 1, "mlm", "full", 0, "fp32", "model.onnx", "rows")
 
 
 def holds(gates: GatesConfig, champion=None, **changes) -> list[bool]:
@@ -48,11 +48,21 @@ def test_an_error_metric_is_better_below():
 def test_the_champion_is_compared_only_by_the_same_metric():
     gates = GatesConfig(min_over_champion=0.0)
     assert holds(gates) == [True]
-    assert holds(gates, {"metric_name": "macro_f1", "metric": "0.6"}) == [True]
-    assert holds(gates, {"metric_name": "macro_f1", "metric": "0.61"}) == [False]
+    assert holds(gates, {"metric_name": "macro_f1", "metric": "0.6", "test_rows": "rows"}) == [True]
+    assert holds(gates, {"metric_name": "macro_f1", "metric": "0.61", "test_rows": "rows"}) == [False]
     gate = judge(CANDIDATE, gates, {"metric_name": "accuracy", "metric": "0.1"})[0]
     assert not gate.holds
     assert gate.note == "the champion was measured by accuracy, this version by macro_f1"
+
+
+@pytest.mark.parametrize(("candidate", "champion"), [("rows", "others"), ("rows", None), ("", ""), ("", None)])
+def test_the_champion_is_compared_only_on_the_same_test_rows(candidate, champion):
+    """However good it was on others; what was registered before digests were kept is of unknown rows."""
+    tags = {"metric_name": "macro_f1", "metric": "0.1"} | ({} if champion is None else {"test_rows": champion})
+    for why in ({}, {"why_not_measured_again": "it is gone"}):
+        gate = judge(dataclasses.replace(CANDIDATE, test_rows=candidate), GatesConfig(min_over_champion=0.0), tags | why)[0]
+        assert (gate.value, gate.holds) == (None, False)
+        assert gate.note == "the champion was measured on other test rows" + (": it is gone" if why else "")
 
 
 def test_calibration_is_passed_over_where_the_kind_has_none():
