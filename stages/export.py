@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from acclimate import kinds
 from acclimate.artifacts import read_json, write_json
 from acclimate.backbones.saving import copy_tokenizer
+from acclimate.data.screening import texts
 from acclimate.export import choice, graph, latency, parity, quantize, reference
 from acclimate.export.options import ExportConfig
 from acclimate.export.predictor import DECODER, Predictor
@@ -114,6 +115,8 @@ def _write_graphs(model: TaskModel, source: Path, out: Path, files: dict[str, st
     copy_tokenizer(source, out)
     shutil.copyfile(source / "task.json", out / "task.json")
     shutil.copyfile(kinds.decode_file(model.spec.kind), out / DECODER)
+    for file in texts.FILES:
+        shutil.copyfile(file, out / file.name)
     logger.info("writing the ONNX graph, about ten seconds")
     graph.export_graph(model, out / files["fp32"], max_length=model.spec.max_length)
     if "int8" in files:

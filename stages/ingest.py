@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from acclimate import artifacts, kinds
-from acclimate.data.corpus import DocumentWriter, Joining, Prepared, TextCounts, TextRules, join_parts, part_jobs, prepare_part
+from acclimate.data.corpus import DocumentWriter, Joining, Prepared, TextRules, join_parts, part_jobs, prepare_part
 from acclimate.data.engines import run_parts
 from acclimate.data.leakage.contamination import Contamination, EvaluationIndex, decide, verdict
 from acclimate.data.leakage.hashing import hash_texts
@@ -22,6 +22,7 @@ from acclimate.data.options import IngestConfig, TaskConfig
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.reading.readers import find_files
 from acclimate.data.reading.sources import files
+from acclimate.data.screening.texts import TextCounts
 from acclimate.data.tables import SPLITS, LoadedTable, drop_rows, finish_table, load_table
 from acclimate.errors import DataError, one_line
 from acclimate.settings import Options

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from acclimate.data.screening.label_problems import LabelProblem
+    from acclimate.data.screening.texts import Rewriting
     from acclimate.data.tokens.encoding import Encoded
 
 Floats = NDArray[np.float64]
@@ -73,8 +74,8 @@ class Table(Protocol):
 
     default_metric: ClassVar[str]
     """The metric that decides where params.yaml names none."""
-    cleaned: ClassVar[tuple[str, ...]]
-    """Inputs whose text `ingest` may rewrite: cleaning, personal data. Where a label counts characters or words, none."""
+    rewritten: ClassVar[Mapping[str, Rewriting]]
+    """How `ingest` may rewrite each input: cleaning, personal data. Where a label counts characters or words, they keep their places."""
     counted: ClassVar[str]
     """What a report calls the count of labels: `Rows by label`."""
 
@@ -108,6 +109,10 @@ class Table(Protocol):
 
     def arrow_types(self) -> dict[str, pa.DataType]:
         """Type of each input and of `label`, in the order of the columns of the ingested table."""
+
+    @staticmethod
+    def relabelled(row: Input, label: Any) -> Any:
+        """The label of a row whose inputs were rewritten: another one only where it quotes them."""
 
     @staticmethod
     def texts(row: Input) -> list[str]:

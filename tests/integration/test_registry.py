@@ -23,6 +23,8 @@ from acclimate.adapters import tracking
 from acclimate.adapters.gates import read_candidate
 from acclimate.adapters.options import GatesConfig
 from acclimate.adapters.registry import _same, history, register, rollback
+from acclimate.data.screening import texts
+from acclimate.data.screening.options import CleaningConfig, PersonalDataConfig
 from acclimate.errors import ModelError
 from acclimate.evaluation.metrics import score
 from acclimate.export.predictor import Predictor
@@ -31,7 +33,7 @@ from acclimate.export.reference import digest_of_rows, read_examples
 # MLflow's own on importing it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*AnyType:UserWarning")
 
-TEXTS = ["a text editor", "plays music"]
+TEXTS = ["a text editor by ann@acme.org", "pl\u00c3\u00a9s <br /><br />music"]
 LABELS = {"classification": ["red", "blue"], "multi_label": ["red", "blue"], "regression": None, "tagging": ["O", "B-CMD", "I-CMD"]}
 
 
@@ -64,8 +66,10 @@ def make_export(directory: Path, tokenizer: Path, kind: str, *, pair: bool = Fal
     write_graph(export / "model.onnx", kind, len(labels or "1"))
     (export / "tokenizer.json").write_bytes(tokenizer.read_bytes())
     spec = {"name": "toy", "kind": kind, "labels": labels, "pair": pair, "metric": metric, "max_length": 16}
+    spec["texts"] = texts.carried(CleaningConfig(), PersonalDataConfig(mode="redact"))
     (export / "task.json").write_text(json.dumps(spec))
-    shutil.copyfile(kinds.decode_file(kind), export / "decode.py")
+    for file in (kinds.decode_file(kind), *texts.FILES):
+        shutil.copyfile(file, export / file.name)
     (export / "chosen.json").write_text(
         json.dumps({"encoder": "mlm", "recipe": "full", "seed": 0, "variant": "fp32", "file": "model.onnx"})
     )

@@ -357,7 +357,8 @@ def _log_model(candidate: Candidate, export: Path, run_id: str) -> str:
     examples = artifacts.read_json(export / "parity.json")["examples"][:2]
     signature, example = _signature(predictor.load_decoder(export / predictor.DECODER).outputs, examples)
     with tempfile.TemporaryDirectory() as directory:
-        for name in (candidate.file, "tokenizer.json", "task.json", predictor.DECODER):
+        prepared = [name for name in predictor.PREPARATION if (export / name).is_file()]
+        for name in (candidate.file, "tokenizer.json", "task.json", predictor.DECODER, *prepared):
             # A copy: MLflow refuses a symbolic link to a place outside of this directory.
             shutil.copyfile(export / name, Path(directory) / name)
         with mlflow.start_run(run_id=run_id):
@@ -384,7 +385,7 @@ def _log_model(candidate: Candidate, export: Path, run_id: str) -> str:
 def _requirements() -> list[str]:
     """What the model needs, at the versions it was made with; onnxruntime as it is installed here, with or without a GPU."""
     found = []
-    for names in (("mlflow",), ("numpy",), ("onnxruntime", "onnxruntime-gpu"), ("pandas",), ("tokenizers",)):
+    for names in (("ftfy",), ("mlflow",), ("numpy",), ("onnxruntime", "onnxruntime-gpu"), ("pandas",), ("tokenizers",)):
         for name in names:
             try:
                 found.append(f"{name}=={installed_version(name)}")

@@ -140,7 +140,9 @@ def extend_tokenizer(tokenizer: Tokenizer, words: Sequence[str]) -> Tokenizer:
         raise ModelError(f"vocabulary: {', '.join(known[:3]) or 'a word'} would stand there twice; new words must be new and differ")
     first = max([*vocabulary.values(), *tokenizer.get_added_tokens_decoder()]) + 1
     vocabulary.update({word: first + place for place, word in enumerate(words)})
-    return Tokenizer.from_str(json.dumps(settings, ensure_ascii=False))
+    extended = Tokenizer.from_str(json.dumps(settings, ensure_ascii=False))
+    extended.encode_special_tokens = tokenizer.encode_special_tokens  # JSON does not hold it
+    return extended
 
 
 def extend_rows(weight: torch.Tensor, pieces: Sequence[Sequence[int]]) -> torch.Tensor:

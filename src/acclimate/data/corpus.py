@@ -26,10 +26,11 @@ from acclimate.data.leakage.splits import unit_hash
 from acclimate.data.options import CorpusSource
 from acclimate.data.quarantine import Entry, Quarantine
 from acclimate.data.reading.sources import Part, SourceBatch
-from acclimate.data.screening.cleaning import CleaningConfig, clean_batch, key_digest
+from acclimate.data.screening.cleaning import clean, key_digest
 from acclimate.data.screening.language import LanguageConfig, judge_languages
-from acclimate.data.screening.personal_data import PersonalDataConfig, screen_batch
+from acclimate.data.screening.options import CleaningConfig, PersonalDataConfig
 from acclimate.data.screening.quality import QualityConfig, judge_batch
+from acclimate.data.screening.texts import TextCounts, screen
 from acclimate.errors import DataError
 from acclimate.redaction import redact
 
@@ -90,14 +91,6 @@ class Prepared:
     def matches(self) -> list[Match]:
         """Overlaps with evaluation texts; documents are rows of this part."""
         return [Match(**match) for match in artifacts.read_json(self.directory / _MATCHES)]
-
-
-@dataclass
-class TextCounts:
-    """What happened to the text of a table beside rows that left."""
-
-    changed: Counter[str] = field(default_factory=Counter)
-    personal: Counter[str] = field(default_factory=Counter)
 
 
 def part_jobs(
@@ -207,16 +200,14 @@ Row = tuple[str, str, str, str, int]
 def _prepare_batch(batch: SourceBatch, job: PartJob, counts: dict[str, Counter[str]]) -> tuple[list[Row], list[Entry]]:
     """Rows of a batch that stay, cleaned, and those that leave."""
     rules = job.rules
-    cleaned = clean_batch(_as_texts(batch, job.where), rules.cleaning)
-    counts["changed"].update(cleaned.changed)
+    cleaned = clean(_as_texts(batch, job.where), rules.cleaning.rules, counts["changed"])
     problems = batch.problems or [""] * len(batch)
-    found = [("unreadable", why) if why else rule for why, rule in zip(problems, _reasons(cleaned.texts, rules), strict=True)]
-    screened = screen_batch(cleaned.texts, rules.personal_data)
-    counts["personal"].update(screened.found)
+    found = [("unreadable", why) if why else rule for why, rule in zip(problems, _reasons(cleaned, rules), strict=True)]
+    screened = screen(cleaned, rules.personal_data, TextCounts(counts["changed"], counts["personal"]))
     kept: list[Row] = []
     left: list[Entry] = []
     name = redact(batch.name)  # wget names files after the whole URL, `page?token=...` included
-    for row, (number, text) in enumerate(zip(batch.numbers, screened.texts, strict=True)):
+    for row, (number, text) in enumerate(zip(batch.numbers, screened, strict=True)):
         row_id = _cell(batch.ids, row) or f"{name}:{number}"
         reason = found[row]
         if reason:

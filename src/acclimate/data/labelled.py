@@ -30,6 +30,8 @@ class TableSchema:
     metric: str
     options: dict[str, Any] = field(default_factory=dict)
     """What the kind's table carries to training and serving."""
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    """Which rules cleaned its texts, and which kinds of personal data were replaced: serving does the same."""
 
 
 def read_schema(table: Path) -> TableSchema:

@@ -15,10 +15,9 @@ from acclimate.data.leakage.near_duplicates import DuplicatesConfig
 from acclimate.data.reading.layouts import FAMILY as LAYOUTS
 from acclimate.data.reading.layouts import Layout
 from acclimate.data.reading.options import ReadOptions
-from acclimate.data.screening.cleaning import CleaningConfig
 from acclimate.data.screening.label_problems import LabelProblemsConfig
 from acclimate.data.screening.language import LanguageConfig
-from acclimate.data.screening.personal_data import PersonalDataConfig
+from acclimate.data.screening.options import CleaningConfig, PersonalDataConfig
 from acclimate.data.screening.quality import QualityConfig
 from acclimate.settings import UNKNOWN_KEY, Count, OpenShare, Options, Positive, Share, nearest_key, removed
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from acclimate.data.reading.sources import spelled_labels, unused_labels
-from acclimate.data.screening.cleaning import clean_column
+from acclimate.data.screening.texts import text_column
 from acclimate.errors import DataError
 
 _SHOWN, _LABELS_SHOWN = 3, 20
@@ -80,15 +80,15 @@ def notes_of_unused(label_map: Mapping[str, str], spelled: Sequence[Any]) -> lis
 
 
 def read_texts(cells: Mapping[str, list[Any]], columns: Mapping[str, str | None], *, where: str) -> list[dict[str, Any]]:
-    """The inputs of rows that are texts.
+    """The inputs of rows that are texts, as the cells have them: `tables` cleans.
 
     Args:
         columns: name of an input -> its column in the table; None: the task has no such input.
     """
-    cleaned = {
-        name: clean_column(cells[column], where=f"{where}: column {column!r}") for name, column in columns.items() if column is not None
+    texts = {
+        name: text_column(cells[column], where=f"{where}: column {column!r}") for name, column in columns.items() if column is not None
     }
-    return [dict(zip(cleaned, row, strict=True)) for row in zip(*cleaned.values(), strict=True)]
+    return [dict(zip(texts, row, strict=True)) for row in zip(*texts.values(), strict=True)]
 
 
 def collect_classes(

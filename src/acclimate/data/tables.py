@@ -19,8 +19,9 @@ from acclimate.data.quarantine import Quarantine
 from acclimate.data.reading.formats import MAX_BATCH_ROWS, Batch, Reading
 from acclimate.data.reading.layouts import read_layout
 from acclimate.data.reading.readers import cell, iter_batches, join_batches, resolve, row_prefixes
-from acclimate.data.screening.cleaning import CleaningConfig, clean_batch, duplicate_key, key_digest
-from acclimate.data.screening.personal_data import PersonalDataConfig, screen_batch
+from acclimate.data.screening.cleaning import duplicate_key, key_digest
+from acclimate.data.screening.options import CleaningConfig, PersonalDataConfig
+from acclimate.data.screening.texts import TextCounts, carried, prepare
 from acclimate.errors import DataError
 from acclimate.redaction import redact
 
@@ -65,6 +66,8 @@ class LoadedTable:
     """Texts that each cleaning rule changed."""
     personal: Counter[str] = field(default_factory=Counter)
     """Pieces of personal data by kind."""
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    """What serving must do to a text."""
 
     @property
     def table(self) -> str:
@@ -147,7 +150,7 @@ def finish_table(loaded: LoadedTable, out: Path, quarantine: Quarantine, *, seed
     if config.max_train_rows:
         where += f" with max_train_rows = {config.max_train_rows}"
     labels = _kind(config).collect_labels({split: [row.label for row in rows] for split, rows in by_split.items()}, where=where)
-    _write(loaded.name, config, by_split, labels, out)
+    _write(loaded, by_split, labels, out)
 
 
 def _require_rows(loaded: LoadedTable, where: str) -> None:
@@ -157,19 +160,17 @@ def _require_rows(loaded: LoadedTable, where: str) -> None:
 
 
 def _clean(rows: list[Row], loaded: LoadedTable, cleaning: CleaningConfig, personal_data: PersonalDataConfig) -> None:
-    """Clean and screen, in place, the texts that their kind lets be rewritten."""
-    table = _kind(loaded.config)
-    for name in table.cleaned:
+    """Clean and screen, in place, raw texts; rows without a group are one with those of equal text."""
+    table, counts = _kind(loaded.config), TextCounts(loaded.changed, loaded.personal)
+    loaded.texts = carried(cleaning, personal_data)
+    for name, how in table.rewritten.items():
         some = [row for row in rows if row.inputs.get(name)]
-        cleaned = clean_batch([row.inputs[name] for row in some], cleaning)
-        screened = screen_batch(cleaned.texts, personal_data)
-        loaded.changed.update(cleaned.changed)
-        loaded.personal.update(screened.found)
-        for row, text in zip(some, screened.texts, strict=True):
-            row.inputs[name] = text
-    if table.cleaned:
-        for row in rows:
-            row.texts = table.texts(row.inputs)
+        for row, found in zip(some, prepare([row.inputs[name] for row in some], how, cleaning, personal_data, counts), strict=True):
+            row.inputs[name] = found
+            row.label = table.relabelled(row.inputs, row.label)
+    for row in rows:
+        row.texts = table.texts(row.inputs)
+        row.group = row.group or key_digest(row.texts[0])
 
 
 def _read(config: TaskConfig, data: Path, where: str) -> list[Row]:
@@ -244,7 +245,7 @@ def read_file(
             inputs=examples.inputs[index],
             texts=texts[index],
             label=examples.labels[index],
-            group=cell(table, config.group, index) or key_digest(texts[index][0]),
+            group=cell(table, config.group, index),
             given_split=split or (cell(table, config.split, index).lower() if config.split else None),
             time=_parse_time(table[config.time][index], f"{place}: column {config.time!r}: row {index + 1}") if config.time else None,
         )
@@ -315,9 +316,9 @@ def _refuse_parted_groups(by_split: dict[Split, list[Row]], column: str, where: 
 def _drop_empty(by_split: dict[Split, list[Row]], table: str, quarantine: Quarantine) -> None:
     for split, rows in by_split.items():
         for row in rows:
-            if not all(row.texts):
+            if not all(text.strip() for text in row.texts):
                 quarantine.add(table, row.source, row.number, row.id, "empty_text", "")
-        by_split[split] = [row for row in rows if all(row.texts)]
+        by_split[split] = [row for row in rows if all(text.strip() for text in row.texts)]
 
 
 def _drop_duplicates(by_split: dict[Split, list[Row]], table: str, quarantine: Quarantine) -> None:
@@ -344,12 +345,12 @@ def _sample(rows: list[Row], config: TaskConfig, limit: int | None, table: str, 
     return [rows[index] for index in chosen]
 
 
-def _write(task: str, config: TaskConfig, by_split: dict[Split, list[Row]], labels: list[str] | None, out: Path) -> None:
+def _write(loaded: LoadedTable, by_split: dict[Split, list[Row]], labels: list[str] | None, out: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     out.mkdir(parents=True, exist_ok=True)
-    kind = _kind(config)
+    config, kind = loaded.config, _kind(loaded.config)
     types = kind.arrow_types()
     for split, rows in by_split.items():
         values = {name: [row.label if name == "label" else row.inputs[name] for row in rows] for name in types}
@@ -358,12 +359,13 @@ def _write(task: str, config: TaskConfig, by_split: dict[Split, list[Row]], labe
         columns["group"] = [row.group for row in rows]
         pq.write_table(pa.table(columns), out / f"{split}.parquet")
     schema = {
-        "name": task,
+        "name": loaded.name,
         "kind": config.kind,
         "labels": labels,
         "pair": kind.pair,
         "metric": config.deciding_metric,
         "max_length": config.max_length,
         "options": kind.carried,
+        "texts": loaded.texts,
     }
     artifacts.write_json(out / "schema.json", schema)

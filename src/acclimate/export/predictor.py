@@ -1,6 +1,7 @@
 """Answers from raw text, by an exported ONNX graph; what differs by kind of task is in decode.py beside the graph.
 
-Needs numpy, onnxruntime and tokenizers alone and imports nothing of acclimate: this file travels inside the registered model.
+Needs numpy, onnxruntime and tokenizers alone (cleaning.py also ftfy) and imports nothing of acclimate: this file travels
+inside the registered model.
 
 Shapes: B rows of one batch, T tokens, C outputs.
 """
@@ -13,6 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -30,6 +32,8 @@ INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 Inputs = dict[str, NDArray[np.int64]]
 """The graph's inputs, each (B, T)."""
 DECODER = "decode.py"
+CLEANING, PERSONAL_DATA = PREPARATION = ("cleaning.py", "personal_data.py")
+"""What ingest did to each text; these files lie beside decode.py."""
 _CHARS_PER_TOKEN, _CHARS_PER_TOKEN_OF_PAIR = 1000, 50
 """What stands beyond so many characters for each token that the model reads is not even tokenized: the tokenizer keeps what it cuts
 off, of a pair every part of one text with every part of the other. Two texts of 16,000 characters, read by 16 tokens, took 16 GB."""
@@ -41,14 +45,59 @@ class PredictorError(ValueError):
     """What was given to a predictor, or the directory it is loaded from, is not fit."""
 
 
-class Reader:
-    """Tokenizes for a decoder, exactly as training does."""
+class Preparation:
+    """Does to a raw text what ingest did to those of the table, by ingest's own files.
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
+    Raises:
+        PredictorError: a file or a package that they need is missing.
+    """
+
+    def __init__(self, directory: Path, switches: Mapping[str, Sequence[str]]) -> None:
+        self._rules, self._kinds = switches.get("cleaning", ()), switches.get("redact", ())
+        if self._rules:
+            self._cleaning: Any = load_module(directory / CLEANING)
+            missing = [(rule, name) for rule, name in self._cleaning.NEEDS.items() if rule in self._rules and find_spec(name) is None]
+            for rule, name in missing:
+                raise PredictorError(f"{directory / 'task.json'}: texts were cleaned by the rule {rule!r}, which needs the package {name}")
+        if self._kinds:
+            self._personal_data: Any = load_module(directory / PERSONAL_DATA)
+
+    def texts(self, texts: Sequence[str]) -> list[str]:
+        """Clean, and replace personal data."""
+        return self.in_place(self._clean(texts), keep_length=False)
+
+    def words(self, words: Sequence[str]) -> list[str]:
+        """The same for the words of one text, as many as were given."""
+        cleaned = self._clean(words)
+        return list(self._personal_data.redact_words(cleaned, self._kinds)) if self._kinds else cleaned
+
+    def in_place(self, texts: Sequence[str], *, keep_length: bool = True) -> list[str]:
+        """Replace personal data alone, so that every character keeps its place."""
+        if not self._kinds:
+            return list(texts)
+        return [self._personal_data.redact(text, self._kinds, keep_length=keep_length) for text in texts]
+
+    def _clean(self, texts: Sequence[str]) -> list[str]:
+        return list(self._cleaning.clean(texts, self._rules)) if self._rules else list(texts)
+
+
+class Reader:
+    """Prepares and tokenizes for a decoder, exactly as ingest and training do.
+
+    Args:
+        prepared: None leaves raw texts as they are: of models that were made before ingest's files travelled with them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, max_length: int, prepared: Preparation | None = None) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.prepared = prepared or Preparation(Path(), {})
         tokenizer.enable_truncation(max_length)
         tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True  # "[MASK]" in a text is text
+        # A letter that no WordPiece vocabulary holds, Linear A; the same as in acclimate.data.tokens.encoding.
+        is_one_token = len(tokenizer.encode("\U00010600", add_special_tokens=False).ids) == 1
+        self._unreadable = "\U00010600" if is_one_token else "?"
 
     def texts(self, columns: Sequence[Sequence[str]]) -> list[Encoding]:
         """Texts (one column) or pairs of texts (two), cut at `max_length`, with a warning."""
@@ -85,7 +134,7 @@ class Reader:
         normalizer = self.tokenizer.normalizer
         if word.strip() and (normalizer.normalize_str(word) if normalizer else word).strip():
             return word
-        return "[UNK]" if self.tokenizer.token_to_id("[UNK]") is not None else "?"
+        return self._unreadable
 
 
 class Rows(Protocol):
@@ -120,7 +169,7 @@ class Decoder(Protocol):
         """Names of the raw texts of an example, in the order that `read` takes them."""
 
     def read(self, columns: Sequence[Sequence[str]]) -> Rows:
-        """Rows of raw texts, a column for each input."""
+        """Rows of raw texts, a column for each input: prepared as ingest prepared those of the table, by `reader.prepared`."""
 
     def read_table(self, examples: Sequence[Mapping[str, Any]]) -> Rows:
         """Rows of an ingested table, encoded as fine-tuning encoded them."""
@@ -151,11 +200,18 @@ class Predictor:
     Not safe to pickle (it holds a native session); load it where it is used. Safe to call from several threads.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, tokenizer: Tokenizer, task: dict[str, Any], decoder: type[Decoder]) -> None:
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        tokenizer: Tokenizer,
+        task: dict[str, Any],
+        decoder: type[Decoder],
+        prepared: Preparation | None = None,
+    ) -> None:
         self.session = session
         self.task = task
         self.pad_id = _pad_id(tokenizer)
-        self.reader = Reader(tokenizer, task["max_length"])
+        self.reader = Reader(tokenizer, task["max_length"], prepared)
         self.decoder = decoder(task, self.reader)
         self._input_names = [value.name for value in session.get_inputs()]
 
@@ -182,11 +238,11 @@ class Predictor:
         from tokenizers import Tokenizer
 
         for name in ("task.json", "tokenizer.json", DECODER, variant):
-            if not (directory / name).is_file():
-                raise PredictorError(f"{directory / name}: no such file; expected the directory that the stage `export` writes")
+            _require_file(directory / name)
         session = open_session(directory / variant, providers=providers, threads=threads)
         task = json.loads((directory / "task.json").read_text(encoding="utf-8"))
-        return cls(session, Tokenizer.from_file(str(directory / "tokenizer.json")), task, load_decoder(directory / DECODER))
+        prepared = Preparation(directory, task.get("texts", {}))
+        return cls(session, Tokenizer.from_file(str(directory / "tokenizer.json")), task, load_decoder(directory / DECODER), prepared)
 
     def predict(self, *columns: list[str] | None, batch_size: int = 32) -> list[dict[str, Any]]:
         """Predict from raw text.
@@ -246,20 +302,34 @@ class Predictor:
 
 
 def load_decoder(path: Path) -> type[Decoder]:
-    """The decoder that a file holds.
+    """The decoder that a file holds."""
+    found: type[Decoder] = load_module(path).COMPONENT
+    return found
 
-    The file is run as it is, and known by its content: two models of different kinds may be loaded in one process, and nothing is
-    written beside it, since the directory is an out of a stage.
+
+def load_module(path: Path) -> ModuleType:
+    """A file that travels with a model, run as it is.
+
+    It is known by its content: two models of different kinds may be loaded in one process, and nothing is written beside it, since the
+    directory is an out of a stage.
+
+    Raises:
+        PredictorError: there is no such file.
     """
+    _require_file(path)
     source = path.read_bytes()
-    name = f"decode_{hashlib.sha256(source).hexdigest()[:16]}"
+    name = f"{path.stem}_{hashlib.sha256(source).hexdigest()[:16]}"
     if name not in sys.modules:
         module = ModuleType(name)
         module.__file__ = str(path)
         sys.modules[name] = module  # dataclasses look their module up
         exec(compile(source, str(path), "exec"), module.__dict__)
-    found: type[Decoder] = sys.modules[name].COMPONENT
-    return found
+    return sys.modules[name]
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise PredictorError(f"{path}: no such file; expected the directory that the stage `export` writes")
 
 
 def open_session(path: Path, *, providers: list[str] | None = None, threads: int | None = None) -> onnxruntime.InferenceSession:

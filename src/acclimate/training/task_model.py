@@ -46,6 +46,8 @@ class TaskSpec:
     recipe: str = ""
     strategy: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Its name and options; what does not merge is built from it again at loading. Empty: nothing was added."""
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    """Which rules cleaned the texts, and which kinds of personal data were replaced. Empty: those of a model made before it was kept."""
 
 
 def pool(hidden_BTD: Tensor, mask_BT: Tensor, how: Literal["mean", "first"]) -> Tensor:

@@ -9,15 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from acclimate.data.corpus import DocumentWriter, Joining, TextCounts, TextRules, join_parts, part_jobs, prepare_part
+from acclimate.data.corpus import DocumentWriter, Joining, TextRules, join_parts, part_jobs, prepare_part
 from acclimate.data.leakage.hashing import hash_texts
 from acclimate.data.leakage.near_duplicates import DuplicatesConfig
 from acclimate.data.options import CorpusSource
 from acclimate.data.quarantine import Quarantine
-from acclimate.data.screening.cleaning import CleaningConfig
 from acclimate.data.screening.language import LanguageConfig
-from acclimate.data.screening.personal_data import PersonalDataConfig
+from acclimate.data.screening.options import CleaningConfig, PersonalDataConfig
 from acclimate.data.screening.quality import QualityConfig
+from acclimate.data.screening.texts import TextCounts
 from acclimate.errors import DataError
 
 RULES = TextRules(10, CleaningConfig(), QualityConfig(preset="off"), LanguageConfig(), PersonalDataConfig(mode="off"), DuplicatesConfig())

@@ -49,6 +49,14 @@ def fast(tokenizer: Tokenizer) -> NanotokenEncoder:
     return NanotokenEncoder(tokenizer, word_start_ids(tokenizer))
 
 
+def test_no_control_token_is_read_from_a_text(tokenizer: Tokenizer, reference: ReferenceEncoder, fast: NanotokenEncoder) -> None:
+    texts = ["a [MASK] b", "[SEP][PAD]", "rare words are [UNK]; [CLS]", "x[MASK]y", "</s> <mask>"]
+    found, special = fast.encode(texts), [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+    assert_equal(found, reference.encode(texts), texts)
+    inside = np.concatenate([row[1:-1] for row in np.split(found.ids, found.offsets[1:-1])])
+    assert not np.isin(inside, [tokenizer.token_to_id(name) for name in special]).any()
+
+
 def cased(minilm_dir: Path) -> Tokenizer:
     """The same vocabulary, letters and accents kept."""
     from tokenizers.normalizers import BertNormalizer

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
 from acclimate import kinds
+from acclimate.data.screening.options import CleaningConfig, PersonalDataConfig
+from acclimate.data.screening.texts import FILES, TextCounts, carried, prepare
 from acclimate.data.tokens.encoding import encode_texts, encode_words, load_tokenizer
-from acclimate.export.predictor import CUDA, Predictor, PredictorError, open_session
+from acclimate.export.predictor import CUDA, Predictor, PredictorError, Preparation, Reader, open_session
 from acclimate.tasks.tagging.decode import spans_of, split_words
 
 LABELS = {"classification": ["a", "b", "c"], "multi_label": ["x", "y"], "regression": None, "tagging": ["O", "B-CMD", "I-CMD"]}
@@ -113,6 +115,43 @@ def test_ids_are_those_of_training(export_directory, tiny_encoder_dir):
     trained = encode_words(tokenizer, rows, max_length=16)
     served = Predictor.load(export_directory("tagging")).reader.words(rows)
     assert np.concatenate([encoding.ids for encoding in served]).tolist() == trained.ids.tolist()
+
+
+SPECIAL = ["[MASK] and [SEP]", "</s> <s> <mask>", "[PAD]", "[UNK] x", "[CLS]"]
+
+
+def test_control_tokens_in_a_text_are_text_in_training_and_serving(export_directory, tiny_encoder_dir):
+    tokenizer = load_tokenizer(tiny_encoder_dir)
+    special = {token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    trained = encode_texts(tokenizer, SPECIAL, max_length=16)
+    served = Predictor.load(export_directory("classification")).reader.texts([SPECIAL])
+    assert np.concatenate([encoding.ids for encoding in served]).tolist() == trained.ids.tolist()
+    words = encode_words(tokenizer, [["[MASK]", "[SEP]", "x"]], max_length=16)
+    tagged = Predictor.load(export_directory("tagging")).reader.words([["[MASK]", "[SEP]", "x"]])
+    assert tagged[0].ids == words.ids.tolist()
+    unknown = tokenizer.token_to_id("[UNK]")
+    for ids in (*(encoding.ids[1:-1] for encoding in served), words.ids[1:-1].tolist()):
+        assert not special.intersection(ids) - {unknown}
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.text(st.sampled_from(list("ab \x85\u200b\u00e9Ã¼<>br/&;@.\n")), min_size=1, max_size=30).filter(str.strip),
+    st.sampled_from(["classification", "tagging"]),
+)
+def test_a_raw_text_is_read_as_the_ingested_one(export_directory, text, kind):
+    clean, personal = CleaningConfig(), PersonalDataConfig(mode="redact")
+    directory = export_directory(kind)
+    for file in FILES:
+        shutil.copyfile(file, directory / file.name)
+    loaded = Predictor.load(directory)
+    reader = Reader(loaded.reader.tokenizer, 16, Preparation(directory, carried(clean, personal)))
+    decoder = type(loaded.decoder)(loaded.task, reader)
+    how, given_one = ("words", [word.text for word in split_words(text)]) if kind == "tagging" else ("text", text)
+    (prepared,) = prepare([given_one], how, clean, personal, TextCounts())
+    ingested = decoder.read_table([{"words": prepared} if kind == "tagging" else {"text": prepared}]).encodings[0].ids
+    served = decoder.read([[text]]).encodings
+    assert [token for each in served for token in each.ids[1:-1]][: len(ingested) - 2] == ingested[1:-1]
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,8 @@ def test_stage_writes_a_directory_that_predicts_as_torch(kind, tiny_encoder_dir,
     context = export(tmp_path, table, finetune)
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == {
-        "model.onnx", "model.int8.onnx", "tokenizer.json", "task.json", "decode.py", "metrics.json", "chosen.json", "parity.json",
+        "model.onnx", "model.int8.onnx", "tokenizer.json", "task.json", "decode.py", "cleaning.py", "personal_data.py", "metrics.json",
+        "chosen.json", "parity.json",
     }  # fmt: skip
     assert json.loads((out / "chosen.json").read_text()) == {
         "encoder": "mlm",

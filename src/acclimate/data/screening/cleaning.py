@@ -1,85 +1,28 @@
-"""Text as the model should see it, and as duplicates are told by."""
+"""Text as the model should see it, and as duplicates are told by.
+
+Imports nothing of acclimate: this file travels inside the registered model, so that serving cleans as ingest did.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import html
+import html.entities
 import itertools
-import math
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 
-from acclimate.errors import DataError
-from acclimate.settings import Options
+# --- mojibake -------------------------------------------------------------------------------------------------------------------
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff]")
-_SPACES = re.compile(r"[^\S\n]+")
-_ODD_SPACE = re.compile(r"[^\S\n ]")
-_MARKS = re.compile(r"[^\w\s\x00-\x7f]{32,}")  # combining marks are neither letters nor spaces; what else this finds is left as it is
-_BLANK_LINES = re.compile(r"\n{3,}")
-
-# A lead byte of UTF-8 (C2 to F4) and a following byte (80 to BF), both read as Latin-1 or Windows-1252; or a C1 control.
+# A lead byte of UTF-8 (C2 to F4) and a following byte (80 to BF), both read as Latin-1 or Windows-1252; or a C1 control. Where no other C1
+# control stands in the text, U+0085 is half of a Latin letter (C3 85, C5 85) or a line end.
 _READ_AS_1252 = "".join(bytes([byte]).decode("cp1252", "ignore") for byte in range(0x80, 0xA0))
-_MOJIBAKE = re.compile(f"[\u00c2-\u00f4][\u0080-\u00bf{_READ_AS_1252}]|[\u0080-\u009f]")
-
-_BLOCKS = (
-    "address|article|aside|blockquote|body|br|center|dd|div|dl|dt|fieldset|figcaption|figure|footer|form|h[1-6]|head|header|hr|html|li|"
-    "link|main|meta|nav|ol|option|p|pre|section|select|table|tbody|td|tfoot|th|thead|title|tr|ul"
-)
-_INLINES = (
-    "a|abbr|acronym|b|big|button|cite|code|del|em|font|i|iframe|img|input|ins|kbd|label|mark|q|s|samp|script|small|span|strike|strong|"
-    "style|sub|sup|textarea|tt|u|var"
-)
-_ATTRIBUTES = r"(?:\s[^<>]{0,2000})?"
-_TAG = re.compile(rf"<(/?)({_BLOCKS}|{_INLINES}){_ATTRIBUTES}\s?/?>", re.IGNORECASE)
-_BLOCK_TAG = re.compile(rf"</?(?:{_BLOCKS}){_ATTRIBUTES}\s?/?>", re.IGNORECASE)
-_UNSEEN = re.compile(rf"<(?:(!--)|(script|style){_ATTRIBUTES}>|!doctype[^<>]*>)", re.IGNORECASE)
-_UNSEEN_ENDS = {
-    "!--": re.compile("-->"),
-    **{name: re.compile(rf"</{name}\s?>", re.IGNORECASE) for name in ("script", "style")},
-}
-_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|amp|lt|gt|quot|apos|nbsp);")
-_MIN_TAGS = 4
-"""Fewer tags than this are taken for a text about HTML, such as "put it into <b> and </b>"."""
-
-
-class CleaningConfig(Options):
-    """Which rules clean a text. They are applied in this order."""
-
-    mojibake: bool = True
-    html: bool = True
-    control_characters: bool = True
-    nfc: bool = True
-    whitespace: bool = True
-
-
-@dataclass(frozen=True)
-class CleanedBatch:
-    """Cleaned texts, and how many of them each rule that was on has changed."""
-
-    texts: list[str]
-    changed: dict[str, int]
-
-
-def clean_batch(texts: Sequence[str], config: CleaningConfig) -> CleanedBatch:
-    """Apply the rules that are on to every text, in the order of `RULES`.
-
-    Without the rules `mojibake` and `html` the result is that of `clean_text`.
-    """
-    cleaned = list(texts)
-    changed = {}
-    for name in (name for name in RULES if getattr(config, name)):
-        before, cleaned = cleaned, list(map(RULES[name], cleaned))
-        changed[name] = sum(old != new for old, new in zip(before, cleaned, strict=True))
-    return CleanedBatch(cleaned, changed)
-
-
-def clean_text(text: str) -> str:
-    """NFC, no control characters, single spaces, at most one blank line in a row, trimmed."""
-    return normalize_spaces(compose(drop_control_characters(text)))
+_MOJIBAKE = re.compile(f"[\u00c2-\u00f4][\u0080-\u0084\u0086-\u00bf{_READ_AS_1252}]|[\u00c2-\u00c5]\u0085|[\u0080-\u0084\u0086-\u009f]")
+_OTHER_C1 = re.compile("[\u0080-\u0084\u0086-\u009f]")
+_LINE_END = re.compile("(\n)")
+_LINE_END_OR_NEL = re.compile("(\n|(?<![\u00c2-\u00c5])\u0085)")
 
 
 def repair_mojibake(text: str) -> str:
@@ -92,19 +35,88 @@ def repair_mojibake(text: str) -> str:
         return text
     from ftfy import fix_encoding
 
-    return "\n".join(fix_encoding(line) if _MOJIBAKE.search(line) else line for line in text.split("\n"))
+    line_end = _LINE_END if _OTHER_C1.search(text) else _LINE_END_OR_NEL
+    return "".join(fix_encoding(line) if _MOJIBAKE.search(line) else line for line in line_end.split(text))
+
+
+# --- HTML -----------------------------------------------------------------------------------------------------------------------
+
+_BLOCKS = (
+    "address|article|aside|blockquote|body|br|center|dd|div|dl|dt|fieldset|figcaption|figure|footer|form|h[1-6]|head|header|hr|html|li|"
+    "link|main|meta|nav|ol|option|p|pre|section|select|table|tbody|td|tfoot|th|thead|title|tr|ul"
+)
+_INLINES = (
+    "a|abbr|acronym|b|big|button|cite|code|del|em|font|i|iframe|img|input|ins|kbd|label|mark|q|s|samp|script|small|span|strike|strong|"
+    "style|sub|sup|textarea|tt|u|var"
+)
+# Placeholders such as <summary> and <object> have these names too, so they make no page, but on a page they are tags.
+_OTHERS = (
+    "applet|area|audio|base|basefont|bdi|bdo|blink|canvas|caption|col|colgroup|data|datalist|details|dfn|dialog|dir|embed|hgroup|legend|"
+    "map|marquee|menu|meter|nobr|noscript|object|optgroup|output|param|picture|progress|rp|rt|ruby|search|slot|source|summary|svg|"
+    r"template|time|track|video|wbr|g|path|[a-z][a-z0-9]*-[\w-]*|[a-z]\w{0,9}:[\w-]+"
+)
+_OFFICE = "(?:o|v|w|m|st1):[a-z]+"
+# No part of it reads across another "<", so that many tags that never end cost no more than their length.
+_REST_OF_TAG = r"(?:\s(?:[^<>\"']++|\"[^\"<]*+\"|'[^'<]*+')*+)?\s?/?>"
+_PAGE_TAG = re.compile(rf"<(/?)(?:{_BLOCKS}|{_INLINES}|{_OFFICE}){_REST_OF_TAG}", re.IGNORECASE)
+_OFFICE_TAG = re.compile(rf"</?{_OFFICE}{_REST_OF_TAG}", re.IGNORECASE)
+_BLOCK_TAG = re.compile(rf"</?(?:{_BLOCKS}){_REST_OF_TAG}", re.IGNORECASE)
+_TAG = re.compile(rf"</?(?:{_BLOCKS}|{_INLINES}|{_OTHERS}){_REST_OF_TAG}", re.IGNORECASE)
+_UNSEEN = re.compile(rf"<(?:(!--)|(script|style){_REST_OF_TAG}|!doctype[^<>]*>|!\[[^<>]*>|\?xml[^<>]*>)", re.IGNORECASE)
+_UNSEEN_ENDS = {
+    "!--": re.compile("-->"),
+    **{name: re.compile(rf"</{name}\s?>", re.IGNORECASE) for name in ("script", "style")},
+}
+_NAMED = re.compile("&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_MIN_TAGS = 4
+"""Fewer tags than this are taken for a text about HTML, such as "put it into <b> and </b>"."""
+
+_BREAK = r"<(?:br|hr)(?:\s[^<>]{0,200})?/?>|</?p(?:\s[^<>]{0,200})?>"
+_BREAK_TAG = re.compile(rf"[^\S\n]*(?:{_BREAK})[^\S\n]*", re.IGNORECASE)
+_MAYBE_BREAK = re.compile(r"<(?:[bh]r|/?p)[\s/>]", re.IGNORECASE)
+_LINE_BREAK = r"<[bh]r(?:\s[^<>]{0,200})?/?>"
+# Two in a row, or three with text between them; one right behind a word or stop; one between two sentences; a paragraph as a whole.
+_SURE_BREAK = re.compile(
+    rf"{_LINE_BREAK}\s*{_LINE_BREAK}|(?:{_LINE_BREAK}[^<]{{12,}}){{2}}{_LINE_BREAK}|(?<=[\w.,;:!?\u2026\u3002]){_LINE_BREAK}|"
+    rf"(?<=[.!?\u2026\u3002])\s*(?:{_LINE_BREAK}|</?p>)(?!\s*(?-i:[a-z]))|^(?:{_LINE_BREAK}|<p>)[^<]*[.!?]",
+    re.IGNORECASE | re.MULTILINE,
+)
+_ALWAYS = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|amp|lt|gt|quot|apos|nbsp);")
+_NAMES = "|".join(sorted(html.entities.name2codepoint))
+_ANY_ENTITY = re.compile(rf"&(?:#[0-9]{{1,7}}|#[xX][0-9a-fA-F]{{1,6}}|apos|{_NAMES});")
+_INSIDE_A_WORD = re.compile(rf"[\w;]&(?:{_NAMES});|&(?:{_NAMES});[\w&]")
 
 
 def strip_html(text: str) -> str:
-    """Take HTML's own tags out of a page's remains, and decode left-over entities (once).
+    """Take tags out of a page's remains, and decode left-over entities (once).
 
-    A text is a page's remains when it has four tags that HTML knows, one of them a closing one; `<stdio.h>`, `<section>` in a path,
-    `a < b` and a sentence about `<b>` and `</b>` stay. Block tags become line ends. Of the named entities only the six
-    that escaping leaves behind are decoded: a text that names others is about HTML.
+    A text is a page's remains when it has four tags that HTML knows, one of them a closing one, or one of Office (`<o:p>`), or a tag at
+    its beginning and one at its end; `<stdio.h>`, `<section>` in a path, `a < b` and a sentence about `<b>` and `</b>` stay. Block tags
+    become line ends, and so do `<br>`, `<hr>` and `<p>` of other texts where they part sentences. A page's entities are decoded; of
+    those in other texts the six that escaping leaves behind, and all of HTML 4 where one stands inside a word (`Gr&uuml;n`): a text that
+    names others is about HTML.
+
+    Not by a parser: selectolax reads `<stdio.h>` as a tag and a comment that does not end to the end of the page, and moves text out of
+    tables; guarded against that it took twice the time.
     """
-    if "<" in text and _is_page(text):
-        text = _TAG.sub("", _BLOCK_TAG.sub("\n", _drop_unseen(text)))
-    return _ENTITY.sub(lambda match: html.unescape(match[0]), text) if "&" in text else text
+    if "<" in text:
+        if _is_page(text):
+            text = _TAG.sub("", _BLOCK_TAG.sub("\n", _drop_unseen(text)))
+            return _NAMED.sub(lambda match: html.unescape(match[0]), text)
+        if _MAYBE_BREAK.search(text) and _SURE_BREAK.search(text):
+            text = _BREAK_TAG.sub("\n", text)
+    if "&" in text:
+        entity = _ANY_ENTITY if _INSIDE_A_WORD.search(text) else _ALWAYS
+        text = entity.sub(lambda match: html.unescape(match[0]), text)
+    return text
+
+
+def _is_page(text: str) -> bool:
+    tags = [(match.start(), match.end(), match[1]) for match in _PAGE_TAG.finditer(text)]
+    if not any(closing for _, _, closing in tags):
+        return False
+    is_whole = not tags[0][2] and not text[: tags[0][0]].strip() and not text[tags[-1][1] :].strip()
+    return len(tags) >= _MIN_TAGS or is_whole or _OFFICE_TAG.search(text) is not None
 
 
 def _drop_unseen(text: str) -> str:
@@ -127,16 +139,40 @@ def _drop_unseen(text: str) -> str:
     return " ".join([*seen, text[position:]])
 
 
-def _is_page(text: str) -> bool:
-    closing = [bool(match[1]) for match in _TAG.finditer(text)]
-    return len(closing) >= _MIN_TAGS and any(closing)
+# --- characters -----------------------------------------------------------------------------------------------------------------
+
+_LINE_ENDS = (0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E, 0x85, 0x2028, 0x2029)
+"""Word's and PowerPoint's line break, page break, separators of files and records, NEL, Unicode's line and paragraph separator."""
+_UNIT_SEPARATOR = 0x1F
+_INVISIBLE = (
+    *(code for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in (0x09, 0x0A, _UNIT_SEPARATOR, *_LINE_ENDS)),
+    0xAD,  # soft hyphen
+    0x200B,  # zero-width space
+    *range(0x200E, 0x2010),  # left-to-right and right-to-left marks, and the embeddings below
+    *range(0x202A, 0x202F),
+    *range(0x2060, 0x2070),  # word joiner, invisible operators, isolates
+    0xFEFF,  # byte order mark
+)
+_REPLACED: dict[int, str | None] = {**dict.fromkeys(_INVISIBLE), **dict.fromkeys(_LINE_ENDS, "\n"), _UNIT_SEPARATOR: " "}
+_CONTROL = re.compile("[" + "".join(re.escape(chr(code)) for code in sorted(_REPLACED)) + "]")
+_ASCII_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+# Between signs of other scripts and in emoji they say which form a sign has; in ASCII nothing.
+_NEEDLESS_JOINERS = re.compile("(?:^|(?<=[\x00-\x7f]))[\u200c\u200d]+(?![^\x00-\x7f])")
+_MARKS = re.compile(r"[^\w\s\x00-\x7f]{32,}")  # combining marks are neither letters nor spaces; what else this finds is left as it is
+_SPACES = re.compile(r"[^\S\n]+")
+_ODD_SPACE = re.compile(r"[^\S\n ]")
+_BLANK_LINES = re.compile(r"\n{3,}")
 
 
 def drop_control_characters(text: str) -> str:
-    """Plain line feeds; no control characters but tab and line end, no zero-width space, word joiner or byte order mark."""
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _CONTROL.sub("", text)
+    """Line feeds for all that parts lines; no controls, soft hyphens, zero-width spaces nor direction marks.
+
+    Joiners (U+200C, U+200D) stay in Persian, Indic and emoji.
+    """
+    is_ascii = text.isascii()
+    if (_ASCII_CONTROL if is_ascii else _CONTROL).search(text):
+        text = text.replace("\r\n", "\n").translate(_REPLACED)
+    return text if is_ascii else _NEEDLESS_JOINERS.sub("", text)
 
 
 def compose(text: str) -> str:
@@ -159,6 +195,8 @@ def normalize_spaces(text: str) -> str:
     return (_BLANK_LINES.sub("\n\n", text) if "\n\n\n" in text else text).strip()
 
 
+# --- all of it ------------------------------------------------------------------------------------------------------------------
+
 RULES: dict[str, Callable[[str], str]] = {
     # Mojibake first: C1 controls are half of it. NFC after the control characters, which may stand between a letter and its accent.
     "mojibake": repair_mojibake,
@@ -167,37 +205,40 @@ RULES: dict[str, Callable[[str], str]] = {
     "nfc": compose,
     "whitespace": normalize_spaces,
 }
-"""Name of each rule, as in `CleaningConfig`, and what it does."""
+"""Name of each rule, in the order in which they are applied."""
+NEEDS = {"mojibake": "ftfy"}
+"""Package that a rule imports."""
 
 
-def clean_value(value: Any) -> str:
-    """The text in a cell, cleaned; a missing one is empty.
+def clean(texts: Sequence[str], rules: Collection[str] = tuple(RULES), changed: Counter[str] | None = None) -> list[str]:
+    """Apply rules to every text; those beyond ASCII again until nothing changes: a control character gone, its neighbours may be mojibake.
 
-    Raises:
-        ValueError: the cell holds no text but a list, a mapping or bytes.
+    Args:
+        rules: names of `RULES`. `html` is applied once: what an entity stood for is text.
+        changed: counts by rule the texts that it changed.
     """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, list | dict | bytes):
-        raise ValueError(f"{str(value)[:60]} is a {type(value).__name__}, not text")
-    return clean_text(str(value))
+    cleaned = list(texts)
+    found: dict[str, set[int]] = {}
+    names, rows = [name for name in RULES if name in rules], list(range(len(cleaned)))
+    while rows:
+        before = [cleaned[row] for row in rows]
+        after = before
+        for name in names:
+            last, after = after, list(map(RULES[name], after))
+            hit = {row for row, old, new in zip(rows, last, after, strict=True) if old is not new and old != new}
+            found[name] = found.get(name, set()) | hit
+        for row, text in zip(rows, after, strict=True):
+            cleaned[row] = text
+        rows = [row for row, old, new in zip(rows, before, after, strict=True) if old is not new and old != new and not new.isascii()]
+        names = [name for name in names if name != "html"]
+    if changed is not None:
+        changed.update({name: len(hit) for name, hit in found.items()})
+    return cleaned
 
 
-def clean_column(values: Sequence[Any], *, where: str) -> list[str]:
-    """Every cell of a column, cleaned.
-
-    Raises:
-        DataError: with the number of cells that hold no text and the first rows at fault.
-    """
-    texts, wrong = [], []
-    for row, value in enumerate(values, start=1):
-        try:
-            texts.append(clean_value(value))
-        except ValueError as error:
-            wrong.append(f"row {row}: {error}")
-    if wrong:
-        raise DataError(f"{where}: {len(wrong)} of {len(values)} cells hold no text: {'; '.join(wrong[:3])}")
-    return texts
+def clean_text(text: str) -> str:
+    """NFC, no control characters, single spaces, at most one blank line in a row, trimmed."""
+    return normalize_spaces(compose(drop_control_characters(text)))
 
 
 def duplicate_key(text: str) -> str:

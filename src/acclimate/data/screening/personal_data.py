@@ -2,7 +2,9 @@
 
 Ranges that the standards set aside for examples are nobody's and are passed over: example domains (RFC 2606), private, loopback and
 documentation addresses (RFC 1918, 5737, 3849, 6890), North American 555-01xx numbers, AWS's `...EXAMPLE` keys. Names and postal
-addresses are not looked for, nor is `name at host dot org`.
+addresses are not looked for, nor is `name at host dot org`; docs/data.md lists the limits.
+
+Imports nothing of acclimate: this file travels inside the registered model, so that serving redacts as ingest did.
 """
 
 from __future__ import annotations
@@ -10,15 +12,14 @@ from __future__ import annotations
 import bisect
 import functools
 import ipaddress
+import itertools
 import math
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-from acclimate.redaction import PEM_BEGIN, TOKENS
-from acclimate.settings import Options
 
 Kind = Literal["key", "email", "iban", "card", "ip", "phone"]
 KINDS: tuple[Kind, ...] = ("key", "email", "iban", "card", "ip", "phone")
@@ -26,13 +27,6 @@ KINDS: tuple[Kind, ...] = ("key", "email", "iban", "card", "ip", "phone")
 
 Span = tuple[int, int]
 _MAX_LOOKS = 20
-
-
-class PersonalDataConfig(Options):
-    """What is done about personal data: nothing, counted, or replaced by `<EMAIL>`, `<PHONE>`, ..."""
-
-    mode: Literal["off", "flag", "redact"] = "flag"
-    kinds: list[Literal["key", "email", "iban", "card", "ip", "phone"]] = ["key", "email", "iban", "card", "ip", "phone"]
 
 
 @dataclass(frozen=True)
@@ -43,31 +37,24 @@ class Finding:
     start: int
     end: int
 
+    def placeholder(self) -> str:
+        """What stands in its place."""
+        return f"<{self.kind.upper()}>"
 
-@dataclass(frozen=True)
-class ScreenedBatch:
-    """Texts (replaced where the mode is `redact`), what was found in each as given, and the sums."""
-
-    texts: list[str]
-    findings: list[tuple[Finding, ...]]
-    found: dict[str, int]
-    """Findings of each kind that was looked for."""
-    documents: int
-    """Texts with at least one finding."""
+    def placeholder_of_its_length(self) -> str:
+        """The same, as long as what it replaces: `<EMAIL__________>`."""
+        length = self.end - self.start
+        return f"<{self.kind.upper()[: length - 2].ljust(length - 2, '_')}>"
 
 
-def screen_batch(texts: Sequence[str], config: PersonalDataConfig) -> ScreenedBatch:
-    """Look through texts for every kind that `config` names."""
-    if config.mode == "off":
-        return ScreenedBatch(list(texts), [()] * len(texts), {}, 0)
-    kinds = [kind for kind in KINDS if kind in config.kinds]
-    findings = [tuple(find_personal_data(text, kinds)) for text in texts]
-    counts = Counter(finding.kind for found in findings for finding in found)
-    screened = [redact(text, kinds) if found and config.mode == "redact" else text for text, found in zip(texts, findings, strict=True)]
-    return ScreenedBatch(screened, findings, {kind: counts[kind] for kind in kinds}, sum(bool(found) for found in findings))
+def count_findings(texts: Sequence[str], kinds: Collection[Kind]) -> tuple[list[bool], dict[Kind, int]]:
+    """Which texts hold personal data, and how many pieces of each kind that was looked for there are in all."""
+    found = [find_personal_data(text, kinds) for text in texts]
+    counts = Counter(finding.kind for some in found for finding in some)
+    return [bool(some) for some in found], {kind: counts[kind] for kind in KINDS if kind in kinds}
 
 
-def find_personal_data(text: str, kinds: Sequence[Kind] = KINDS) -> list[Finding]:
+def find_personal_data(text: str, kinds: Collection[Kind] = KINDS) -> list[Finding]:
     """Findings in the order of the text; none overlaps another, the earlier kind of `KINDS` wins.
 
     One look for anything like a number decides on three kinds at once, and a letter or two on the others.
@@ -89,39 +76,113 @@ def _claim(taken: list[Finding], finding: Finding) -> None:
         taken.insert(place, finding)
 
 
-def redact(text: str, kinds: Sequence[Kind] = KINDS) -> str:
+def redact(text: str, kinds: Collection[Kind] = KINDS, *, keep_length: bool = False) -> str:
     """Replace each finding by its kind in angle brackets; redacting twice is redacting once.
 
     A replacement may lay bare a neighbour that the piece before it had hidden (+4930123456+4930123457), so this looks again until
     nothing is left, or `_MAX_LOOKS` times: a million such numbers in a row would take a million looks.
+
+    Args:
+        keep_length: every character keeps its place, for what counts characters.
     """
     for _ in range(_MAX_LOOKS):
         if not (found := find_personal_data(text, kinds)):
             break
         parts, position = [], 0
         for finding in found:
-            parts += [text[position : finding.start], f"<{finding.kind.upper()}>"]
+            parts += [text[position : finding.start], finding.placeholder_of_its_length() if keep_length else finding.placeholder()]
             position = finding.end
         text = "".join([*parts, text[position:]])
     return text
 
 
+def redact_words(words: Sequence[str], kinds: Collection[Kind] = KINDS) -> list[str]:
+    """Replace what is found in the words, joined by spaces; their number stays, so of `+49 171 2345610` each becomes `<PHONE>`."""
+    found_words = list(words)
+    for _ in range(_MAX_LOOKS):
+        if not (found := find_personal_data(" ".join(found_words), kinds)):
+            break
+        ends = list(itertools.accumulate(len(word) + 1 for word in found_words))
+        for finding in reversed(found):
+            for number in range(bisect.bisect_right(ends, finding.start), bisect.bisect_left(ends, finding.end) + 1):
+                start = ends[number] - len(found_words[number]) - 1
+                word, first, last = found_words[number], max(finding.start - start, 0), finding.end - start
+                if first < min(last, len(word)):
+                    found_words[number] = word[:first] + finding.placeholder() + word[last:]
+    return found_words
+
+
 # --- e-mail ---------------------------------------------------------------------------------------------------------------------
 
-_EMAIL = re.compile(r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@((?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24})(?![A-Za-z0-9_])")
+_MAX_LOCAL = 64
+# Thai to Tibetan, Burmese, Khmer, kana, Han and Hangul: written without a space before a Latin address, which ends where they begin.
+_UNSPACED = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u318f\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+# `getty@tty1.service` is a systemd unit, `icon@2x.png` a file, `a@b.transpose()` a product; none of these endings is a top-level domain.
+_NO_DOMAIN = re.compile(
+    "service|socket|device|mount|automount|swap|timer|path|slice|scope|png|jpe?g|gif|svg|webp|ico|pdf|js|jsx|tsx?|css|html?|json|ya?ml|xml|"
+    "txt|csv|tgz|gz|bz2|xz|whl|jar|exe|dll|shape|size|view|reshape|transpose|mean|sum|conj|astype|detach|numpy|flatten|weight|bias|grad",
+    re.IGNORECASE,
+)
 _EXAMPLE_DOMAIN = re.compile(r"(?:^|\.)(?:example(?:\.(?:com|net|org))?|test|invalid|localhost|localdomain|local)$", re.IGNORECASE)
-# `getty@tty1.service` is a systemd unit, `icon@2x.png` a file; none of these endings is a top-level domain.
-_NO_DOMAIN = re.compile("service|socket|device|mount|automount|swap|timer|path|slice|scope|png|jpe?g|gif|svg|js|css|html|so|py")
+_NUMBERED = re.compile(r"v?[0-9]+\.[0-9]+\.[0-9]+[+-]|[0-9]+x\.[a-z]{2,4}$", re.IGNORECASE)
+"""`react@18.2.0-rc.beta` is a version, `icon@2x.py` a file, though .py and .so are countries too."""
+_REPOSITORY_AFTER = re.compile(r":(?:[\w.-]*[/~.][\w.~-]|[0-9]{1,5}\b|~)")
 
 
 def _find_emails(text: str) -> Iterator[Span]:
-    for match in _EMAIL.finditer(text) if "@" in text else ():
-        domain = match[1]
-        # `git@host:path` is a repository, `user:password@host` a login (see keys).
-        is_remote = text[match.end() : match.end() + 1] == ":" and text[match.end() + 1 : match.end() + 2].strip() not in ("", "<")
-        if not _NO_DOMAIN.fullmatch(domain.rpartition(".")[2].lower()) and not _EXAMPLE_DOMAIN.search(domain) and not is_remote:
-            yield match.span()
+    at = text.find("@")
+    while at >= 0:
+        domain = _domain_pattern().match(text, at + 1)
+        start = _local_start(text, at) if domain else at
+        if domain and start < at and _is_email(text[start:at], domain):
+            yield start, domain.end()
+        at = text.find("@", at + 1)
 
+
+def _local_start(text: str, at: int) -> int:
+    """Where the part before an @ begins: letters and digits of any script and `._%+-`; `at` where there is none, or one too long."""
+    start = at
+    is_unspaced = at > 0 and _UNSPACED.match(text, at - 1) is not None
+    while start > max(0, at - _MAX_LOCAL - 1) and _is_local(text[start - 1]):
+        if not is_unspaced and _UNSPACED.match(text, start - 1):
+            break
+        start -= 1
+    while start < at and not text[start].isalnum():
+        start += 1
+    return start if at - start <= _MAX_LOCAL else at
+
+
+def _is_local(sign: str) -> bool:
+    return sign.isalnum() or sign in "._%+-" or unicodedata.category(sign)[0] == "M"
+
+
+@functools.cache
+def _domain_pattern() -> re.Pattern[str]:
+    """Labels of letters, digits and hyphens in any script, the last of letters alone: of ASCII, or of none."""
+    marks = _ranges(lambda sign: unicodedata.category(sign)[0] == "M")
+    sign, letter = rf"(?:[^\W_]|[{marks}])", rf"(?:[^\W\d_A-Za-z]|[{marks}])"
+    label = rf"{sign}(?:(?:{sign}|-){{0,61}}{sign})?\."
+    return re.compile(rf"((?:{label}){{1,8}}(?:xn--[A-Za-z0-9-]{{2,59}}|[A-Za-z]{{2,24}}(?![A-Za-z0-9])|{letter}{{2,24}}))")
+
+
+def _ranges(wanted: Callable[[str], bool]) -> str:
+    """Signs as the ranges of a character class."""
+    codes = [code for code in range(0x300, 0x1F000) if wanted(chr(code))]
+    runs = itertools.groupby(enumerate(codes), key=lambda pair: pair[1] - pair[0])
+    ends = [(run[0][1], run[-1][1]) for run in (list(pairs) for _, pairs in runs)]
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in ends)
+
+
+def _is_email(local: str, match: re.Match[str]) -> bool:
+    """Not a version, a file, a product of matrices, an example, nor a repository (`git@host:path`; `user:password@host` is a login)."""
+    domain, text, end = match[1], match.string, match.end()
+    is_remote = text[end : end + 1] == ":" and (local == "git" or _REPOSITORY_AFTER.match(text, end) is not None)
+    is_call = text[end : end + 1] == "(" and domain.rpartition(".")[2] in ("dot", "to")
+    is_other = _NO_DOMAIN.fullmatch(domain.rpartition(".")[2]) or _NUMBERED.match(domain) or _EXAMPLE_DOMAIN.search(domain)
+    return not (is_remote or is_call or is_other)
+
+
+# In all patterns of numbers a sign of a word is one of ASCII: in Chinese a number stands right between characters.
 
 # --- numbers: cards, bank accounts ------------------------------------------------------------------------------------------------
 
@@ -129,7 +190,7 @@ _NUMERIC = ("card", "ip", "phone")
 # A digit and six more signs of a number, the start of an IPv6 address, or three parts of an IPv4 address.
 _NUMBERS = re.compile(r"[0-9](?:[0-9 ().:/-]{6}|[0-9A-Fa-f]{3}:|\.[0-9]{1,3}\.[0-9])")
 _MAYBE_CARD = re.compile(r"[0-9](?:[ -]?[0-9]){11}")
-_DIGIT_GROUPS = re.compile(r"(?<![\w.+/-])[0-9]+(?:[ -][0-9]+)*(?![\w-]|\.[0-9])")
+_DIGIT_GROUPS = re.compile(r"(?<![\w.+/-])[0-9]+(?:[ -][0-9]+)*(?![\w-]|\.[0-9])", re.ASCII)
 _MAX_GROUPS = 5
 
 
@@ -219,8 +280,8 @@ def iban_ok(account: str) -> bool:
 
 _MAYBE_IPV4 = re.compile(r"\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
 _MAYBE_IPV6 = re.compile(r":[0-9A-Fa-f]{0,4}:")
-_IPV4 = re.compile(r"(?<![\w.+~#-])([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})(?![\w~+-]|\.[0-9])")
-_IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{0,33}[0-9A-Fa-f:](?<![^:]:)(?![\w:]|\.[0-9])")
+_IPV4 = re.compile(r"(?<![\w.+~#-])([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})(?![\w~+-]|\.[0-9])", re.ASCII)
+_IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{0,33}[0-9A-Fa-f:](?<![^:]:)(?![\w:]|\.[0-9])", re.ASCII)
 _VERSION_BEFORE = re.compile(
     r"(?:\bversion|versions|vers?|release|rev|revision|update|v|[<>=]=?|section|chapter|rfc)[.:]?\s?$", re.IGNORECASE
 )
@@ -261,17 +322,19 @@ def _is_version(text: str, match: re.Match[str]) -> bool:
 # --- telephone ----------------------------------------------------------------------------------------------------------------------
 
 _REST_OF_NUMBER = r"[1-9](?:[ ()./-]{0,3}[0-9]){8,14}(?![0-9])"
-_PLUS = re.compile(r"\+(?<![\w+.=/-]\+) ?" + _REST_OF_NUMBER)
-_DOUBLE_ZERO = re.compile(r"00(?<![\w+.=/-]00)(?=[1-9][0-9]{0,2}[ ()./-])" + _REST_OF_NUMBER)
+_PLUS = re.compile(r"\+(?<![\w+.=/-]\+) ?" + _REST_OF_NUMBER, re.ASCII)
+_DOUBLE_ZERO = re.compile(r"00(?<![\w+.=/-]00)(?=[1-9][0-9]{0,2}[ ()./-])" + _REST_OF_NUMBER, re.ASCII)
 _MAYBE_NORTH_AMERICAN = re.compile(r"[0-9]{2}[-. ][0-9]{4}")
 _NORTH_AMERICAN = re.compile(
     r"(?<![\w.+/-])(?:1[-. ])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}(?P<sign>[-.]))"
-    r"(?P<exchange>[2-9][0-9]{2})(?(sign)(?P=sign)|[-. ])(?P<line>[0-9]{4})(?![\w-]|\.[0-9])"
+    r"(?P<exchange>[2-9][0-9]{2})(?(sign)(?P=sign)|[-. ])(?P<line>[0-9]{4})(?![\w-]|\.[0-9])",
+    re.ASCII,
 )
-_NUMBER = re.compile(r"(?<![\w.+/-])\(?[0-9](?:[ ()./-]{0,3}[0-9]){6,14}(?![\w-]|[./][0-9])")
+_NUMBER = re.compile(r"(?<![\w.+/-])\(?[0-9](?:[ ()./-]{0,3}[0-9]){6,14}(?![\w-]|[./][0-9])", re.ASCII)
 _NAME_BEFORE = re.compile(
-    r"(?<![\w./-])(?:(?:telephone|telefax|telefon|phone|fon|tel|fax)(?:\s?(?:number|no|nr))?[.:]{0,2}|"
-    r"(?:mobile|mobil|cell)(?:\s?(?:number|no|nr))?[.:]{1,2})\s{0,2}$",
+    r"(?<![\w./-])(?:(?:telephone|t[e\u00e9]l[e\u00e9]phone|telefax|telefon[eo]?|tel[e\u00e9]fono|phone|fon|t[e\u00e9]l|fax|handynummer|rufnummer)"
+    r"(?:\s?(?:number|no|nr))?[.:]{0,2}|(?:mobile|mobil|m[o\u00f3]vil|handy|cell|celular|portable)(?:\s?(?:number|no|nr))?[.:]{1,2})\s{0,2}$"
+    r"|(?:\u7535\u8bdd|\u96fb\u8a71|\u624b\u673a|\u624b\u6a5f|\u643a\u5e2f|\uc804\ud654)(?:\u53f7\u7801|\u756a\u53f7|\ubc88\ud638)?[:\uff1a]?\s{0,2}$",
     re.IGNORECASE,
 )
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{4}")
@@ -314,6 +377,22 @@ def _named(text: str) -> Iterator[Span]:
 
 # --- keys and tokens ------------------------------------------------------------------------------------------------------------------
 
+# These two are those of acclimate/redaction.py, written out because this file goes without it; a test holds them equal.
+TOKENS = re.compile(
+    r"(?<![A-Za-z0-9_])(?:"
+    r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Za-z])"  # AWS access key id
+    r"|gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{60,255}"  # GitHub
+    r"|glpat-[A-Za-z0-9_-]{20,}"  # GitLab
+    r"|xox[abeoprs]-[A-Za-z0-9-]{10,}"  # Slack
+    r"|AIza[0-9A-Za-z_-]{35}(?![0-9A-Za-z_-])"  # Google
+    r"|[sr]k_live_[0-9A-Za-z]{20,}"  # Stripe
+    r"|hf_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{60,}|npm_[A-Za-z0-9]{36}"
+    # No second start in the first part: else each of many would be read to the end.
+    r"|eyJ(?:[A-Za-z0-9_]|-(?!eyJ)){10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"  # JSON Web Token, RFC 7519
+    r")"
+)
+"""Tokens by the form that their issuer gives them, whole: what counts as personal data in a text."""
+PEM_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_BODY = re.compile(r"[A-Za-z0-9+/=\s]{40,}")
 _MAX_PEM_CHARS = 20_000

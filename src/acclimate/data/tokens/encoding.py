@@ -12,6 +12,9 @@ from tokenizers import Tokenizer
 
 from acclimate.errors import DataError, ModelError
 
+_UNKNOWN = "\U00010600"
+"""A letter that no WordPiece vocabulary holds (Linear A): the unknown token, which as "[UNK]" in a text would be text."""
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -57,7 +60,7 @@ class Vocabulary:
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:
-    """The fast tokenizer of an encoder, truncation and padding switched off.
+    """The fast tokenizer of an encoder, truncation and padding switched off; "[MASK]" in a text is text, not the control token.
 
     Raises:
         ModelError: no tokenizer.json, or it cannot be read.
@@ -69,6 +72,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
         raise ModelError(f"{path}: no tokenizer can be read from it ({error})") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
     return tokenizer
 
 
@@ -118,7 +122,8 @@ def encode_words(tokenizer: Tokenizer, rows: Sequence[Sequence[str]], *, max_len
 
 
 def _visible(tokenizer: Tokenizer, words: Sequence[str]) -> list[str]:
-    unknown = "[UNK]" if tokenizer.token_to_id("[UNK]") is not None else "?"
+    is_one_token = len(tokenizer.encode(_UNKNOWN, add_special_tokens=False).ids) == 1
+    unknown = _UNKNOWN if is_one_token else "?"
     return [word if word.strip() and _survives(tokenizer, word) else unknown for word in words]
 
 

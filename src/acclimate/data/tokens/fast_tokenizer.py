@@ -8,6 +8,7 @@ that a sample of what it makes is compared with the reference in each run, and o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -98,7 +99,7 @@ class NanotokenEncoder:
             raise BackendUnfitError(f"nanotoken cannot be imported ({error})") from None
         try:
             nanotoken.set_cache_entries(_CACHE_ENTRIES)
-            self._backend = nanotoken.Tokenizer.from_json(tokenizer.to_str())
+            self._backend = nanotoken.Tokenizer.from_json(_without_special_tokens(tokenizer))
         except Exception as error:  # noqa: BLE001 - whatever an alpha package raises, the reference can do the work
             raise BackendUnfitError(f"nanotoken does not take this tokenizer ({error})") from None
         self._starts_word = starts_word
@@ -122,6 +123,13 @@ class NanotokenEncoder:
             raise
         except BaseException as error:  # noqa: BLE001 - a panic of Rust code is not an Exception
             raise BackendFailedError(f"nanotoken failed ({type(error).__name__}: {error})") from None
+
+
+def _without_special_tokens(tokenizer: Tokenizer) -> str:
+    """The tokenizer as JSON without the tokens that `load_tokenizer` keeps from matching text; nanotoken has no switch for it."""
+    settings = json.loads(tokenizer.to_str())
+    settings["added_tokens"] = [token for token in settings["added_tokens"] if not token["special"]]
+    return json.dumps(settings, ensure_ascii=False)
 
 
 class CheckedEncoder:

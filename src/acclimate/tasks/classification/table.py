@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from acclimate.data.screening.texts import Rewriting
+
 
 class Table(Options):
     """Columns of the table."""
@@ -27,7 +29,7 @@ class Table(Options):
     label_map: dict[str, str] = Field(default={}, description="labels as the table spells them -> as the task shall have them")
 
     default_metric: ClassVar[str] = "macro_f1"
-    cleaned: ClassVar[tuple[str, ...]] = ("text", "text_pair")
+    rewritten: ClassVar[Mapping[str, Rewriting]] = {"text": "text", "text_pair": "text"}
     counted: ClassVar[str] = "Rows by label"
 
     @property
@@ -64,6 +66,11 @@ class Table(Options):
         import pyarrow as pa
 
         return {"text": pa.string(), **({"text_pair": pa.string()} if self.pair else {}), "label": pa.string()}
+
+    @staticmethod
+    def relabelled(row: kinds.Input, label: Any) -> Any:
+        """The same."""
+        return label
 
     @staticmethod
     def texts(row: kinds.Input) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -68,6 +68,7 @@ class Windows:
         # Copies, set once: threads share them.
         self._whole, self._in_windows = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer)
         for each in (self._whole, self._in_windows):
+            each.encode_special_tokens = tokenizer.encode_special_tokens  # a copy is made of JSON, which does not hold it
             each.no_padding()
         self._whole.no_truncation()
         self._in_windows.enable_truncation(max_length, stride=int(overlap * room), strategy="only_second")
@@ -163,16 +164,18 @@ class Decoder:
     def __init__(self, task: Mapping[str, Any], reader: predictor.Reader) -> None:
         options = task["options"]
         self._windows = Windows(reader.tokenizer, reader.max_length, overlap=options["overlap"])
+        self._prepared = reader.prepared
         self._choice = {name: options[name] for name in ("unanswerable", "max_answer_tokens")}
 
     def read(self, columns: Sequence[Sequence[str]]) -> Rows:
-        """Windows of each question's context."""
+        """Windows of each question's context; an answer is quoted from the context as it was given."""
         questions, contexts = columns
-        return self._windows.read(questions, contexts)
+        rows = self._windows.read(self._prepared.texts(questions), self._prepared.in_place(contexts))
+        return replace(rows, places=replace(rows.places, contexts=contexts))
 
     def read_table(self, examples: Sequence[Mapping[str, Any]]) -> Rows:
-        """The same: the table holds texts."""
-        return self.read([[example[name] for example in examples] for name in self.inputs])
+        """The table's texts are prepared."""
+        return self._windows.read(*([example[name] for example in examples] for name in self.inputs))
 
     def raw(self, example: Mapping[str, Any]) -> list[str]:
         """The texts."""

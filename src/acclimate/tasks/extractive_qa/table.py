@@ -10,13 +10,15 @@ from pydantic import Field
 
 from acclimate import kinds
 from acclimate.data.schema import is_blank, is_missing, refuse_rows
-from acclimate.data.screening.cleaning import clean_column
+from acclimate.data.screening.texts import text_column
 from acclimate.errors import DataError
 from acclimate.settings import Count, Options
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+    from acclimate.data.screening.texts import Rewriting
 
 _SHOWN_CHARS = 40
 
@@ -37,8 +39,8 @@ class Table(Options):
     max_answer_tokens: Count = Field(default=30, description="a longer span is no answer")
 
     default_metric: ClassVar[str] = "f1"
-    # Answers count characters of the context, so only the question may be rewritten.
-    cleaned: ClassVar[tuple[str, ...]] = ("question",)
+    # Answers count characters of the context.
+    rewritten: ClassVar[Mapping[str, Rewriting]] = {"question": "text", "context": "in_place"}
     counted: ClassVar[str] = "Questions"
 
     @property
@@ -56,12 +58,12 @@ class Table(Options):
         return [column for column in (self.question, self.context, self.answers, self.answer_start) if column]
 
     def read(self, cells: Mapping[str, list[Any]], *, where: str) -> kinds.Examples:
-        """Questions, cleaned; contexts as they are; answers that stand where they say.
+        """Questions and contexts as they are; answers that stand where they say.
 
         Raises:
             DataError: cells that cannot be read, or answers that do not stand in their context.
         """
-        questions = clean_column(cells[self.question], where=f"{where}: column {self.question!r}")
+        questions = text_column(cells[self.question], where=f"{where}: column {self.question!r}")
         contexts = _parse_contexts(cells[self.context], where=f"{where}: column {self.context!r}")
         starts = cells[self.answer_start] if self.answer_start else [None] * len(contexts)
         answers: list[list[dict[str, Any]]] = []
@@ -97,6 +99,11 @@ class Table(Options):
 
         answer = pa.struct({"text": pa.string(), "start": pa.int64()})
         return {"question": pa.string(), "context": pa.string(), "label": pa.list_(answer)}
+
+    @staticmethod
+    def relabelled(row: kinds.Input, label: Any) -> Any:
+        """Answers as the context now has them."""
+        return label and [{**each, "text": row["context"][each["start"] : each["start"] + len(each["text"])]} for each in label]
 
     @staticmethod
     def texts(row: kinds.Input) -> list[str]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from acclimate.data.screening.texts import Rewriting
+
 
 class Table(Options):
     """Columns of the table."""
@@ -29,7 +31,7 @@ class Table(Options):
     label_separator: str | None = Field(default=None, description="splits a string of labels")
 
     default_metric: ClassVar[str] = "micro_f1"
-    cleaned: ClassVar[tuple[str, ...]] = ("text", "text_pair")
+    rewritten: ClassVar[Mapping[str, Rewriting]] = {"text": "text", "text_pair": "text"}
     counted: ClassVar[str] = "Rows by label"
 
     @property
@@ -67,6 +69,11 @@ class Table(Options):
         import pyarrow as pa
 
         return {"text": pa.string(), **({"text_pair": pa.string()} if self.pair else {}), "label": pa.list_(pa.string())}
+
+    @staticmethod
+    def relabelled(row: kinds.Input, label: Any) -> Any:
+        """The same."""
+        return label
 
     @staticmethod
     def texts(row: kinds.Input) -> list[str]:

@@ -45,12 +45,12 @@ class Decoder:
         return ("text", "text_pair") if self._pair else ("text",)
 
     def read(self, columns: Sequence[Sequence[str]]) -> Rows:
-        """Texts or pairs of texts, cut."""
-        return Rows(self._reader.texts(columns))
+        """Texts or pairs of texts, prepared and cut."""
+        return Rows(self._reader.texts([self._reader.prepared.texts(column) for column in columns]))
 
     def read_table(self, examples: Sequence[Mapping[str, Any]]) -> Rows:
-        """The same: the table holds texts."""
-        return self.read([[example[name] for example in examples] for name in self.inputs])
+        """The table's texts are prepared."""
+        return Rows(self._reader.texts([[example[name] for example in examples] for name in self.inputs]))
 
     def raw(self, example: Mapping[str, Any]) -> list[str]:
         """The texts."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from acclimate.data.screening.texts import Rewriting
+
 
 class Table(Options):
     """Columns of the table."""
@@ -26,7 +28,7 @@ class Table(Options):
     label: str = Field(default="label", description="column of the numbers")
 
     default_metric: ClassVar[str] = "spearman"
-    cleaned: ClassVar[tuple[str, ...]] = ("text", "text_pair")
+    rewritten: ClassVar[Mapping[str, Rewriting]] = {"text": "text", "text_pair": "text"}
     counted: ClassVar[str] = "Rows by label"
 
     @property
@@ -67,6 +69,11 @@ class Table(Options):
         import pyarrow as pa
 
         return {"text": pa.string(), **({"text_pair": pa.string()} if self.pair else {}), "label": pa.float64()}
+
+    @staticmethod
+    def relabelled(row: kinds.Input, label: Any) -> Any:
+        """The same."""
+        return label
 
     @staticmethod
     def texts(row: kinds.Input) -> list[str]:

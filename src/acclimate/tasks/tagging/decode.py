@@ -71,8 +71,13 @@ class Decoder:
     def read(self, columns: Sequence[Sequence[str]]) -> Rows:
         """Windows of the texts' words."""
         (texts,) = columns
-        windows = [(number, window) for number, text in enumerate(texts) for window in self._windows(self._split(text))]
+        windows = [(number, window) for number, text in enumerate(texts) for window in self._windows(self._prepared(self._split(text)))]
         return Rows(self._reader.words([[word.text for word in window] for _, window in windows]), windows, texts)
+
+    def _prepared(self, words: list[Word]) -> list[Word]:
+        """Words as ingest would have them, where they stand in the raw text."""
+        texts = self._reader.prepared.words([word.text for word in words])
+        return [Word(text, word.start, word.end) for text, word in zip(texts, words, strict=True)]
 
     def read_table(self, examples: Sequence[Mapping[str, Any]]) -> Rows:
         """Rows of words, cut."""

@@ -13,7 +13,6 @@ from pydantic import Field
 from acclimate import kinds
 from acclimate.data.reading.sources import map_labels
 from acclimate.data.schema import collect_classes, is_blank, is_missing, notes_of_unused, parse_labels, parse_list, refuse_rows
-from acclimate.data.screening.cleaning import clean_text
 from acclimate.errors import DataError
 from acclimate.settings import Options
 from acclimate.tasks.tagging import schemes
@@ -23,6 +22,8 @@ from acclimate.tasks.tagging.spans import SpanOptions, TaggedTable, is_spans, pa
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+    from acclimate.data.screening.texts import Rewriting
 
 _LEAST_ROWS, _MOST_ONE_WORD = 20, 0.9
 _TOKEN_SPANS = "; spans of characters need a text; of a list of words, give a tag for each word"
@@ -50,8 +51,7 @@ class Table(Options):
     )
 
     default_metric: ClassVar[str] = "entity_f1"
-    # Words keep their number for their tags' sake, so only their own cleaning applies.
-    cleaned: ClassVar[tuple[str, ...]] = ()
+    rewritten: ClassVar[Mapping[str, Rewriting]] = {"words": "words"}
     counted: ClassVar[str] = "Entities by type"
 
     @property
@@ -69,7 +69,7 @@ class Table(Options):
         return [self.text, self.label]
 
     def read(self, cells: Mapping[str, list[Any]], *, where: str) -> kinds.Examples:
-        """Words, cleaned, and tags in BIO, as many as words; no tags where the cell is empty.
+        """Words, and tags in BIO, as many as words; no tags where the cell is empty.
 
         Raises:
             DataError: cells that cannot be read, or rows that are wrongly tagged.
@@ -131,7 +131,7 @@ class Table(Options):
         refuse_rows(table.faults, len(texts), "have spans that cannot become tags", where=where, advice=table.advice)
         self._log_spans(table, where)
         tags = [None if row is None else tagged.tags for row, tagged in zip(spans, table.rows, strict=True)]
-        words = [[clean_text(word.text) for word in tagged.words] for tagged in table.rows]
+        words = [[word.text for word in tagged.words] for tagged in table.rows]
         return kinds.Examples([{"words": row} for row in words], tags, [row and [span.type for span in row] for row in spans])
 
     def _log_tags(self, scheme: str, rows: Sequence[Sequence[str] | None], where: str) -> None:
@@ -176,6 +176,11 @@ class Table(Options):
         import pyarrow as pa
 
         return {"words": pa.list_(pa.string()), "label": pa.list_(pa.string())}
+
+    @staticmethod
+    def relabelled(row: kinds.Input, label: Any) -> Any:
+        """The same."""
+        return label
 
     @staticmethod
     def texts(row: kinds.Input) -> list[str]:
@@ -223,13 +228,13 @@ def _renamed(tag: str, types: Mapping[str, str]) -> str:
 
 
 def _parse_words(values: Sequence[Any], separator: str, *, where: str) -> list[list[str]]:
-    """Cleaned words; one of nothing but control characters stays as an empty one, for its tag's sake."""
+    """Words as they stand there; an empty one stays, for its tag's sake."""
     parsed, wrong = [], []
     for row, value in enumerate(values, start=1):
         if isinstance(value, str):
-            parsed.append([clean_text(word) for word in value.split(separator) if word.strip()])
+            parsed.append([word for word in value.split(separator) if word.strip()])
         elif isinstance(value, list | tuple) or value is None:
-            parsed.append([clean_text("" if word is None else str(word)) for word in value or []])
+            parsed.append(["" if word is None else str(word) for word in value or []])
         else:
             wrong.append(f"row {row}: {value!r} is neither a list of words nor a string")
     refuse_rows(wrong, len(values), "hold no words", where=where)
