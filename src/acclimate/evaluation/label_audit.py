@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from acclimate import kinds
 from acclimate.data.leakage.splits import unit_hash
+from acclimate.data.screening.scripts import has_unspaced, words
 from acclimate.errors import DataError
 from acclimate.evaluation.arrays import Floats
 
@@ -65,5 +66,8 @@ def out_of_fold_probabilities(
 def _features(seen: list[str], held: list[str]) -> tuple[Any, Any]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(sublinear_tf=True, max_features=_MAX_FEATURES, token_pattern=r"(?u)\b\w[\w.+-]*\b")
+    longest = 2 if any(map(has_unspaced, seen)) else 1  # two characters make a word of Chinese
+    vectorizer = TfidfVectorizer(
+        ngram_range=(1, longest), sublinear_tf=True, max_features=_MAX_FEATURES, tokenizer=words, token_pattern=None
+    )
     return vectorizer.fit_transform(seen), vectorizer.transform(held)

@@ -1,9 +1,11 @@
-"""TF-IDF of words and word pairs: the features of the baselines that read texts."""
+"""TF-IDF of words and word pairs, in scripts without spaces of characters and their pairs: features of the baselines that read texts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from acclimate.data.screening.scripts import words
 
 _MAX_FEATURES = 100_000
 INVERSE_PENALTIES = (1.0, 10.0, 100.0)
@@ -34,7 +36,7 @@ def _features(rows: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, Any]
     from scipy.sparse import csr_matrix, hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=_MAX_FEATURES, token_pattern=r"(?u)\b\w[\w.+-]*\b")
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=_MAX_FEATURES, tokenizer=words, token_pattern=None)
     train = rows["train"]
     vectorizer.fit([*train["text"], *train.get("text_pair", [])])
     features = {}

@@ -1,5 +1,6 @@
 """Quality heuristics: each rule at its threshold, the presets, and measures that equal plain counting."""
 
+# ruff: noqa: RUF001 - the signs of other scripts are what is tested
 from __future__ import annotations
 
 from collections import Counter
@@ -143,3 +144,62 @@ def test_words_are_counted_as_split_counts_them() -> None:
     batch = _Batch(texts)
     assert batch.num_words.tolist() == [len(text.split()) for text in texts]
     np.testing.assert_allclose(batch.mean_word_chars, [0, 0, 11 / 3, 13 / 3])
+
+
+UNSPACED = {
+    "zh": (
+        "网络连接在会议期间断开，服务器在周末重新启动了三次，请尽快更换办公室二楼的显示器，密码重置以后仍然无法登录系统。客户昨天打电话说发票金额不对"
+        "！我们会在下周一之前给您答复。合同已经到期需要续签。谢谢。\n第二段也有一些文字，谈到天气和午饭。"
+    ),
+    "ja": (
+        "昨日の会議でネットワークが切断されました。サーバーは週末に三回再起動しました。できるだけ早くオフィスのディスプレイを交換してください。パスワ"
+        "ードをリセットしてもログインできません。よろしくお願いします。"
+    ),
+    "th": (
+        "เมื่อวานนี้ลูกค้าโทรมาบอกว่าใบแจ้งหนี้ไม่ถูกต้อง เซิร์ฟเวอร์รีสตาร์ทสา"
+        "มครั้งในช่วงสุดสัปดาห์ กรุณาเปลี่ยนจอภาพในสำนักงานโดยเร็วที่สุด เราจะต"
+        "อบกลับก่อนวันจันทร์หน้า ขอบคุณมากสำหรับความช่วยเหลือ "
+    ),
+    "km": (
+        "អតិថិជនបានទូរស័ព្ទមកកាលពីម្សិលមិញថាវិក្កយបត្រមិនត្រឹមត្រូវ។ ម៉ាស៊ីនមេប"
+        "ានចាប់ផ្តើមឡើងវិញបីដងនៅចុងសប្តាហ៍។ សូមប្តូរអេក្រង់នៅការិយាល័យឱ្យបានឆាប"
+        "់។ យើងនឹងឆ្លើយតបមុនថ្ងៃច័ន្ទ។ សូមអរគុណ។"
+    ),
+    "lo": ("ລູກຄ້າໂທມາມື້ວານນີ້ວ່າໃບແຈ້ງໜີ້ບໍ່ຖືກຕ້ອງ ເຊີບເວີໄດ້ເລີ່ມຕົ້ນໃໝ່ສາມເທື່ອໃນທ້າຍອາທິດ ກະລຸນາປ່ຽນຈໍພາບໃນຫ້ອງການໃຫ້ໄວທີ່ສຸດ ພວກເຮົາຈະຕອບກັບກ່ອນວັນຈັນໜ້າ ຂອບໃຈຫຼາຍ"),
+    "my": (
+        "ဖောက်သည်က မနေ့က ဖုန်းဆက်ပြီး ငွေတောင်းခံလွှာ မမှန်ကန်ဘူးလို့ပြောတယ်။ ဆ"
+        "ာဗာသည်စနေတနင်္ဂနွေတွင်သုံးကြိမ်ပြန်လည်စတင်ခဲ့သည်။ ရုံးခန်းရှိမျက်နှာပြ"
+        "င်ကိုအမြန်ဆုံးလဲလှယ်ပါ။ ကျွန်ုပ်တို့တနင်္လာနေ့မတိုင်မီပြန်ကြားပါမည်။ က"
+        "ျေးဇူးတင်ပါသည်။"
+    ),
+    "bo": ("བོད་སྐད་ཀྱི་ཡིག་ཆ་འདི་ནི་དཔེ་མཚོན་ཞིག་ཡིན། ང་ཚོས་ཉིན་ལྟར་ལས་ཀ་བྱེད་ཀྱི་ཡོད། ཁྱེད་རང་ཚོར་ཐུགས་རྗེ་ཆེ། སང་ཉིན་ཡང་བསྐྱར་མཇལ་ཡོང་། བོད་ཡིག་བཟང་པོ་ཡིན།"),
+}
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+@pytest.mark.parametrize("language", list(UNSPACED))
+def test_documents_in_scripts_without_spaces_pass_every_preset(language: str, preset: str) -> None:
+    assert judge_batch([UNSPACED[language]], QualityConfig(preset=preset)) == [None]
+
+
+@pytest.mark.parametrize("language", list(UNSPACED))
+@given(st.integers(0, 60))
+def test_such_a_document_passes_with_words_of_english_in_it(language: str, place: int) -> None:
+    text = UNSPACED[language]
+    mixed = f"{text[:place]}Kubernetes https://docs.internal.firma.de/very/long/path/to/the/page.html GPU x86_64{text[place:]}"
+    assert judge_batch([mixed, PROSE, mixed], QualityConfig()) == [None, None, None]
+
+
+def test_what_is_no_text_leaves_in_scripts_without_spaces_too() -> None:
+    junk = "中文字 " + "A8f3kD92kd0Qx7" * 60 + " " + "Zk29dJ20dLwQ81" * 60
+    assert judge_batch([junk, "服务器重新启动了。" * 60, "※" * 80 + "中"], QualityConfig()) == [
+        "long_words",
+        "duplicate_5_grams",
+        "long_words",
+    ]
+
+
+@given(st.lists(st.text(st.sampled_from("abc d.中日\u0e01\u0e49\n"), max_size=40), max_size=6))
+def test_a_verdict_does_not_depend_on_the_other_documents(texts: list[str]) -> None:
+    config = QualityConfig(preset="gopher", min_words=1)
+    assert judge_batch(texts, config) == [judge_batch([text], config)[0] for text in texts]

@@ -93,8 +93,8 @@ def strip_html(text: str) -> str:
     A text is a page's remains when it has four tags that HTML knows, one of them a closing one, or one of Office (`<o:p>`), or a tag at
     its beginning and one at its end; `<stdio.h>`, `<section>` in a path, `a < b` and a sentence about `<b>` and `</b>` stay. Block tags
     become line ends, and so do `<br>`, `<hr>` and `<p>` of other texts where they part sentences. A page's entities are decoded; of
-    those in other texts the six that escaping leaves behind, and all of HTML 4 where one stands inside a word (`Gr&uuml;n`): a text that
-    names others is about HTML.
+    those in other texts the six that escaping leaves behind, and all of HTML 4 where one stands inside a word (`Gr&uuml;n`): a text
+    that names others is about HTML.
 
     Not by a parser: selectolax reads `<stdio.h>` as a tag and a comment that does not end to the end of the page, and moves text out of
     tables; guarded against that it took twice the time.

@@ -159,18 +159,17 @@ def _is_local(sign: str) -> bool:
 @functools.cache
 def _domain_pattern() -> re.Pattern[str]:
     """Labels of letters, digits and hyphens in any script, the last of letters alone: of ASCII, or of none."""
-    marks = _ranges(lambda sign: unicodedata.category(sign)[0] == "M")
-    sign, letter = rf"(?:[^\W_]|[{marks}])", rf"(?:[^\W\d_A-Za-z]|[{marks}])"
+    sign, letter = rf"(?:[^\W_]|[{marks()}])", rf"(?:[^\W\d_A-Za-z]|[{marks()}])"
     label = rf"{sign}(?:(?:{sign}|-){{0,61}}{sign})?\."
     return re.compile(rf"((?:{label}){{1,8}}(?:xn--[A-Za-z0-9-]{{2,59}}|[A-Za-z]{{2,24}}(?![A-Za-z0-9])|{letter}{{2,24}}))")
 
 
-def _ranges(wanted: Callable[[str], bool]) -> str:
-    """Signs as the ranges of a character class."""
-    codes = [code for code in range(0x300, 0x1F000) if wanted(chr(code))]
-    runs = itertools.groupby(enumerate(codes), key=lambda pair: pair[1] - pair[0])
-    ends = [(run[0][1], run[-1][1]) for run in (list(pairs) for _, pairs in runs)]
-    return "".join(f"{chr(first)}-{chr(last)}" for first, last in ends)
+@functools.cache
+def marks() -> str:
+    """Combining marks as a character class. Python counts none as a letter, though in many scripts they are the vowels."""
+    codes = [code for code in range(0x300, 0x1F000) if unicodedata.category(chr(code))[0] == "M"]
+    runs = [list(run) for _, run in itertools.groupby(enumerate(codes), key=lambda pair: pair[1] - pair[0])]
+    return "".join(f"{chr(run[0][1])}-{chr(run[-1][1])}" for run in runs)
 
 
 def _is_email(local: str, match: re.Match[str]) -> bool:

@@ -3,7 +3,8 @@
 Gopher: Rae et al. 2021, section A.1.1 and table A1, https://arxiv.org/abs/2112.11446. C4: Raffel et al. 2020, section 2.2,
 https://jmlr.org/papers/v21/20-074.html; C4 drops lines, here a document is kept or quarantined whole, so its rules are shares of lines;
 and it drops pages that say "lorem ipsum", here it takes a third word, "dolor", since a text about typesetting says the first two.
-Words are what stands between white space. Shapes: R rows (documents), W words of all rows laid end to end.
+Words are what stands between white space; in scripts that write none between words (Chinese, Japanese, Thai, Khmer, ...) each character is
+one, which the rules on the length of words take to be of usual length. Shapes: R rows (documents), W words of all rows laid end to end.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
+from acclimate.data.screening.scripts import CHARACTERS, has_unspaced, part_characters
 from acclimate.settings import Options, Share
 
 Values = NDArray[Any]
@@ -157,10 +159,16 @@ def effective_thresholds(config: QualityConfig) -> QualityThresholds:
 
 _LETTER = r"\p{L}"
 _PARAGRAPH_END = re.compile(r"\n{2,}")
+_UNSPACED_WORD = f"^[{CHARACTERS}]"
+_USUAL_WORD_CHARS = 5.0
+# Armenian, Arabic, Urdu, Indic, Tibetan, Burmese, Ethiopic, Khmer, Chinese and Japanese.
+_STOPS = "\u0589\u061f\u06d4\u0964\u0965\u0f0d\u0f0e\u104b\u1362\u17d4\u3002\uff01\uff0e\uff1f\uff61"
+_THAI = "\u0e01-\u0eff"  # and Lao: a space ends a sentence, no sign does
 _SENTENCE_END = re.compile(r"[.!?][\"'\u201d\u2019)\]]*(?=\s|$)")
+_OTHER_SENTENCE_END = re.compile(rf"[{_STOPS}]+|[{_THAI}](?=\s|$)")
 _BULLETS = ("•", "-", "*")
 _ELLIPSES = ("...", "\u2026")
-_TERMINALS = (".", "!", "?", '"', "'", "\u201d", "\u2019")
+_TERMINALS = (".", "!", "?", '"', "'", "\u201d", "\u2019", "\u300d", "\u300f", *_STOPS, *map(chr, range(0x0E01, 0x0F00)))
 
 
 class _Batch:
@@ -185,7 +193,7 @@ class _Batch:
     @functools.cached_property
     def words(self) -> tuple[Values, Values, pa.Array]:
         """Row of each word (W,), its number (W,) and the list of all different words."""
-        split = pc.utf8_split_whitespace(pa.array(self.texts, pa.large_string()))
+        split = pc.utf8_split_whitespace(pa.array(list(map(part_characters, self.texts)), pa.large_string()))
         row_W = np.repeat(np.arange(len(self.texts)), np.diff(split.offsets.to_numpy()))
         encoded = split.values.dictionary_encode()
         id_W = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
@@ -204,7 +212,16 @@ class _Batch:
 
     @functools.cached_property
     def mean_word_chars(self) -> Values:
-        return self._per_word(np.bincount(self.words[0], weights=self.word_chars, minlength=len(self.texts)), empty=0.0)
+        chars_W = np.where(self.is_character, _USUAL_WORD_CHARS, self.word_chars)
+        return self._per_word(np.bincount(self.words[0], weights=chars_W, minlength=len(self.texts)), empty=0.0)
+
+    @functools.cached_property
+    def is_character(self) -> Values:
+        """Words of scripts without spaces, (W,)."""
+        _, id_W, dictionary = self.words
+        if not any(map(has_unspaced, self.texts)):
+            return np.zeros(len(id_W), np.bool_)
+        return np.asarray(pc.match_substring_regex(dictionary, _UNSPACED_WORD).to_numpy(zero_copy_only=False)[id_W])
 
     @functools.cached_property
     def symbols_per_word(self) -> Values:
@@ -224,11 +241,21 @@ class _Batch:
         bare = pc.utf8_lower(pc.utf8_trim(dictionary, ".,;:!?()\"'"))
         found = pc.fill_null(pc.index_in(bare, pa.array(STOP_WORDS, bare.type)), -1).to_numpy(zero_copy_only=False)[id_W]
         pairs = np.unique(row_W[found >= 0] * len(STOP_WORDS) + found[found >= 0])
-        return np.bincount(pairs // len(STOP_WORDS), minlength=len(self.texts))
+        return np.asarray(np.bincount(pairs // len(STOP_WORDS), minlength=len(self.texts)) + len(STOP_WORDS) * self.is_unspaced)
+
+    @functools.cached_property
+    def is_unspaced(self) -> Values:
+        """Documents most of whose words are such characters: they cannot hold English stop words."""
+        characters_R = np.bincount(self.words[0], weights=self.is_character, minlength=len(self.texts))
+        return np.asarray(characters_R > self.num_words / 2)
 
     @functools.cached_property
     def sentences(self) -> Values:
-        return np.fromiter((len(_SENTENCE_END.findall(text)) for text in self.texts), np.int64, len(self.texts))
+        counts_R = np.fromiter((len(_SENTENCE_END.findall(text)) for text in self.texts), np.int64, len(self.texts))
+        others = ((row, len(_OTHER_SENTENCE_END.findall(text))) for row, text in enumerate(self.texts) if not text.isascii())
+        for row, count in others:
+            counts_R[row] += count
+        return np.asarray(counts_R)
 
     def line_share(self, holds: Callable[[str], bool]) -> Values:
         counts_R = np.fromiter((sum(map(holds, lines)) for lines in self.lines), np.int64, len(self.texts))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acclimate import kinds
+from acclimate.data.screening.scripts import has_unspaced, word_pattern
 from acclimate.evaluation.arrays import Floats
 from acclimate.evaluation.linear import logistic_logits, standardized
 from acclimate.tasks.extractive_qa.decode import best_spans
@@ -41,10 +42,10 @@ class Baseline:
         self, rows: Mapping[str, kinds.Columns], gold: Mapping[str, Sequence[Any]], labels: Sequence[str] | None
     ) -> list[tuple[float | None, dict[str, Any]]]:
         """Predictions as `decode.best_spans` gives them."""
-        lengths = [len(_WORD.findall(answers["texts"][0])) for answers in gold["train"] if answers["texts"][0]]
+        lengths = [len(_words_in(answers["texts"][0])) for answers in gold["train"] if answers["texts"][0]]
         num_words = max(1, median_high(lengths)) if lengths else 1
         contexts = set(rows["train"]["context"])
-        frequency = Counter(word for context in contexts for word in set(map(str.lower, _WORD.findall(context))))
+        frequency = Counter(word for context in contexts for word in {word[0].lower() for word in _words_in(context)})
 
         def rarity(word: str) -> float:
             return log((1 + len(contexts)) / (1 + frequency[word])) + 1e-3
@@ -53,7 +54,7 @@ class Baseline:
             return _nearest_words(question, context, num_words, rarity)
 
         def first(_question: str, context: str) -> dict[str, Any]:
-            return _words(context, list(_WORD.finditer(context))[:num_words])
+            return _words(context, _words_in(context)[:num_words])
 
         def none(_question: str, context: str) -> dict[str, Any]:
             return _words(context, [])
@@ -81,11 +82,15 @@ class Baseline:
         ]
 
 
+def _words_in(text: str) -> list[re.Match[str]]:
+    return list((word_pattern(text) if has_unspaced(text) else _WORD).finditer(text))
+
+
 def _nearest_words(question: str, context: str, num_words: int, rarity: Callable[[str], float]) -> dict[str, Any]:
-    words = list(_WORD.finditer(context))
+    words = _words_in(context)
     if not words:
         return _words(context, [])
-    asked = set(map(str.lower, _WORD.findall(question)))
+    asked = {word[0].lower() for word in _words_in(question)}
     weights_W = np.array([rarity(word) if word in asked else 0.0 for word in (match[0].lower() for match in words)])
     num_words = min(num_words, len(words))
     nearness = 1 / np.arange(1, _REACH + 1)
