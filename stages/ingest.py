@@ -22,8 +22,9 @@ from acclimate.data.options import IngestConfig, TaskConfig
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.reading.readers import find_files
 from acclimate.data.reading.sources import files
+from acclimate.data.rows import SPLITS, LoadedTable
 from acclimate.data.screening.texts import TextCounts
-from acclimate.data.tables import SPLITS, LoadedTable, drop_rows, finish_table, load_table
+from acclimate.data.tables import drop_rows, finish_table, load_table
 from acclimate.errors import DataError, one_line
 from acclimate.settings import Options
 from stages.command import Out, StageContext, main
@@ -68,6 +69,9 @@ def run(params: Params, *, data: Path, out: Out, context: StageContext) -> None:
                 drop_rows(table, split, clusters.get(f"{table.table}:{split}", {}), quarantine)
             finish_table(table, out / "tables" / table.name, quarantine, seed=params.seed)
         counts = _join(params, data, parts, tables, clusters, quarantine, out)
+        for name in TABLES:
+            if line := quarantine.account(name):
+                logger.info("%s", line)
         quarantine.check(config.max_quarantine_share)
         metrics = quarantine.metrics()
     _move(scratch / "clusters.parquet", out / "duplicates.parquet")
@@ -155,7 +159,7 @@ def _near_duplicates(tables: list[LoadedTable], parts: dict[str, list[Prepared]]
             rows = table.by_split[split]
             for start in range(0, len(rows), _FINGERPRINT_ROWS):
                 some = rows[start : start + _FINGERPRINT_ROWS]
-                prints = fingerprints(["\n".join(row.texts) for row in some], rules)
+                prints = fingerprints([table.compared_text(row) for row in some], rules)
                 shards.append(scratch / "tables" / table.name / f"{split}-{start:09d}")
                 write_shard(shards[-1], f"{table.table}:{split}", [row.id for row in some], prints)
     shards += [shard for table in ("heldout", "corpus") for part in parts[table] for shard in part.fingerprint_shards()]

@@ -273,7 +273,7 @@ def configured_table(kind: str, options: Mapping[str, Any]) -> Table:
 def option_names(kind: str) -> list[str]:
     """The keys that a kind brings to a task of params.yaml."""
     section: type[Options] = _part(kind, "table")
-    return list(section.model_fields)
+    return [field.alias or name for name, field in section.model_fields.items()]
 
 
 def model(kind: str) -> Model:

@@ -353,7 +353,7 @@ def test_tags_at_fault_are_named(tmp_path: Path, edit: Callable[[list[dict[str, 
     [
         ("regression", "high", r"1 of 60 labels cannot be read: row 3: 'high' is no number"),
         ("regression", "nan", "row 3: 'nan' is not finite"),
-        ("classification", ["a", "b"], "row 3: .* is a list; for several labels a row use kind `multi_label`"),
+        ("classification", ["a", "b"], "row 3: .* holds 2 labels; for several labels a row use kind `multi_label`"),
         ("classification", 1.5, "row 3: 1.5 is no class; for numbers use kind `regression`"),
         ("multi_label", "a|b", "row 3: 'a|b' is one string; give label_separator"),
     ],
@@ -385,7 +385,7 @@ def test_two_labels_for_one_text_are_told_from_plain_duplicates(tmp_path: Path) 
 
 def test_numbers_and_truth_values_are_classes(tmp_path: Path) -> None:
     build(tmp_path, [{"text": f"text {i}", "label": bool(i % 2)} for i in range(60)], kind="classification")
-    assert read_json(tmp_path / "out" / "schema.json")["labels"] == ["False", "True"]
+    assert read_json(tmp_path / "out" / "schema.json")["labels"] == ["false", "true"]
     build(tmp_path, [{"text": f"text {i}", "label": i % 3} for i in range(60)], kind="classification")
     assert read_json(tmp_path / "out" / "schema.json")["labels"] == ["0", "1", "2"]
 

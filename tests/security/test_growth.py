@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from acclimate.adapters.tracking_worker import flatten
+from acclimate.data.leakage.comparison import duplicate_key
 from acclimate.data.leakage.hashing import hash_texts, hash_words
 from acclimate.data.leakage.near_duplicates import DuplicatesConfig, fingerprints
 from acclimate.data.reading.readers import iter_batches, row_prefixes
-from acclimate.data.screening.cleaning import clean_text, duplicate_key, repair_mojibake, strip_html
+from acclimate.data.screening.cleaning import clean_text, repair_mojibake, strip_html
 from acclimate.data.screening.language import LanguageConfig, judge_languages
 from acclimate.data.screening.personal_data import find_personal_data
 from acclimate.data.screening.personal_data import redact as redact_personal_data

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acclimate import artifacts, plugins
+from acclimate.data.leakage.comparison import key_digest
 from acclimate.data.leakage.contamination import EvaluationIndex, Match
 from acclimate.data.leakage.hashing import HashArray, KeySet, hash_texts
 from acclimate.data.leakage.near_duplicates import DuplicatesConfig, fingerprints, write_shard
@@ -26,7 +27,8 @@ from acclimate.data.leakage.splits import unit_hash
 from acclimate.data.options import CorpusSource
 from acclimate.data.quarantine import Entry, Quarantine
 from acclimate.data.reading.sources import Part, SourceBatch
-from acclimate.data.screening.cleaning import clean, key_digest
+from acclimate.data.schema import read_names
+from acclimate.data.screening.cleaning import clean
 from acclimate.data.screening.language import LanguageConfig, judge_languages
 from acclimate.data.screening.options import CleaningConfig, PersonalDataConfig
 from acclimate.data.screening.quality import QualityConfig, judge_batch
@@ -207,20 +209,20 @@ def _prepare_batch(batch: SourceBatch, job: PartJob, counts: dict[str, Counter[s
     kept: list[Row] = []
     left: list[Entry] = []
     name = redact(batch.name)  # wget names files after the whole URL, `page?token=...` included
+    ids, groups = _names(batch, batch.ids, "id", job.where), _names(batch, batch.groups, "group", job.where)
     for row, (number, text) in enumerate(zip(batch.numbers, screened, strict=True)):
-        row_id = _cell(batch.ids, row) or f"{name}:{number}"
+        row_id = ids[row] or f"{name}:{number}"
         reason = found[row]
         if reason:
             left.append((job.table, name, number, row_id, reason[0], text, reason[1]))
         else:
-            kept.append((row_id, text, name, _cell(batch.groups, row) or key_digest(text), number))
+            kept.append((row_id, text, name, groups[row] or key_digest(text), number))
     return kept, left
 
 
-def _cell(column: list[Any] | None, row: int) -> str:
-    """An optional cell as a string; an empty one where there is none."""
-    value = column[row] if column else None
-    return "" if value is None else str(value).strip()
+def _names(batch: SourceBatch, cells: list[Any] | None, column: str, where: str) -> list[str]:
+    """Names in an optional column; an empty one where there is none."""
+    return read_names({column: cells or []}, column if cells else None, batch.numbers, where=f"{where}: {batch.name}")
 
 
 def _as_texts(batch: SourceBatch, where: str) -> list[str]:
@@ -342,7 +344,7 @@ def join_parts(
                 if reason:
                     quarantine.extend([(part.table, row[2], row[4], row[0], reason[0], row[1], reason[1])])
                     continue
-                is_heldout = heldout_share > 0 and unit_hash(row[3], seed=seed) < heldout_share
+                is_heldout = heldout_share > 0 and unit_hash(row[3], seed=seed, purpose="heldout") < heldout_share
                 _write_copies(writers["heldout" if is_heldout else part.table], row, 1 if is_heldout else copies)
                 quarantine.kept[part.table] += 1
                 if is_heldout:
@@ -358,7 +360,7 @@ def _write_copies(writer: DocumentWriter, row: Row, copies: int) -> None:
 def _copies(row_id: str, weight: float, seed: int) -> int:
     """How often a document stands in the corpus: its source's weight, the fraction by the hash of its id."""
     fraction = weight % 1
-    return int(weight) + bool(fraction and unit_hash(row_id, seed=seed) < fraction)
+    return int(weight) + bool(fraction and unit_hash(row_id, seed=seed, purpose="weight") < fraction)
 
 
 def _joining_reasons(rows: list[Row], joining: Joining, near: Mapping[int, tuple[str, str]], start: int) -> list[tuple[str, str] | None]:

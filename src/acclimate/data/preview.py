@@ -39,7 +39,7 @@ def _check_task(name: str, task: TaskConfig, data: Path) -> None:
     where = f"tasks.{name}"
     kind = kinds.configured_table(task.kind, task.own)
     for split, path in task_files(task, data, where):
-        rows, _ = read_file(path, path.stem, task, split, where, head_rows=_HEAD_ROWS)
+        rows, *_ = read_file(path, path.stem, task, split, where, head_rows=_HEAD_ROWS)
         log_many_words(kind, (row.texts for row in rows), task.max_length, where=f"{where}: the head of {path}")
         if task.split and split is None:  # rows without a label leave whatever their split is
             names = (row.given_split or "" for row in rows if row.label is not None)

@@ -34,7 +34,10 @@ HELD_BACK = (
     "near_duplicate_of_test",
     "near_duplicate_of_dev",
     "near_duplicate_of_heldout",
+    "also_in_test",
+    "also_in_dev",
     "weight",
+    "label_map",
 )
 """Rules that name no fault: a corpus made of the labelled table itself loses its dev and test texts, a fifth by default."""
 
@@ -132,6 +135,12 @@ class Quarantine:
         shown = [f"{rule} {count}" + (f" by {key}" if key else "") for (rule, count), key in zip(found, keys, strict=True)]
         more = len(shown) - _RULES_SHOWN
         return ", ".join(shown[:_RULES_SHOWN] + ([f"and {more} more rules"] if more > 0 else [])) or "none"
+
+    def account(self, table: str) -> str:
+        """What became of the documents of a table, in one line; nothing where none was read."""
+        if not self.read[table]:
+            return ""
+        return f"{table}: {self.read[table]} documents read, {self.kept[table]} kept; left: {self.describe(table)}"
 
     def metrics(self) -> dict[str, dict[str, int | dict[str, int]]]:
         """Counts of each table."""

@@ -5,82 +5,29 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from acclimate import artifacts, kinds
-from acclimate.data.leakage.contamination import EvaluationText
-from acclimate.data.leakage.splits import SPLIT_NAMES, Split, require_split_names, sample_rows, split_of, splits_by_time, stratified_splits
-from acclimate.data.options import SplitFiles, TaskConfig
+from acclimate.data.leakage.comparison import key_digest
+from acclimate.data.leakage.splits import Split, sample_rows
+from acclimate.data.leakage.times import TimeKind, order_of_times, parse_times
+from acclimate.data.options import TaskConfig
+from acclimate.data.parting import part_rows
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.reading.formats import MAX_BATCH_ROWS, Batch, Reading
 from acclimate.data.reading.layouts import read_layout
-from acclimate.data.reading.readers import cell, iter_batches, join_batches, resolve, row_prefixes
-from acclimate.data.screening.cleaning import duplicate_key, key_digest
+from acclimate.data.reading.readers import iter_batches, join_batches, resolve, row_prefixes
+from acclimate.data.rows import SPLITS, LoadedTable, Row
+from acclimate.data.schema import DROPPED, read_names
 from acclimate.data.screening.options import CleaningConfig, PersonalDataConfig
 from acclimate.data.screening.texts import TextCounts, carried, prepare
 from acclimate.errors import DataError
 from acclimate.redaction import redact
 
-SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _SHOWN = 3
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Row:
-    """One labelled row on its way."""
-
-    id: str
-    source: str
-    number: int
-    inputs: dict[str, Any]
-    texts: list[str]
-    label: Any
-    group: str
-    given_split: str | None
-    time: float | None = None
-
-    @property
-    def text(self) -> str:
-        """The text that stands for the row."""
-        return self.texts[0]
-
-    @property
-    def key(self) -> str:
-        """What a duplicate of this row shares."""
-        return duplicate_key("\t".join(self.texts))
-
-
-@dataclass
-class LoadedTable:
-    """A task's rows, read and parted, before what depends on other tables and before sampling."""
-
-    name: str
-    config: TaskConfig
-    by_split: dict[Split, list[Row]]
-    changed: Counter[str] = field(default_factory=Counter)
-    """Texts that each cleaning rule changed."""
-    personal: Counter[str] = field(default_factory=Counter)
-    """Pieces of personal data by kind."""
-    texts: dict[str, list[str]] = field(default_factory=dict)
-    """What serving must do to a text."""
-
-    @property
-    def table(self) -> str:
-        """Its name in the quarantine."""
-        return f"tables/{self.name}"
-
-    def evaluation_texts(self) -> Iterator[EvaluationText]:
-        """Place, row id and text of every dev and test text, all of a row; the corpus must hold none of them."""
-        for split in ("dev", "test"):
-            for row in self.by_split[split]:
-                for text in row.texts:
-                    if text:
-                        yield EvaluationText(f"{self.table}:{split}", row.id, text)
 
 
 def build_table(name: str, config: TaskConfig, data: Path, out: Path, quarantine: Quarantine, *, seed: int) -> LoadedTable:
@@ -111,12 +58,11 @@ def load_table(
     _clean(rows, loaded, cleaning or CleaningConfig(), personal_data or PersonalDataConfig(mode="off"))
     quarantine.read[loaded.table] += len(rows)
     for row in rows:
-        if row.label is None:
-            quarantine.add(loaded.table, row.source, row.number, row.id, "empty_label", row.text)
-    rows = [row for row in rows if row.label is not None]
-    loaded.by_split = _split(rows, config, where, seed)
-    _drop_empty(loaded.by_split, loaded.table, quarantine)
-    _drop_duplicates(loaded.by_split, loaded.table, quarantine)
+        if row.label is None or row.label is DROPPED:
+            rule = "empty_label" if row.label is None else "label_map"
+            quarantine.add(loaded.table, row.source, row.number, row.id, rule, row.text)
+    rows = [row for row in rows if row.label is not None and row.label is not DROPPED]
+    part_rows(rows, loaded, quarantine, where=where, seed=seed)
     _require_rows(loaded, where)
     _kind(config).collect_labels({split: [row.label for row in rows] for split, rows in loaded.by_split.items()}, where=where)
     return loaded
@@ -167,7 +113,7 @@ def _clean(rows: list[Row], loaded: LoadedTable, cleaning: CleaningConfig, perso
         some = [row for row in rows if row.inputs.get(name)]
         for row, found in zip(some, prepare([row.inputs[name] for row in some], how, cleaning, personal_data, counts), strict=True):
             row.inputs[name] = found
-            row.label = table.relabelled(row.inputs, row.label)
+            row.label = row.label if row.label is DROPPED else table.relabelled(row.inputs, row.label)
     for row in rows:
         row.texts = table.texts(row.inputs)
         row.group = row.group or key_digest(row.texts[0])
@@ -178,10 +124,14 @@ def _read(config: TaskConfig, data: Path, where: str) -> list[Row]:
     prefixes = row_prefixes([path for _, path in found], data)
     rows: list[Row] = []
     given: list[Any] = []
+    times: set[TimeKind] = set()
     for (split, path), prefix in zip(found, prefixes, strict=True):
-        some, labels = read_file(path, prefix, config, split, where)
+        some, labels, kinds_of_time = read_file(path, prefix, config, split, where)
         rows += some
         given += labels
+        times |= kinds_of_time
+    if note := order_of_times(times, where=f"{where}: column {config.time!r}"):
+        logger.info("%s: column %r: %s", where, config.time, note)
     for note in _kind(config).notes(given):
         logger.warning("%s.%s", where, note)
     twice = [row_id for row_id, count in Counter(row.id for row in rows).items() if count > 1]
@@ -229,111 +179,34 @@ def _wanted_columns(config: TaskConfig) -> list[str]:
 
 def read_file(
     path: Path, prefix: str, config: TaskConfig, split: str | None, where: str, *, head_rows: int | None = None
-) -> tuple[list[Row], list[Any]]:
-    """Rows, and their labels as the file spells them; all, or about the first `head_rows`."""
+) -> tuple[list[Row], list[Any], set[TimeKind]]:
+    """Rows, their labels as the file spells them, and the kinds of their times; all, or about the first `head_rows`."""
     found = join_batches(task_batches(path, config, where, head_rows=head_rows), _wanted_columns(config))
     table = found.columns
     place = f"{where}: {path}"
     kind = _kind(config)
     examples = kind.read({column: table[column] for column in kind.columns()}, where=place)
     texts = [kind.texts(row) for row in examples.inputs]
+    ids, groups, splits = (read_names(table, column, found.numbers, where=place) for column in (config.id, config.group, config.split))
+    times, kinds_of_time = (
+        parse_times(table[config.time], found.numbers, where=f"{place}: column {config.time!r}") if config.time else (None, set[TimeKind]())
+    )
     rows = [
         Row(
-            id=cell(table, config.id, index) or f"{prefix}:{index + 1}",
+            id=ids[index] or f"{prefix}:{index + 1}",
             source=redact(path.name),
             number=found.numbers[index],
             inputs=examples.inputs[index],
             texts=texts[index],
             label=examples.labels[index],
-            group=cell(table, config.group, index),
-            given_split=split or (cell(table, config.split, index).lower() if config.split else None),
-            time=_parse_time(table[config.time][index], f"{place}: column {config.time!r}: row {index + 1}") if config.time else None,
+            group=groups[index],
+            has_group=bool(groups[index]),
+            given_split=split or (splits[index].casefold() if config.split else None),
+            time=times[index] if times else None,
         )
         for index in range(len(texts))
     ]
-    return rows, examples.spelled
-
-
-def _split(rows: list[Row], config: TaskConfig, where: str, seed: int) -> dict[Split, list[Row]]:
-    by_split: dict[Split, list[Row]] = {split: [] for split in SPLITS}
-    take_dev = isinstance(config.data, SplitFiles) and config.data.dev is None
-    dev_share = config.dev_share
-    assigned = _assign(rows, config, seed)
-    require_split_names((row.given_split for row in rows if row.given_split is not None), where=f"{where}: column {config.split!r}")
-    for row in rows:
-        if row.given_split is None:
-            by_split[assigned[row.group]].append(row)
-        elif take_dev and row.given_split == "train":
-            by_split[split_of(row.group, dev_share=dev_share, test_share=0.0, seed=seed)].append(row)
-        else:
-            by_split[SPLIT_NAMES[row.given_split]].append(row)
-    if config.group:
-        _refuse_parted_groups(by_split, config.group, where)
-    return by_split
-
-
-def _assign(rows: list[Row], config: TaskConfig, seed: int) -> dict[str, Split]:
-    """The split of each group that has none given."""
-    free = [row for row in rows if row.given_split is None]
-    groups = [row.group for row in free]
-    shares = {"dev_share": config.dev_share, "test_share": config.test_share}
-    if config.split_by == "stratified":
-        return stratified_splits(groups, [kinds.table(config.kind).label_names(row.label) for row in free], seed=seed, **shares)
-    if config.split_by == "time":
-        return splits_by_time(groups, [row.time or 0.0 for row in free], **shares)
-    return {group: split_of(group, seed=seed, **shares) for group in groups}
-
-
-def _parse_time(value: Any, where: str) -> float:
-    """A number, or an ISO date or time, as seconds or as the number itself.
-
-    Raises:
-        DataError: neither.
-    """
-    if isinstance(value, datetime):
-        return value.timestamp()
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        pass
-    try:
-        parsed = datetime.fromisoformat(str(value).strip())
-    except ValueError:
-        raise DataError(f"{where}: {value!r} is no time; allowed: a number, or ISO 8601 such as 2026-11-21 or 2026-11-21T08:00") from None
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-
-
-def _refuse_parted_groups(by_split: dict[Split, list[Row]], column: str, where: str) -> None:
-    seen: dict[str, Split] = {}
-    for split, rows in by_split.items():
-        for row in rows:
-            if seen.setdefault(row.group, split) != split:
-                raise DataError(
-                    f"{where}: group {row.group!r} (column {column!r}) stands in {seen[row.group]} and in {split}; it belongs to one"
-                )
-
-
-def _drop_empty(by_split: dict[Split, list[Row]], table: str, quarantine: Quarantine) -> None:
-    for split, rows in by_split.items():
-        for row in rows:
-            if not all(text.strip() for text in row.texts):
-                quarantine.add(table, row.source, row.number, row.id, "empty_text", "")
-        by_split[split] = [row for row in rows if all(text.strip() for text in row.texts)]
-
-
-def _drop_duplicates(by_split: dict[Split, list[Row]], table: str, quarantine: Quarantine) -> None:
-    """Test keeps its rows, dev loses what is in test, train what is in either; inside a split the first row stays."""
-    seen: dict[str, tuple[str, Row]] = {}
-    for split in ("test", "dev", "train"):
-        kept = []
-        for row in by_split[split]:
-            first_split, first = seen.setdefault(row.key, (split, row))
-            if first is row:
-                kept.append(row)
-            else:
-                rule = f"also_in_{first_split}" if first_split != split else "duplicate" if first.label == row.label else "label_conflict"
-                quarantine.add(table, row.source, row.number, row.id, rule, row.text)
-        by_split[split] = kept
+    return rows, examples.spelled, kinds_of_time
 
 
 def _sample(rows: list[Row], config: TaskConfig, limit: int | None, table: str, quarantine: Quarantine, seed: int) -> list[Row]:

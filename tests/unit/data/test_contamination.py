@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from acclimate.data.leakage.contamination import (
     decide,
     verdict,
 )
+from tests.unit.data.words import words_of
 
 SNAPSHOT = Path(__file__).parents[3] / "data" / "debian"
 CONFIG = DecontaminationConfig()
@@ -42,7 +42,7 @@ def overlaps(index: EvaluationIndex, *documents: str) -> list[tuple[int, str, fl
 
 
 def brute_force(document: str, text: str, config: DecontaminationConfig) -> float:
-    mine, other = (re.findall(r"[a-z0-9_]+", one.lower()) for one in (document, text))
+    mine, other = (words_of(one) for one in (document, text))
     if len(other) < config.min_words:
         return float(mine == other)
     size = min(config.ngram, len(other))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import tracemalloc
@@ -14,21 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from acclimate.data.leakage.comparison import duplicate_key, key_digest
 from acclimate.data.leakage.hashing import HashArray, KeySet, hash_grams, hash_texts, hash_words
-from acclimate.data.screening.cleaning import duplicate_key, key_digest
+from tests.unit.data.words import words_of
 
 SNAPSHOT = Path(__file__).parents[3] / "data" / "debian"
-ASCII_TEXT = st.text(st.sampled_from("aAbz09_ \n\t.,-(!"), max_size=60)
+ASCII_TEXT = st.text(st.sampled_from("aAbz09_ \n\t.,-(!+#%$<>*/^):;="), max_size=60)
 
 
 @pytest.fixture(scope="module")
 def documents() -> list[str]:
     found: list[str] = pq.read_table(SNAPSHOT / "heldout.parquet")["text"].to_pylist()
     return found
-
-
-def words_of(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9_]+", text.lower())
 
 
 def rows(texts: list[str]) -> list[list[int]]:

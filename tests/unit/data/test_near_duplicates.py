@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,13 +27,14 @@ from acclimate.data.leakage.near_duplicates import (
     write_shard,
 )
 from acclimate.errors import DataError
+from tests.unit.data.words import words_of
 
 SNAPSHOT = Path(__file__).parents[3] / "data" / "debian"
 CONFIG = DuplicatesConfig()
 
 
 def shingles_of(text: str, size: int = 5) -> set[tuple[str, ...]]:
-    words = re.findall(r"[a-z0-9_]+", text.lower())
+    words = words_of(text)
     return {tuple(words[at : at + size]) for at in range(max(1, len(words) - size + 1))}
 
 

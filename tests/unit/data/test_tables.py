@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from acclimate.data.leakage.comparison import duplicate_key
 from acclimate.data.leakage.splits import sample_rows, split_of
 from acclimate.data.options import TaskConfig
 from acclimate.data.quarantine import Quarantine
 from acclimate.data.reading.readers import read_rows, resolve
-from acclimate.data.screening.cleaning import clean_text, duplicate_key
+from acclimate.data.screening.cleaning import clean_text
 from acclimate.data.tables import LoadedTable, build_table
 from acclimate.errors import DataError
 

@@ -47,6 +47,8 @@ Dropped = dict[str, dict[int, tuple[str, str]]]
 
 RANK = ("test", "dev", "train", "heldout", "corpus")
 """Of similar rows the one in the earlier of these stays."""
+_SIGNS_DECIDE = 48
+"""Shorter texts are alike only where their signs are equal: a changed word inside them parts them too, and signs often stand at an end."""
 _NONE = np.uint32(0xFFFFFFFF)
 _PAIRS_AT_ONCE = 1 << 14
 _MAX_LAG = (
@@ -228,8 +230,14 @@ def sketch_similarity(left_RS: Sketches, right_RS: Sketches, left_sizes: Any, ri
 
 def _shingles(texts: Sequence[str], config: DuplicatesConfig) -> tuple[Sketches, Offsets]:
     """The different shingle hashes of each document in order, end to end, and where each document's start."""
-    grams = hash_grams(hash_words(texts), config.shingle_words, whole_if_shorter=True)
-    keys = grams.documents().astype(np.uint64) << np.uint64(32) | np.minimum(grams.values >> np.uint64(32), np.uint64(_NONE - 1))
+    words = hash_words(texts)
+    grams = hash_grams(words, config.shingle_words, whole_if_shorter=True)
+    documents = grams.documents()
+    assert words.marks is not None
+    signs_D = np.where(words.lengths < _SIGNS_DECIDE, words.marks, np.uint64(0))
+    signed = np.flatnonzero(signs_D[documents]) if signs_D.any() else np.empty(0, np.int64)
+    grams.values[signed] = mix(grams.values[signed] ^ signs_D[documents[signed]])
+    keys = documents.astype(np.uint64) << np.uint64(32) | np.minimum(grams.values >> np.uint64(32), np.uint64(_NONE - 1))
     keys.sort()
     keys = keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
     counts = np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=len(texts))

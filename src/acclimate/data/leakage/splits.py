@@ -6,30 +6,48 @@ import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
+from acclimate.data.naming import name_of
 from acclimate.errors import DataError
 
 Split = Literal["train", "dev", "test"]
-SPLIT_NAMES: dict[str, Split] = {"train": "train", "dev": "dev", "validation": "dev", "valid": "dev", "val": "dev", "test": "test"}
+_SPELLED: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "dev": ("dev", "development", "validation", "valid", "val"),
+    "test": ("test", "testing"),
+}
+SPLIT_NAMES = {name: split for split, names in _SPELLED.items() for name in names}
+
+
+def split_name(value: Any) -> str:
+    """The name of a split in a cell: white space and case are passed over."""
+    return name_of(value).casefold()
 
 
 def require_split_names(names: Iterable[str], *, where: str) -> None:
     """Refuse a split column that holds anything else than names of splits.
 
     Args:
-        names: in lower case.
+        names: by `split_name`; an empty one where a cell holds nothing.
     Raises:
         DataError: names the first unknown one.
     """
     unknown = set(names) - SPLIT_NAMES.keys()
     if unknown:
-        raise DataError(f"{where}: unknown split {min(unknown)!r}; allowed: train, dev (or validation), test")
+        found = "a row has no split" if "" in unknown else f"unknown split {min(unknown)!r}"
+        raise DataError(f"{where}: {found}; allowed: train, dev (or validation), test")
 
 
-def unit_hash(key: str, *, seed: int) -> float:
-    """A number in [0, 1) that depends on key and seed alone, not on the machine or the order of rows."""
-    digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
+def unit_hash(key: str, *, seed: int, purpose: str = "") -> float:
+    """A number in [0, 1) that depends on key, seed and purpose alone, not on the machine or the order of rows.
+
+    Args:
+        purpose: what the number decides. Two decisions about one key need two numbers: of the keys that one has taken below 0.1, another
+            would find none above. The splits of tables have none.
+    """
+    salt = f"{purpose}:" if purpose else ""
+    digest = hashlib.sha256(f"{seed}:{salt}{key}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 

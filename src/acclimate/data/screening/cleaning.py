@@ -1,11 +1,10 @@
-"""Text as the model should see it, and as duplicates are told by.
+"""Text as the model should see it.
 
 Imports nothing of acclimate: this file travels inside the registered model, so that serving cleans as ingest did.
 """
 
 from __future__ import annotations
 
-import hashlib
 import html
 import html.entities
 import itertools
@@ -239,13 +238,3 @@ def clean(texts: Sequence[str], rules: Collection[str] = tuple(RULES), changed: 
 def clean_text(text: str) -> str:
     """NFC, no control characters, single spaces, at most one blank line in a row, trimmed."""
     return normalize_spaces(compose(drop_control_characters(text)))
-
-
-def duplicate_key(text: str) -> str:
-    """What two texts share that differ in case and white space only."""
-    return " ".join(text.lower().split())
-
-
-def key_digest(text: str) -> str:
-    """Names the group of all texts with one duplicate key, in 16 characters."""
-    return hashlib.sha256(duplicate_key(text).encode()).hexdigest()[:16]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from acclimate import kinds
-from acclimate.data.reading.sources import map_labels
-from acclimate.data.schema import collect_classes, is_blank, notes_of_unused, parse_labels, read_texts
+from acclimate.data.label_lists import list_in_text, refuse_mapping
+from acclimate.data.naming import is_blank, name_of
+from acclimate.data.schema import LabelMap, collect_classes, map_labels, notes_on_labels, parse_labels, read_texts
 from acclimate.settings import Options
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ class Table(Options):
     text: str = Field(default="text", description="column of the text")
     text_pair: str | None = Field(default=None, description="column of the second text, for tasks on pairs")
     label: str = "label"
-    label_map: dict[str, str] = Field(default={}, description="labels as the table spells them -> as the task shall have them")
+    label_map: LabelMap = Field(
+        default={}, description="labels as the table spells them -> as the task shall have them; null: the row leaves"
+    )
 
     default_metric: ClassVar[str] = "macro_f1"
     rewritten: ClassVar[Mapping[str, Rewriting]] = {"text": "text", "text_pair": "text"}
@@ -48,13 +51,28 @@ class Table(Options):
 
     def read(self, cells: Mapping[str, list[Any]], *, where: str) -> kinds.Examples:
         """Clean texts, parse and rename labels."""
-        spelled = parse_labels(cells[self.label], _parse, column=self.label, where=where, is_empty=is_blank)
+        spelled = parse_labels(cells[self.label], self._parse, column=self.label, where=where, is_empty=_is_empty)
         inputs = read_texts(cells, {"text": self.text, "text_pair": self.text_pair}, where=where)
         return kinds.Examples(inputs, map_labels(spelled, self.label_map), spelled)
 
+    def _parse(self, value: Any) -> str:
+        """The name of the class; of a list with one label, that label's."""
+        refuse_mapping(value)
+        listed = list_in_text(value) if isinstance(value, str) and name_of(value) not in self.label_map else value
+        if isinstance(listed, list | tuple):
+            if len(listed) != 1:
+                raise ValueError(f"{value!r} holds {len(listed)} labels; for several labels a row use kind `multi_label`")
+            return self._parse(listed[0])
+        name = name_of(value)
+        if not name:
+            raise ValueError("the label is empty")
+        if isinstance(value, float) and not value.is_integer():
+            raise ValueError(f"{value!r} is no class; for numbers use kind `regression`")
+        return name
+
     def notes(self, spelled: Sequence[Any]) -> list[str]:
-        """Keys of `label_map` that rename nothing."""
-        return notes_of_unused(self.label_map, spelled)
+        """Keys of `label_map` that rename nothing, and labels that look alike."""
+        return notes_on_labels(self.label_map, spelled)
 
     def collect_labels(self, by_split: Mapping[str, Sequence[Any]], *, where: str) -> list[str]:
         """The classes, sorted."""
@@ -102,16 +120,8 @@ class Table(Options):
         ]
 
 
-def _parse(value: Any) -> str:
-    if is_blank(value):
-        raise ValueError("the label is empty")
-    if isinstance(value, list | dict):
-        raise ValueError(f"{value!r} is a {type(value).__name__}; for several labels a row use kind `multi_label`")
-    if isinstance(value, float):
-        if not value.is_integer():
-            raise ValueError(f"{value!r} is no class; for numbers use kind `regression`")
-        value = int(value)
-    return str(value).strip()
+def _is_empty(value: Any) -> bool:
+    return is_blank(value) or (isinstance(value, list | tuple) and all(map(is_blank, value)))
 
 
 COMPONENT: type[kinds.Table] = Table

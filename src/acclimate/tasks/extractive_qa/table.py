@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from acclimate import kinds
-from acclimate.data.schema import is_blank, is_missing, refuse_rows
+from acclimate.data.naming import is_blank, is_missing
+from acclimate.data.schema import refuse_rows
 from acclimate.data.screening.texts import text_column
 from acclimate.errors import DataError
 from acclimate.settings import Count, Options

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from acclimate import kinds
-from acclimate.data.schema import is_blank, parse_labels, read_texts
+from acclimate.data.naming import is_blank
+from acclimate.data.schema import parse_labels, read_texts
 from acclimate.errors import DataError
 from acclimate.settings import Options
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from acclimate.data.screening.texts import Rewriting
+
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
+_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
 
 
 class Table(Options):
@@ -99,13 +105,23 @@ class Table(Options):
 
 
 def _parse(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is no number; for classes use kind `classification`")
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        raise ValueError(f"{value[:60]!r} is no number{_advice(value.strip())}")
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{value!r} is no number") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{str(value)[:60]!r} is no number") from None
     if not math.isfinite(number):
         raise ValueError(f"{value!r} is not finite")
     return number
+
+
+def _advice(value: str) -> str:
+    if value.endswith("%"):
+        return "; write it without the percent sign"
+    return '; `decimal: ","` reads a decimal comma' if _COMMA.fullmatch(value) else ""
 
 
 COMPONENT: type[kinds.Table] = Table

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from acclimate.data.schema import is_missing
+from acclimate.data.naming import is_missing
 from acclimate.settings import Options
 from acclimate.tasks.tagging.decode import SPLITS, Word
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from acclimate import kinds
-from acclimate.data.reading.sources import map_labels
-from acclimate.data.schema import collect_classes, is_blank, is_missing, notes_of_unused, parse_labels, parse_list, refuse_rows
+from acclimate.data.label_lists import parse_list
+from acclimate.data.naming import is_blank, is_missing
+from acclimate.data.schema import DROPPED, LabelMap, collect_classes, map_labels, notes_on_labels, parse_labels, refuse_rows
 from acclimate.errors import DataError
 from acclimate.settings import Options
 from acclimate.tasks.tagging import schemes
@@ -35,8 +36,8 @@ class Table(Options):
 
     text: str = Field(default="text", description="column of the lists of words, of strings that `label_separator` splits, or of texts")
     label: str = Field(default="label", description="column of the lists of tags, of strings that `label_separator` splits, or of spans")
-    label_map: dict[str, str] = Field(
-        default={}, description="tags, or types of span, as the table spells them -> as the task shall have them"
+    label_map: LabelMap = Field(
+        default={}, description="tags, or types of span, as the table spells them -> as the task shall have them; null leaves rows out"
     )
     label_separator: str | None = Field(default=None, description="splits strings of words and tags; without it, a space")
     scheme: schemes.Scheme = Field(default="auto", description="of the tags; auto takes the one that all rows keep to")
@@ -99,22 +100,24 @@ class Table(Options):
             if tags is not None and len(some) != len(tags)
         ]
         refuse_rows(wrong, len(words), "are wrongly tagged", where=where)
-        renamed = [None if tags is None else map_labels(tags, self.label_map) for tags in spelled]
+        mapped = map_labels(spelled, self.label_map)
+        renamed = [tags if isinstance(tags, list) else None for tags in mapped]
         converted = schemes.convert(renamed, self.scheme)
         wrong = [f"row {row + 1}: {fault}" for row, fault in converted.faults.items()]
         refuse_rows(wrong, len(words), "are wrongly tagged", where=where, advice=converted.advice)
         self._log_tags(converted.scheme, renamed, where)
         types = self._types_by_name({tag for tags in spelled for tag in tags or ()})
-        labels = [None if tags is None else [_renamed(tag, types) for tag in tags] for tags in converted.rows]
+        labels = [row if bio is None else _renamed(bio, types) for row, bio in zip(mapped, converted.rows, strict=True)]
         names = [
             None if tags is None else [*tags, *(tag[2:] for tag in bio or () if tag != "O")]
             for tags, bio in zip(spelled, converted.rows, strict=True)
         ]
         return kinds.Examples([{"words": row} for row in words], labels, names)
 
-    def _types_by_name(self, spelled: Collection[str]) -> dict[str, str]:
+    def _types_by_name(self, spelled: Collection[str]) -> dict[str, str | None]:
         """The keys of `label_map` that name a type, since they name no whole tag."""
-        return {old: "O" if schemes.is_outside(new) else new for old, new in self.label_map.items() if old not in spelled}
+        types = {old: new for old, new in self.label_map.items() if old not in spelled}
+        return {old: "O" if new is not None and schemes.is_outside(new) else new for old, new in types.items()}
 
     def _read_spans(self, texts: list[Any], labels: list[Any], where: str) -> kinds.Examples:
         spans = parse_labels(labels, parse_spans, column=self.label, where=where, is_empty=is_blank)
@@ -125,12 +128,16 @@ class Table(Options):
         ]
         refuse_rows(wrong, len(texts), "hold no text for their spans", where=f"{where}: column {self.text!r}", advice=_TOKEN_SPANS)
         types = self._types_by_name(())
-        named = [[replace(span, type=types.get(span.type, span.type)) for span in row or ()] for row in spans]
-        kept = [[span for span in row if span.type != "O"] for row in named]
+        kept = [
+            [replace(span, type=new) for span in row or () if (new := types.get(span.type, span.type)) not in ("O", None)] for row in spans
+        ]
+        leaves = [any(types.get(span.type, span.type) is None for span in row or ()) for row in spans]
         table = tag_table([text if isinstance(text, str) else "" for text in texts], kept, self.words, self.spans)
         refuse_rows(table.faults, len(texts), "have spans that cannot become tags", where=where, advice=table.advice)
         self._log_spans(table, where)
-        tags = [None if row is None else tagged.tags for row, tagged in zip(spans, table.rows, strict=True)]
+        tags = [
+            None if row is None else DROPPED if left else tagged.tags for row, left, tagged in zip(spans, leaves, table.rows, strict=True)
+        ]
         words = [[word.text for word in tagged.words] for tagged in table.rows]
         return kinds.Examples([{"words": row} for row in words], tags, [row and [span.type for span in row] for row in spans])
 
@@ -164,7 +171,7 @@ class Table(Options):
 
     def notes(self, spelled: Sequence[Any]) -> list[str]:
         """Keys of `label_map` that rename nothing."""
-        return notes_of_unused(self.label_map, spelled)
+        return notes_on_labels(self.label_map, spelled)
 
     def collect_labels(self, by_split: Mapping[str, Sequence[Any]], *, where: str) -> list[str]:
         """`O`, and B- and I- of each type of span."""
@@ -222,9 +229,12 @@ def _hold_spans(texts: Sequence[Any], labels: Sequence[Any]) -> bool:
     return bool(lists) and not any(lists) and any(isinstance(text, str) and text.strip() for text in texts)
 
 
-def _renamed(tag: str, types: Mapping[str, str]) -> str:
-    name = types.get(tag[2:], tag[2:])
-    return "O" if "O" in (tag, name) else f"{tag[:2]}{name}"
+def _renamed(tags: Sequence[str], types: Mapping[str, str | None]) -> Any:
+    """Tags with their types renamed; DROPPED where one is left out with its row."""
+    names = [tag if tag == "O" else types.get(tag[2:], tag[2:]) for tag in tags]
+    if None in names:
+        return DROPPED
+    return ["O" if name == "O" else f"{tag[:2]}{name}" for tag, name in zip(tags, names, strict=True)]
 
 
 def _parse_words(values: Sequence[Any], separator: str, *, where: str) -> list[list[str]]:

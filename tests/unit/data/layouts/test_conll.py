@@ -69,7 +69,7 @@ KOREAN = "안녕\u3000하세요\tO\n서울\u00a0시\tB-LOC\n"
         (CONLLUP, ".conllup", {"tag": "NER"}, [6, 13], [4, 1], [[("LOC", "Hause"), ("ORG", "Acme")], []]),
         (CONLLUP, ".conllu", {"word": "FORM", "tag": 4}, [6, 13], [4, 1], [[("LOC", "Hause"), ("ORG", "Acme")], []]),
         (LABEL_STUDIO, ".conll", {}, [2, 5], [2, 1], [[("ORG", "Acme Inc")], []]),
-        (KOREAN, ".txt", {}, [1], [2], [[("LOC", "서울 시")]]),
+        (KOREAN, ".txt", {}, [1], [2], [[("LOC", "서울\u00a0시")]]),
         (CONLL_2003.replace(" ", "\t").replace("\n", "\r\n"), ".bio", {}, [3, 9, 14], [5, 2, 1], None),
         ("a O x\n\n\n  \nc B-X\n", ".iob", {"word": 1, "tag": 2}, [1, 5], [1, 1], [[], [("X", "c")]]),
     ],

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from acclimate.data.reading import sources
-from acclimate.data.reading.sources import Part, files, map_labels, spelled_labels, unused_labels
+from acclimate.data.reading.sources import Part, files
 from acclimate.errors import DataError
 from tests.unit.data.sources.batches import read
 
@@ -70,12 +70,3 @@ def test_a_file_that_went_away_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").unlink()
     with pytest.raises(DataError, match="was there when the parts were listed, and is gone"):
         list(files.read_part(config, part, tmp_path, where="w"))
-
-
-def test_labels_are_renamed_by_how_they_are_written() -> None:
-    mapping = {0: "no", "1": "yes", "true": "yes", "old": "new"}
-    assert map_labels([0, "0", 1, "1", True, "old", "kept", None, ["old", 1, "x"]], mapping) == [
-        "no", "no", "yes", "yes", "yes", "new", "kept", None, ["new", "yes", "x"],
-    ]  # fmt: skip
-    assert unused_labels([0, ["old"], True], mapping) == ["1"]
-    assert spelled_labels([0, ["old", "0"], True, None]) == ["0", "old", "true"]

@@ -48,9 +48,18 @@ def _first_line(reading: Reading) -> bytes:
 
 def _is_json(reading: Reading) -> bool:
     line = _first_line(reading)
-    if reading.columns == [WHOLE] and line.startswith(b"[") and line.endswith(b"]") and _has_second_line(reading):
-        return False
+    if reading.columns == [WHOLE] and line.startswith(b"[") and line.endswith(b"]"):
+        return not _has_second_line(reading) and _is_array_of_records(line)
     return line == b"{" or (line.startswith(b"[") and not (reading.options.header and line.endswith(b"]") and not line.startswith(b"[[")))
+
+
+def _is_array_of_records(line: bytes) -> bool:
+    """Whether an array holds records, and is not one itself."""
+    try:
+        types = {type(one) for one in json.loads(line)}
+    except (ValueError, RecursionError):
+        return True
+    return types in ({dict}, {list})
 
 
 def _is_jsonl(reading: Reading) -> bool:

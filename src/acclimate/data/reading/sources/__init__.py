@@ -6,7 +6,7 @@ A kind holds `class Config(Options)`, `parts(config, data, *, where)` that lists
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,32 +99,3 @@ class TableColumns(Options):
             ids=cells[self.id] if self.id else None,
             groups=cells[self.group] if self.group else None,
         )
-
-
-def map_labels(labels: Sequence[Any], mapping: Mapping[Any, Any]) -> list[Any]:
-    """Labels renamed by `labels: {old: new}`; one that the mapping does not name stays as it is, lists are mapped element by element.
-
-    A key of the mapping matches by how it is written, so that `1` in YAML matches the number 1 and the text "1".
-    """
-    by_text = {_label_text(old): new for old, new in mapping.items()}
-
-    def rename(label: Any) -> Any:
-        return [rename(one) for one in label] if isinstance(label, list | tuple) else by_text.get(_label_text(label), label)
-
-    return [rename(label) for label in labels]
-
-
-def unused_labels(labels: Sequence[Any], mapping: Mapping[Any, Any]) -> list[Any]:
-    """Keys of a mapping that no label matches: mostly a slip of the pen, to be warned of by name."""
-    present = set(spelled_labels(labels))
-    return [old for old in mapping if _label_text(old) not in present]
-
-
-def spelled_labels(labels: Sequence[Any]) -> list[str]:
-    """The different labels of rows, lists taken apart, as a mapping's keys have to be written; sorted, without empty cells."""
-    flat = [one for label in labels for one in (label if isinstance(label, list | tuple) else [label])]
-    return sorted({_label_text(label) for label in flat if label is not None})
-
-
-def _label_text(label: Any) -> str:
-    return str(label).lower() if isinstance(label, bool) else str(label)

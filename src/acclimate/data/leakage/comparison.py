@@ -1,0 +1,45 @@
+"""What counts as one text: how texts are folded before exact copies, near-copies and overlaps with evaluation texts are told."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+
+from acclimate.data.naming import IGNORABLE
+from acclimate.data.screening.cleaning import compose
+
+_IGNORED = re.compile(f"[{IGNORABLE}]+")
+_LINE_END_HYPHEN = re.compile(r"(?<=[^\W\d_])[-\u2010\u00ad]\r?\n[ \t]*(?=[^\W\d_A-Z])")
+_VOICED = str.maketrans({"\uff9e": "\u3099", "\uff9f": "\u309a"})
+"""Half-width marks of kana. `compose` puts them in order; NFKC alone takes minutes over 1 MB of them."""
+
+
+def join_lines(text: str) -> str:
+    """A word that a hyphen parts at a line's end in one piece; a compound such as `well-known` parted so loses its hyphen too."""
+    is_parted = "-\n" in text or (not text.isascii() and ("\u2010" in text or "\u00ad" in text)) or "-\r" in text
+    return _LINE_END_HYPHEN.sub("", text) if is_parted else text
+
+
+def fold(text: str) -> str:
+    """What stays of a text where looks are passed over: case, ligatures, width, signs that show nothing, hyphens at line ends.
+
+    This is NFKC_Casefold (Unicode 17, section 3.13, D147). A text is only compared in this form, and kept in its own.
+    """
+    text = join_lines(text)
+    if text.isascii():
+        return text.lower()
+    text = _IGNORED.sub("", text).casefold()
+    while not unicodedata.is_normalized("NFKC", text):  # more than once for a few Greek letters
+        text = unicodedata.normalize("NFKC", compose(text.translate(_VOICED))).casefold()
+    return text
+
+
+def duplicate_key(text: str) -> str:
+    """What two texts share that differ as `fold` says, or in white space."""
+    return " ".join(fold(text).split())
+
+
+def key_digest(text: str) -> str:
+    """Names the group of all texts with one duplicate key, in 16 characters."""
+    return hashlib.sha256(duplicate_key(text).encode("utf-8", "surrogatepass")).hexdigest()[:16]
