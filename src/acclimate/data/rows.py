@@ -31,6 +31,8 @@ class Row:
     has_group: bool
     given_split: str | None
     time: float | None = None
+    replaced: str = ""
+    """Names the raw texts of a row in which personal data was replaced: two mails that differ by an address are no copies."""
 
     @property
     def text(self) -> str:
@@ -40,7 +42,7 @@ class Row:
     @property
     def key(self) -> str:
         """What a copy of this row shares, with its texts in their order."""
-        return "\t".join(map(duplicate_key, self.texts))
+        return "\t".join([*map(duplicate_key, self.texts), self.replaced])
 
 
 @dataclass
@@ -64,7 +66,7 @@ class LoadedTable:
 
     def key(self, row: Row) -> str:
         """What copies of a row share: of a pair, whichever text stands first."""
-        return pair_key(row.texts) if self.kind.pair else row.key
+        return pair_key(row.texts) + row.replaced if self.kind.pair else row.key
 
     def compared_text(self, row: Row) -> str:
         """What near-copies of a row share much of: of a pair, whichever text stands first."""

@@ -22,7 +22,7 @@ from acclimate.data.reading.readers import iter_batches, join_batches, resolve, 
 from acclimate.data.rows import SPLITS, LoadedTable, Row
 from acclimate.data.schema import DROPPED, read_names
 from acclimate.data.screening.options import CleaningConfig, PersonalDataConfig
-from acclimate.data.screening.texts import TextCounts, carried, prepare
+from acclimate.data.screening.texts import TextCounts, carried, holds_placeholder, prepare
 from acclimate.errors import DataError
 from acclimate.redaction import redact
 
@@ -109,14 +109,16 @@ def _clean(rows: list[Row], loaded: LoadedTable, cleaning: CleaningConfig, perso
     """Clean and screen, in place, raw texts; rows without a group are one with those of equal text."""
     table, counts = _kind(loaded.config), TextCounts(loaded.changed, loaded.personal)
     loaded.texts = carried(cleaning, personal_data)
+    raw = ["\t".join(sorted(row.texts)) for row in rows]
     for name, how in table.rewritten.items():
         some = [row for row in rows if row.inputs.get(name)]
         for row, found in zip(some, prepare([row.inputs[name] for row in some], how, cleaning, personal_data, counts), strict=True):
             row.inputs[name] = found
             row.label = row.label if row.label is DROPPED else table.relabelled(row.inputs, row.label)
-    for row in rows:
+    for row, text in zip(rows, raw, strict=True):
         row.texts = table.texts(row.inputs)
         row.group = row.group or key_digest(row.texts[0])
+        row.replaced = key_digest(text) if loaded.texts["redact"] and holds_placeholder("\t".join(row.texts)) else ""
 
 
 def _read(config: TaskConfig, data: Path, where: str) -> list[Row]:

@@ -174,3 +174,13 @@ def test_rows_of_equal_text_are_one_group_after_cleaning(tmp_path: Path) -> None
     rows = [{"text": f"one{'  ' if i % 3 else ' '}text &amp; {i // 2}\u200b", "label": "cd"[i // 2 % 2]} for i in range(80)]
     found, _, _ = ingested(tmp_path, rows, TaskConfig(kind="classification", data="t.jsonl"))
     assert len({row["group"] for row in found}) == len({row["text"] for row in found}) == len(found) == 40
+
+
+def test_rows_that_differ_by_what_was_replaced_are_no_copies_but_one_group(tmp_path: Path) -> None:
+    rows = [{"text": f"Mail tom{i // 2}@firma.de about order {'ab'[i % 2]}", "label": "cd"[i % 2]} for i in range(60)]
+    rows += [{"text": "Mail TOM0@firma.de  about order a", "label": "c"}, {"text": "no address, order b", "label": "d"}] * 2
+    rows += [{"text": f"something else {i}", "label": "cd"[i % 2]} for i in range(40)]
+    found, _, _ = ingested(tmp_path, rows, TaskConfig(kind="classification", data="t.jsonl"))
+    texts = Counter(row["text"] for row in found)
+    assert (texts["Mail <EMAIL> about order a"], texts["no address, order b"]) == (30, 1)
+    assert len({row["group"] for row in found if row["text"] == "Mail <EMAIL> about order a"}) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from acclimate.errors import DataError
 
 FILES = (Path(cleaning.__file__), Path(personal_data.__file__))
 """What serving needs to do the same; they travel inside the registered model."""
+_PLACEHOLDER = re.compile(f"<(?:{'|'.join(kind.upper() for kind in personal_data.KINDS)})_*>")
 Rewriting = Literal["text", "words", "in_place"]
 """How an input may be rewritten: freely; each word by itself, since each has a tag; or so that every character keeps its place."""
 
@@ -61,6 +63,11 @@ def _count(texts: Sequence[str], config: PersonalDataConfig, counts: TextCounts)
     holds, found = personal_data.count_findings(texts, config.kinds)
     counts.personal.update(found)
     return holds
+
+
+def holds_placeholder(text: str) -> bool:
+    """Whether something was replaced in a text, or it holds what looks so."""
+    return _PLACEHOLDER.search(text) is not None
 
 
 def carried(clean: CleaningConfig, personal: PersonalDataConfig) -> dict[str, list[str]]:
