@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from collections import Counter
 
 import pytest
@@ -64,7 +65,7 @@ def test_c1_controls_of_windows_are_its_signs_and_nel_alone_is_a_line_end() -> N
     ]
 
 
-@pytest.mark.parametrize("sign", ["\u200b", "\u2060", "\ufeff", "\xad", "\u200e", "\u202a", "\u2066", "\x00", "\x07"])
+@pytest.mark.parametrize("sign", [*"\u200b\u2060\ufeff\xad\u200e\u202a\u2066\u061c\u2062\ufe0f\U000e0041\U000e0100\x00\x07"])
 def test_what_cannot_be_seen_parts_no_word(sign: str) -> None:
     assert clean([f"exam{sign}ple größer{sign}e"]) == ["example größere"]
 
@@ -72,6 +73,13 @@ def test_what_cannot_be_seen_parts_no_word(sign: str) -> None:
 @pytest.mark.parametrize("text", ["می\u200cخواهم", "API\u200cها", "क्\u200dष", "👨\u200d👩\u200d👧", "ශ්\u200dරී"])
 def test_joiners_that_shape_signs_stay(text: str) -> None:
     assert clean([text]) == [text]
+
+
+def test_every_format_character_is_dropped_or_known_to_be_seen() -> None:
+    """Kept: joiners, Arabic and Kaithi number signs that are drawn, Mongolian's vowel separator, controls of shorthand and hieroglyphs."""
+    kept = {code for code in range(0x110000) if unicodedata.category(chr(code)) == "Cf" and clean([f"ä{chr(code)}ä"]) != ["ää"]}
+    drawn = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
+    assert kept - {0x200C, 0x200D, 0x180E} - drawn <= {*range(0x1BCA0, 0x1BCA4), *range(0x13430, 0x13440)}
 
 
 def test_joiners_between_plain_letters_go() -> None:
