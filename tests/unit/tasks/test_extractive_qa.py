@@ -200,6 +200,14 @@ def test_exact_match_and_f1_are_those_of_squads_own_script(rows: list[tuple[list
     assert [found["f1"], found["exact_match"]] == pytest.approx(expected.tolist(), abs=1e-12)
 
 
+def test_f1_counts_characters_where_no_space_parts_words() -> None:
+    rows = [(["新的墨盒"], "墨盒"), (["墨盒"], "墨盒"), (["墨盒"], "纸"), (["ink 墨盒"], "the ink墨")]
+    gold = [{"texts": answers, "starts": [0]} for answers, _ in rows]
+    predictions = [{"text": text, "start": 0, "end": 1, "scores": [1.0, 0.0]} for _, text in rows]
+    found = kinds.metrics("extractive_qa").row_statistics(gold, predictions, None)
+    assert found[:, 0].round(3).tolist() == [0.667, 1.0, 0.0, 0.8]
+
+
 def test_a_score_that_is_not_finite_is_refused() -> None:
     prediction = {"text": "", "start": -1, "end": -1, "scores": [float("nan"), 0.0]}
     with pytest.raises(ModelError, match="not finite"):

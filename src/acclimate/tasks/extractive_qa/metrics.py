@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from acclimate import kinds
+from acclimate.data.screening.scripts import part_characters
 from acclimate.evaluation.arrays import Floats, finite, ratio
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -51,10 +52,14 @@ def normalized(text: str) -> str:
 
 
 def _best(answers: Sequence[str], predicted: str) -> tuple[float, float]:
-    """F1 and exact match, each with the answer that fits best; an answer of nothing but articles and punctuation is none."""
+    """F1 and exact match, each with the answer that fits best; an answer of nothing but articles and punctuation is none.
+
+    In scripts without spaces F1 counts characters.
+    """
     found = normalized(predicted)
     known = [each for each in map(normalized, answers) if each] or [""]
-    return max(_word_f1(each.split(), found.split()) for each in known), float(found in known)
+    words = part_characters(found).split()
+    return max(_word_f1(part_characters(each).split(), words) for each in known), float(found in known)
 
 
 def _word_f1(gold: Sequence[str], predicted: Sequence[str]) -> float:
