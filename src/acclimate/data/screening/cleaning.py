@@ -76,14 +76,21 @@ _MAYBE_BREAK = re.compile(r"<(?:[bh]r|/?p)[\s/>]", re.IGNORECASE)
 _LINE_BREAK = r"<[bh]r(?:\s[^<>]{0,200})?/?>"
 # Two in a row, or three with text between them; one right behind a word or stop; one between two sentences; a paragraph as a whole.
 _SURE_BREAK = re.compile(
-    rf"{_LINE_BREAK}\s*{_LINE_BREAK}|(?:{_LINE_BREAK}[^<]{{12,}}){{2}}{_LINE_BREAK}|(?<=[\w.,;:!?\u2026\u3002]){_LINE_BREAK}|"
-    rf"(?<=[.!?\u2026\u3002])\s*(?:{_LINE_BREAK}|</?p>)(?!\s*(?-i:[a-z]))|^(?:{_LINE_BREAK}|<p>)[^<]*[.!?]",
+    rf"{_LINE_BREAK}\s*{_LINE_BREAK}|(?:{_LINE_BREAK}[^<]{{12,}}){{2}}{_LINE_BREAK}|(?<=[\w.,;:!?)\u2026\u3002\uff01\uff1f\uff09]){_LINE_BREAK}|"
+    rf"{_LINE_BREAK}(?=(?-i:[A-Z0-9]))|(?<=[.!?\u2026\u3002])\s*(?:{_LINE_BREAK}|</?p>)(?!\s*(?-i:[a-z]))|^(?:{_LINE_BREAK}|<p>)[^<]*[.!?]",
     re.IGNORECASE | re.MULTILINE,
 )
 _ALWAYS = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|amp|lt|gt|quot|apos|nbsp);")
 _NAMES = "|".join(sorted(html.entities.name2codepoint))
 _ANY_ENTITY = re.compile(rf"&(?:#[0-9]{{1,7}}|#[xX][0-9a-fA-F]{{1,6}}|apos|{_NAMES});")
 _INSIDE_A_WORD = re.compile(rf"[\w;]&(?:{_NAMES});|&(?:{_NAMES});[\w&]")
+# Signs of writing and letters with accents; in C `p = &reg;` is an address.
+_SIGNS = (
+    "euro|pound|yen|cent|hellip|[nm]dash|[lr][sd]quo|[sb]b?dquo|sbquo|[lr]s?aquo|bull|middot|deg|copy|reg|trade|sect|times|frac[13][24]|szlig|shy|"
+    "(?:[aeiouyAEIOUY]|[nN])(?:uml|acute|grave|circ|tilde|ring)|[cC]cedil|[oO]slash|(?:ae|AE|oe|OE)lig|e[nm]sp|thinsp|i?excl|iquest"
+)
+_SIGN = re.compile(rf"{_ALWAYS.pattern}|(?<![=|&*+-])(?<![=|&*+-]\s)(?<!return\s)&(?:{_SIGNS});")
+_ABOUT_HTML = re.compile(r"html|xml|entit(?:y|ies)|encod|escap", re.IGNORECASE)
 
 
 def strip_html(text: str) -> str:
@@ -92,21 +99,21 @@ def strip_html(text: str) -> str:
     A text is a page's remains when it has four tags that HTML knows, one of them a closing one, or one of Office (`<o:p>`), or a tag at
     its beginning and one at its end; `<stdio.h>`, `<section>` in a path, `a < b` and a sentence about `<b>` and `</b>` stay. Block tags
     become line ends, and so do `<br>`, `<hr>` and `<p>` of other texts where they part sentences. A page's entities are decoded; of
-    those in other texts the six that escaping leaves behind, and all of HTML 4 where one stands inside a word (`Gr&uuml;n`): a text
-    that names others is about HTML.
+    those in other texts the six that escaping leaves behind, all of HTML 4 where one stands inside a word (`Gr&uuml;n`), and signs of
+    writing (`5 &euro;`) unless the text says HTML, entity or the like.
 
     Not by a parser: selectolax reads `<stdio.h>` as a tag and a comment that does not end to the end of the page, and moves text out of
     tables; guarded against that it took twice the time.
     """
-    if "<" in text:
-        if _is_page(text):
-            text = _TAG.sub("", _BLOCK_TAG.sub("\n", _drop_unseen(text)))
-            return _NAMED.sub(lambda match: html.unescape(match[0]), text)
-        if _MAYBE_BREAK.search(text) and _SURE_BREAK.search(text):
-            text = _BREAK_TAG.sub("\n", text)
+    if "<" in text and _is_page(text):
+        text = _TAG.sub("", _BLOCK_TAG.sub("\n", _drop_unseen(text)))
+        return _NAMED.sub(lambda match: html.unescape(match[0]), text)
     if "&" in text:
-        entity = _ANY_ENTITY if _INSIDE_A_WORD.search(text) else _ALWAYS
+        about_html = _ABOUT_HTML.search(text) is not None
+        entity = _ANY_ENTITY if _INSIDE_A_WORD.search(text) else _ALWAYS if about_html else _SIGN
         text = entity.sub(lambda match: html.unescape(match[0]), text)
+    if "<" in text and _MAYBE_BREAK.search(text) and _SURE_BREAK.search(text):
+        text = _BREAK_TAG.sub("\n", text)
     return text
 
 
