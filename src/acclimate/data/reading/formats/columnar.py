@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from acclimate.data.reading.formats import Batch, Collector, Reading
 from acclimate.data.reading.formats.class_labels import log_class_names, name_classes
-from acclimate.data.reading.streams import first_line
+from acclimate.data.reading.streams import Unpacked, first_line
 from acclimate.errors import DataError
 
 _MAX_DECODED_ROWS = 512
@@ -74,15 +74,16 @@ def rebatched(batches: Iterator[pa.RecordBatch], number: int, reading: Reading) 
     Args:
         number: of the first row.
     Raises:
-        DataError: a cell that is no UTF-8, over the limit, or that Python cannot hold, with its row.
+        DataError: a cell that is no UTF-8, over the limit, more than the file can hold, or that Python cannot hold, with its row.
     """
     collector = Collector(reading)
+    unpacked = Unpacked(reading.path, reading.where, max_growth=reading.options.max_growth, advice="raise `max_growth`")
     for batch in batches:
         for piece in _pieces(batch, min(_MAX_DECODED_ROWS, reading.max_rows), reading.max_bytes):
             if collector.is_full_with(piece.num_rows):
                 yield collector.take()
             numbers = range(number, number + piece.num_rows)
-            if collector.extend(numbers, [_cells(piece, column, numbers, reading) for column in reading.columns], piece.nbytes):
+            if collector.extend(numbers, [_cells(piece, column, numbers, reading, unpacked) for column in reading.columns], piece.nbytes):
                 yield collector.take()
             number += piece.num_rows
     if collector:
@@ -99,10 +100,11 @@ def _pieces(batch: pa.RecordBatch, max_rows: int, max_bytes: int) -> Iterator[pa
         yield batch
 
 
-def _cells(piece: pa.RecordBatch, column: str, numbers: range, reading: Reading) -> list[Any]:
+def _cells(piece: pa.RecordBatch, column: str, numbers: range, reading: Reading, unpacked: Unpacked) -> list[Any]:
     array = piece.column(column)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    unpacked.add(array.nbytes)
     if array.nbytes > reading.max_record_bytes:
         _refuse_long(array, numbers, reading)
     try:

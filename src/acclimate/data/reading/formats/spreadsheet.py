@@ -8,14 +8,14 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
-from typing import Any
+from typing import IO, Any
 
 from acclimate.data.reading.formats import Reading, Record, in_batches
 from acclimate.data.reading.streams import Unpacked, first_line
 
 _ERRORS = {"#N/A", "#REF!", "#DIV/0!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!", "#SPILL!", "#CALC!"}
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s+ref="\$?([A-Z]{1,3})\$?(\d{1,7}):\$?([A-Z]{1,3})\$?(\d{1,7})"')
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, SyntaxError, KeyError, ValueError, TypeError, IndexError, AttributeError)
 """What openpyxl raises for a file that is not whole; the parser of XML raises a SyntaxError."""
 
@@ -50,6 +50,21 @@ def _refuse_bomb(reading: Reading) -> None:
     with zipfile.ZipFile(reading.path) as file:
         for info in file.infolist():
             unpacked.add(info.file_size)
+        for name in file.namelist():
+            if name.endswith(".xml"):
+                with file.open(name) as source:
+                    _refuse_long_tokens(source, name, reading)
+
+
+def _refuse_long_tokens(source: IO[bytes], name: str, reading: Reading) -> None:
+    """Expat before 2.6 reads a comment or a tag again with each piece of it (CVE-2023-52425): 64 MB would take minutes."""
+    rest = b""
+    while chunk := source.read(_CHUNK_BYTES):
+        if b"<!" in rest + chunk:
+            raise reading.fault(f"{name} has a comment or a declaration, as no spreadsheet program writes it; save it again, or as CSV")
+        if b"<" not in chunk and len(chunk) == _CHUNK_BYTES:
+            raise reading.fault(f"{name} has {_CHUNK_BYTES:,} bytes without a tag, where a cell holds 32,767 characters; save it as CSV")
+        rest = chunk[-1:]
 
 
 def _find_sheet(book: Any, reading: Reading) -> Any:
