@@ -1,4 +1,7 @@
-"""Early stopping asks the metric which way is better; the share that retention keeps does so in evaluation/test_probes.py."""
+"""Every place that ranks asks the metric which way is better.
+
+The share that retention keeps does so in evaluation/test_probes.py, the gates in adapters/test_gates.py.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,30 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from acclimate import kinds
+from acclimate.adapters.gates import read_candidate
+from acclimate.data.labelled import TableSchema
+from acclimate.evaluation.baselines import fit_baseline
+from acclimate.evaluation.judgement import _best_on_dev, decide
+from acclimate.evaluation.metrics import score
+from acclimate.evaluation.significance import Comparison
+from acclimate.export.choice import best_run
 from acclimate.sinks import MemorySink
-from stages import finetune
+from acclimate.training.options import Variant
+from stages import finetune, probe
 from stages.command import StageContext
+
+BEST = {"rmse": min, "pearson": max, "spearman": max}
+METRIC = st.sampled_from(sorted(BEST))
+SCORES = st.lists(st.floats(0, 1e6), min_size=1, max_size=6)
+BASE = Variant(encoder="base", recipe="full")
+
+
+def schema(metric: str) -> TableSchema:
+    return TableSchema("toy", "regression", None, False, metric)
 
 
 @pytest.mark.parametrize(("metric", "maximize"), [("rmse", False), ("spearman", True)])
@@ -47,3 +70,62 @@ def test_early_stopping_waits_for_a_lower_error(
             context=context,
         )
     assert caught.value.args == (f"dev/{metric}", maximize)
+
+
+@settings(max_examples=100, deadline=None)
+@given(metric=METRIC, scores=SCORES)
+def test_the_probed_layer_is_the_best_on_dev(metric: str, scores: list[float]) -> None:
+    found = probe._choose_layer([{metric: each} for each in scores], [{metric: -each} for each in scores], schema(metric))
+    assert scores[found["best_layer"]] == BEST[metric](scores)
+
+
+@settings(max_examples=100, deadline=None)
+@given(metric=METRIC, scores=SCORES)
+def test_the_run_that_is_judged_and_the_run_that_is_exported_are_the_best_on_dev(
+    metric: str, scores: list[float], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    runs = {(BASE, seed): {"dev": {metric: each}} for seed, each in enumerate(scores)}
+    assert runs[_best_on_dev(runs, schema(metric), BASE)]["dev"][metric] == BEST[metric](scores)
+    directory = tmp_path_factory.mktemp("runs")
+    for seed, each in enumerate(scores):
+        (directory / f"base-full-{seed}").mkdir()
+        (directory / f"base-full-{seed}" / "metrics.json").write_text(json.dumps({"dev": {metric: each}}))
+    lower = not kinds.higher_is_better("regression", metric)
+    places = {"variants": [BASE], "reference": BASE, "seeds": range(len(scores))}
+    assert best_run(directory, **places, metric=metric, lower_is_better=lower).dev_metric == BEST[metric](scores)
+
+
+@pytest.mark.parametrize("metric", sorted(BEST))
+def test_the_baselines_penalty_is_the_best_on_dev(metric: str, tmp_path: Path) -> None:
+    texts = [f"{'cheap' if row % 3 else 'dear'} thing number {row}" for row in range(30)]
+    for split in ("train", "dev", "test"):
+        labels = [float(row % 3) * 1e5 + row for row in range(30)]
+        pq.write_table(pa.table({"id": [str(row) for row in range(30)], "text": texts, "label": labels}), tmp_path / f"{split}.parquet")
+    chosen = fit_baseline(tmp_path, "regression", None, metric=metric)
+    rows = {split: pq.read_table(tmp_path / f"{split}.parquet").to_pydict() for split in ("train", "dev", "test")}
+    gold = {split: columns["label"] for split, columns in rows.items()}
+    tried = [
+        score("regression", gold["dev"], found["dev"], labels=None)[metric]
+        for _, found in kinds.baseline("regression").candidates(rows, gold, None)
+    ]
+    assert chosen.scores["dev"][metric] == BEST[metric](tried)
+
+
+@pytest.mark.parametrize("metric", sorted(BEST))
+def test_the_verdict_and_the_gates_baseline_follow_the_metric(metric: str, tmp_path: Path) -> None:
+    lower = not kinds.higher_is_better("regression", metric)
+    fell, rose = (Comparison(mean=mean, low=mean - 0.1, high=mean + 0.1, p=0.001) for mean in (-1.0, 1.0))
+    assert [decide(each, 0.001, 0.95, lower_is_better=lower) for each in (fell, rose)] == (
+        ["better", "worse"] if lower else ["worse", "better"]
+    )
+    files = {
+        "task.json": {"kind": "regression"},
+        "chosen.json": {"encoder": "base", "recipe": "full", "seed": 0, "variant": "fp32", "file": "model.onnx"},
+        "metrics.json": {"variants": {"fp32": {"metric": {metric: 1.0}, "latency_ms": {"1": 1.0}}}, "test_rows": {"sha256": "rows"}},
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    (tmp_path / "judged").mkdir()
+    judged = {"toy": {"metric": metric, "baseline": {"weak": {metric: 0.5}, "strong": {metric: 0.7}}}}
+    (tmp_path / "judged" / "metrics.json").write_text(json.dumps(judged))
+    assert read_candidate("toy", tmp_path, tmp_path / "judged").baseline == BEST[metric](0.5, 0.7)

@@ -69,7 +69,8 @@ def _hidden_states(
     from acclimate.training.batches import pad_rows
 
     device = next(encoder.parameters()).device
-    ids_BT, mask_BT, type_ids_BT = (tensor.to(device) for tensor in pad_rows(encoded, rows, encoder.pad_id))
+    padded = pad_rows(encoded, rows, encoder.pad_id, longest=encoder.max_length)
+    ids_BT, mask_BT, type_ids_BT = (tensor.to(device) for tensor in padded)
     with precision.autocast() if precision else contextlib.nullcontext():
         states = encoder.hidden_states(ids_BT, mask_BT, type_ids_BT)
     chosen = states if layers is None else [states[layer] for layer in layers]

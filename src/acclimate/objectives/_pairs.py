@@ -64,6 +64,7 @@ def framed(document_T: Tensor, start: int, stop: int) -> Tensor:
 
 def sentence_vectors(backbone: Backbone, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """The mean over real tokens, of length 1, float32, (B, D)."""
+    ids_BT, mask_BT = ids_BT[:, : backbone.max_length], mask_BT[:, : backbone.max_length]  # behind that there is padding alone
     hidden_BTD = backbone.padded(ids_BT, mask_BT).float()
     weights_BT1 = mask_BT.unsqueeze(-1).to(hidden_BTD.dtype)
     mean_BD = (hidden_BTD * weights_BT1).sum(1) / weights_BT1.sum(1).clamp_min(1.0)

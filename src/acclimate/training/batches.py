@@ -75,11 +75,16 @@ class Rows(Protocol):
         """Where each row starts, (rows + 1,)."""
 
 
-def pad_rows(encoded: Rows, rows: np.ndarray, pad_id: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids, mask and type ids of the given rows, each (B, T) int64."""
+def pad_rows(encoded: Rows, rows: np.ndarray, pad_id: int, *, longest: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, mask and type ids of the given rows, each (B, T) int64.
+
+    Args:
+        longest: no row has more tokens; padding does not go beyond, where an encoder may have no positions.
+    """
     starts, ends = encoded.offsets[rows], encoded.offsets[rows + 1]
     lengths = ends - starts
     width = -(-int(lengths.max()) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+    width = width if longest is None else min(width, longest)
     columns = np.arange(width)
     mask = columns[None, :] < lengths[:, None]
     index = np.where(mask, starts[:, None] + columns[None, :], 0)
@@ -93,10 +98,10 @@ CollateTargets = Callable[[np.ndarray, int], tuple[Tensor, np.ndarray]]
 
 
 def make_labelled_batch(
-    encoded: Rows, rows: np.ndarray, collate_targets: CollateTargets, pad_id: int, terms: Sequence[Term] = ()
+    encoded: Rows, rows: np.ndarray, collate_targets: CollateTargets, pad_id: int, terms: Sequence[Term] = (), *, longest: int | None = None
 ) -> LabelledBatch:
     """Pad rows and collate their targets."""
-    ids_BT, mask_BT, type_ids_BT = pad_rows(encoded, rows, pad_id)
+    ids_BT, mask_BT, type_ids_BT = pad_rows(encoded, rows, pad_id, longest=longest)
     targets, terms_B = collate_targets(rows, ids_BT.shape[1])
     real = real_tokens(encoded.offsets[rows + 1] - encoded.offsets[rows], ids_BT.shape[1])
     return LabelledBatch(ids_BT, mask_BT, type_ids_BT, targets, as_int64(terms_B), rows, real, tuple(terms))

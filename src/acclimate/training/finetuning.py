@@ -160,7 +160,7 @@ def task_stream(
 
     def make_batch(view: RowNumbers, _draw: Draw) -> LabelledBatch:
         collate = partial(kind.targets, values, split.encoded)
-        return make_labelled_batch(split.encoded, view.rows, collate, model.backbone.pad_id, terms)
+        return make_labelled_batch(split.encoded, view.rows, collate, model.backbone.pad_id, terms, longest=model.spec.max_length)
 
     order = ByLength(np.diff(split.encoded.offsets), config.batch_size, seed)
     return Stream(STREAM, LabelledSource(len(order.lengths)), make_batch, order, seed, config.accumulation)

@@ -27,7 +27,8 @@ def predict_logits(model: TaskModel, encoded: Encoded, *, precision: Precision) 
     model.eval()
     with torch.inference_mode():
         for rows in by_length(encoded, tokens_per_batch=TOKENS_PER_BATCH):
-            ids_BT, mask_BT, type_ids_BT = (tensor.to(device) for tensor in pad_rows(encoded, rows, model.backbone.pad_id))
+            padded = pad_rows(encoded, rows, model.backbone.pad_id, longest=model.spec.max_length)
+            ids_BT, mask_BT, type_ids_BT = (tensor.to(device) for tensor in padded)
             with precision.autocast():
                 output = model(ids_BT, mask_BT, type_ids_BT)
             values = output.float().cpu().numpy()
