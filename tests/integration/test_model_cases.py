@@ -17,6 +17,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -54,7 +55,7 @@ def config_of(name: str, *, task: dict[str, Any] | None = None, **changes: dict[
     raw |= {"tasks": {name: {**TASKS[name], **(task or {})}}, "probe": {"tasks": [name]}, "export": {"tasks": [name]}}
     raw["runs"] = {"tasks": [name], "encoders": ["base"], "recipes": ["full"], "seeds": [0]}
     raw["runs"]["reference"] = {"encoder": "base", "recipe": "full"}
-    raw["finetune"] |= {"epochs": 1, "batch_size": 8}
+    raw["finetune"] |= {"epochs": 1, "batch_size": 8, "precision": "fp32"}
     for section, values in changes.items():
         raw[section] |= values
     return parse_config(raw, file=Path("params.yaml"))
@@ -157,12 +158,17 @@ def test_a_regression_of_large_numbers_is_exported_and_registered_and_its_answer
     monkeypatch.chdir(tmp_path)
     config = config_of("price", export={"latency_rounds": 1, "quantize": [], "max_logit_difference": 1e-4})
     table = write_table(tmp_path, "price", metric="pearson")
-    fine_tuned(tmp_path, config, encoder, table)
+    out = fine_tuned(tmp_path, config, encoder, table)
     places = {"finetune": tmp_path / "finetune", "table": table, "verdict": tmp_path}
     run(export, config, tmp_path, Path("export"), task="price", **places)
     told = json.loads(Path("export/metrics.json").read_text())
     assert told["variants"]["fp32"]["max_logit_difference"] < 1e-5
     assert told["test_rows"]["rows"] == 30
+    texts, unit = pq.read_table(table / "test.parquet")["text"].to_pylist(), json.loads(Path("export/parity.json").read_text())["unit"]
+    given = transformers.AutoTokenizer.from_pretrained("export")(texts, padding=True, truncation=True, max_length=32, return_tensors="np")
+    answers = onnxruntime.InferenceSession("export/model.onnx").run(None, {name: given[name].astype(np.int64) for name in given})[0]
+    trained = pq.read_table(out / "predictions.parquet", filters=[("split", "=", "test")])["prediction"].to_pylist()
+    np.testing.assert_allclose(answers / unit, np.array(trained) / unit, rtol=0, atol=1e-5)
     Path("evaluate").mkdir()
     Path("evaluate/metrics.json").write_text(json.dumps({"price": {"metric": "pearson", "baseline": {}, "calibration_error": None}}))
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -198,7 +204,7 @@ def test_a_fine_tuned_directory_says_what_it_is_to_transformers(pooling: str, en
     ours = [row["prediction"] for row in pq.read_table(out / "predictions.parquet").to_pylist() if row["split"] == "test"]
     with torch.inference_mode():
         theirs = model(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt")).logits
-    np.testing.assert_allclose(theirs.numpy(), ours, atol=0.05 if torch.backends.mkldnn.is_available() else 1e-5)
+    np.testing.assert_allclose(theirs.numpy(), ours, rtol=0, atol=1e-5)
 
 
 def test_a_cased_tokenizer_stays_cased_wherever_it_goes(tmp_path: Path) -> None:
