@@ -70,6 +70,14 @@ def test_a_directory_gives_a_document_for_each_file_that_matches(tmp_path: Path)
     assert [row[1] for row in rows(tmp_path, pattern="**/[ce].*")] == ["b/c.txt", "b/d/e.txt"]
 
 
+def test_files_that_macos_wrote_are_no_documents(tmp_path: Path) -> None:
+    write_tree(tmp_path / "docs")
+    (tmp_path / "docs" / "__MACOSX").mkdir()
+    for name in ("b/._a.txt", "__MACOSX/._a.txt", "__MACOSX/a.txt"):
+        (tmp_path / "docs" / name).write_bytes(b"\0\5\x16\7")
+    assert rows(tmp_path) == WANTED
+
+
 def test_parts_of_a_directory_keep_their_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tree(tmp_path / "docs")
     monkeypatch.setattr(documents, "_PART_DOCUMENTS", 3)

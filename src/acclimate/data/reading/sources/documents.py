@@ -73,6 +73,8 @@ def _matching(directory: Path, pattern: str, data: Path, where: str) -> list[str
             if (Path(root) / name).is_symlink():
                 raise fault(where, Path(root) / name, "a link to a directory, which is not followed; put the directory itself there")
         for name in names:
+            if name.startswith("._") or "__MACOSX" in Path(root).parts:  # macOS wrote it beside the file that is meant
+                continue
             path = os.path.join(root, name)  # noqa: PTH118  # strings: a Path for each of a million files is a gigabyte
             endings[Path(name).suffix or "none"] += 1
             if regex.fullmatch(os.path.relpath(path, directory).replace(os.sep, "/")):
