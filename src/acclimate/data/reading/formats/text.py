@@ -13,7 +13,7 @@ _CHECKED_LINES = 4096
 @in_batches
 def read_text(reading: Reading) -> Iterator[Record]:
     """Documents as the column `text`, trimmed; those without any text are left out."""
-    reading.require(["text"])
+    reading.require(["text"], suffix="; a table in a text file is read by its `separator`, and a tool's file by its `layout`")
     documents = {"blank_line": _paragraphs, "file": _whole, "line": _lines}[reading.text_by]
     num_documents = 0
     for number, document in documents(reading):
