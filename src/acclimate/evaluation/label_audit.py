@@ -49,7 +49,7 @@ def out_of_fold_probabilities(
     audit = kinds.baseline(kind).audit
     if audit is None:
         raise DataError(f"labels of kind {kind!r} cannot be audited")
-    fold_R = np.array([int(unit_hash(group, seed=seed, purpose="fold") * folds) for group in groups])
+    fold_R = np.array([int(unit_hash(group, seed=seed) * folds) for group in groups])
     if len(np.unique(fold_R)) < 2:
         raise DataError(f"label audit: {len(texts)} rows of {len(set(groups))} groups make fewer than 2 folds; use more groups or none")
     gold = np.asarray(gold)

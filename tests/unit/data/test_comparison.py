@@ -37,7 +37,7 @@ def disguised(text: str, draw: Any) -> str:
         [str.upper, str.lower, str.title, str],
         [lambda t: unicodedata.normalize("NFD", t), lambda t: unicodedata.normalize("NFC", t)],
         [lambda t: t.replace("fi", "ﬁ").replace("fl", "ﬂ").replace("ff", "ﬀ"), str],
-        [lambda t: t.replace("o", "o\u200b").replace("e ", "e\u00ad "), lambda t: f"\u200e{t}\ufeff", str],
+        [lambda t: t.replace("o", "o\u200b").replace("e", "\u00ade"), lambda t: f"\u200e{t}\ufeff", str],
         [lambda t: "".join(chr(ord(s) + 0xFEE0) if "a" <= s <= "z" else s for s in t), str],
         [lambda t: t.replace(" ", "\u00a0"), lambda t: t.replace(" ", "\n"), lambda t: f"  {t} ", str],
         [lambda t: t.replace("or", "o\u00ad\nr"), lambda t: t.replace("or", "o-\nr"), str],

@@ -15,7 +15,7 @@ _SIGNS = (
     r"(?<=\W[:;])[()]|(?<=\W[:;]-)[()]",  # :) and :-(
 )
 _KEPT = re.compile("|".join(_SIGNS), re.ASCII)
-_OPERATOR = re.compile(r"\d\s+([-*/^])\s+(?=\d)", re.ASCII)  # 5 - 3
+_OPERATOR = re.compile(r"\d\s+([-*^])\s+(?=\d)", re.ASCII)  # 5 - 3
 
 
 def words_of(text: str) -> list[str]:

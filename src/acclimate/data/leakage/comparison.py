@@ -10,15 +10,22 @@ from acclimate.data.naming import IGNORABLE
 from acclimate.data.screening.cleaning import compose
 
 _IGNORED = re.compile(f"[{IGNORABLE}]+")
-_LINE_END_HYPHEN = re.compile(r"(?<=[^\W\d_])[-\u2010\u00ad]\r?\n[ \t]*(?=[^\W\d_A-Z])")
+HYPHENS = "\u2010\u2011\u2212\ufe63\uff0d"
+"""What else is written as a hyphen or minus."""
+_LINE_END_HYPHEN = re.compile(rf"(?<=[^\W\d_])[-{HYPHENS}\u00ad]\n[ \t]*(?=[^\W\d_A-Z])")
 _VOICED = str.maketrans({"\uff9e": "\u3099", "\uff9f": "\u309a"})
 """Half-width marks of kana. `compose` puts them in order; NFKC alone takes minutes over 1 MB of them."""
 
 
 def join_lines(text: str) -> str:
     """A word that a hyphen parts at a line's end in one piece; a compound such as `well-known` parted so loses its hyphen too."""
-    is_parted = "-\n" in text or (not text.isascii() and ("\u2010" in text or "\u00ad" in text)) or "-\r" in text
+    is_parted = "-\n" in text or (not text.isascii() and any(sign in text for sign in f"{HYPHENS}\u00ad"))
     return _LINE_END_HYPHEN.sub("", text) if is_parted else text
+
+
+def is_ignored(text: str) -> bool:
+    """Whether signs stand in a text that show nothing."""
+    return _IGNORED.search(text) is not None
 
 
 def fold(text: str) -> str:
@@ -26,9 +33,9 @@ def fold(text: str) -> str:
 
     This is NFKC_Casefold (Unicode 17, section 3.13, D147). A text is only compared in this form, and kept in its own.
     """
-    text = join_lines(text)
     if text.isascii():
-        return text.lower()
+        return (join_lines(text) if "-\n" in text else text).lower()
+    text = join_lines(text)
     text = _IGNORED.sub("", text).casefold()
     while not unicodedata.is_normalized("NFKC", text):  # more than once for a few Greek letters
         text = unicodedata.normalize("NFKC", compose(text.translate(_VOICED))).casefold()

@@ -16,15 +16,17 @@ building the duplicate key runs at 123 MB/s, with SHA-256 105, BLAKE2b 96, xxHas
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from acclimate.data.leakage.comparison import duplicate_key, fold, join_lines
-from acclimate.data.leakage.signs import CANDIDATES, EDGE, MARK, kept_signs, written_sign
+from acclimate.data.leakage.comparison import duplicate_key, fold, is_ignored, join_lines
+from acclimate.data.leakage.signs import CANDIDATES, EDGE, MARK, MOUTHS, kept_signs, written_sign
 
 HashArray = npt.NDArray[np.uint64]
 Offsets = npt.NDArray[np.int64]
@@ -38,10 +40,11 @@ _FOLD = bytes(
     if ord("A") <= code <= ord("Z")
     else code
     if code >= 128 or chr(code).isalnum() or code == ord("_")
-    else CANDIDATES.find(chr(code)) + 1 or _SPACE
+    else CANDIDATES.find(chr(code)) + 1 or MOUTHS.find(chr(code)) + 1 + _SPACE
     for code in range(256)
 )
-"""Words in lower case; of other signs those that may say something as bytes below the space."""
+"""Words in lower case; of other signs those that may say something as bytes below the space, and mouths right above it."""
+
 # Thai and Lao, Burmese, Khmer, kana, Han with its compatibility forms and its later planes.
 _UNSPACED = (
     (0x0E00, 0x0EFF),
@@ -196,17 +199,18 @@ class KeySet:
 
 
 def _hash_block(texts: Sequence[str]) -> Hashes:
-    encoded = [_part_words(text).encode("utf-8", "surrogatepass") for text in texts]
+    encoded = [text.encode() if text.isascii() else _part_words(text).encode("utf-8", "surrogatepass") for text in texts]
     raw, folded, candidates = _lay_end_to_end(encoded)
-    ends = np.cumsum([len(text) + 1 for text in encoded])
-    is_parted = (raw[candidates] == ord("-")) & (raw[candidates + 1] == ord("\n"))
-    for document in np.unique(np.searchsorted(ends, candidates[is_parted])).tolist():  # looked for here, as it costs nothing
-        encoded[document] = join_lines(encoded[document].decode("utf-8", "surrogatepass")).encode("utf-8", "surrogatepass")
-    if is_parted.any():
+    ends = _ends(encoded)
+    hyphens = candidates[raw[candidates] == ord("-")]
+    parted = hyphens[raw[hyphens + 1] == ord("\n")]
+    if len(parted):
+        for document in np.unique(np.searchsorted(ends, parted)).tolist():
+            encoded[document] = join_lines(encoded[document].decode("utf-8", "surrogatepass")).encode("utf-8", "surrogatepass")
         raw, folded, candidates = _lay_end_to_end(encoded)
-        ends = np.cumsum([len(text) + 1 for text in encoded])
+        ends = _ends(encoded)
     codes = np.frombuffer(folded, dtype=np.uint8)
-    is_word = codes > _SPACE
+    is_word = codes > _SPACE + len(MOUTHS)
     kept = kept_signs(raw, codes, candidates)
     is_word[kept] = True
     edges = np.flatnonzero(is_word[1:] != is_word[:-1]) + 1
@@ -217,6 +221,10 @@ def _hash_block(texts: Sequence[str]) -> Hashes:
     signed = np.unique(np.searchsorted(starts, kept, side="right") - 1)
     np.add.at(marks, np.searchsorted(ends, starts[signed]), values[signed])
     return Hashes(values, offsets_of(counts), marks)
+
+
+def _ends(encoded: Sequence[bytes]) -> Offsets:
+    return np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)) + 1)
 
 
 def _lay_end_to_end(encoded: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], bytes, Offsets]:
@@ -241,8 +249,29 @@ def _hash_slices(data: bytes, starts: Offsets, lengths: Offsets) -> HashArray:
 
 
 def _part_words(text: str) -> str:
-    """The folded text, and a space for every sign that is not ASCII and parts words; what ASCII has is left to the byte table."""
-    return text if text.isascii() else fold(text).translate(_SIGNS)
+    """The folded text, and a space for every sign that is not ASCII and parts words; what ASCII has is left to the byte table.
+
+    Runs of other signs are folded by themselves, each once, where that gives the same: 6 % of Debian's text are such texts, and few of
+    their signs are not ASCII.
+    """
+    if MARK not in text and unicodedata.is_normalized("NFKC", text):
+        parted = _OTHERS.sub(_run, text)
+        if _HIDDEN not in parted:
+            return parted
+    return fold(text).translate(_SIGNS)
+
+
+_OTHERS = re.compile(r"[^\x00-\x7f]+")
+_HIDDEN = "\x02"
+
+
+@lru_cache(maxsize=1 << 14)
+def _parted_run(run: str) -> str:
+    return _HIDDEN if is_ignored(run) or unicodedata.combining(run[0]) else fold(run).translate(_SIGNS)
+
+
+def _run(match: re.Match[str]) -> str:
+    return _parted_run(match[0])
 
 
 class _Signs(dict[int, str]):
@@ -266,7 +295,7 @@ _SIGNS = _Signs()
 
 
 def _with_wordless(words: Hashes, texts: Sequence[str]) -> Hashes:
-    wordless = [document for document in np.flatnonzero(words.lengths == 0).tolist() if texts[document] and not texts[document].isspace()]
+    wordless = [document for document in np.flatnonzero(words.lengths == 0).tolist() if duplicate_key(texts[document])]
     if not wordless:
         return words
     lengths = words.lengths

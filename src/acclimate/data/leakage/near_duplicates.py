@@ -232,12 +232,12 @@ def _shingles(texts: Sequence[str], config: DuplicatesConfig) -> tuple[Sketches,
     """The different shingle hashes of each document in order, end to end, and where each document's start."""
     words = hash_words(texts)
     grams = hash_grams(words, config.shingle_words, whole_if_shorter=True)
-    documents = grams.documents()
     assert words.marks is not None
-    signs_D = np.where(words.lengths < _SIGNS_DECIDE, words.marks, np.uint64(0))
-    signed = np.flatnonzero(signs_D[documents]) if signs_D.any() else np.empty(0, np.int64)
-    grams.values[signed] = mix(grams.values[signed] ^ signs_D[documents[signed]])
-    keys = documents.astype(np.uint64) << np.uint64(32) | np.minimum(grams.values >> np.uint64(32), np.uint64(_NONE - 1))
+    signed = np.flatnonzero((words.marks != 0) & (words.lengths < _SIGNS_DECIDE))
+    lengths = grams.lengths[signed]
+    within = np.arange(int(lengths.sum())) + np.repeat(grams.offsets[signed] - offsets_of(lengths)[:-1], lengths)
+    grams.values[within] = mix(grams.values[within] ^ np.repeat(words.marks[signed], lengths))
+    keys = grams.documents().astype(np.uint64) << np.uint64(32) | np.minimum(grams.values >> np.uint64(32), np.uint64(_NONE - 1))
     keys.sort()
     keys = keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
     counts = np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=len(texts))

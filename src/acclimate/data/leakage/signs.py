@@ -11,19 +11,23 @@ import unicodedata
 import numpy as np
 import numpy.typing as npt
 
+from acclimate.data.leakage.comparison import HYPHENS
+
 Bytes = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 MARK = "\x01"
 """Stands before a sign that is not ASCII and says something."""
-CANDIDATES = "+#%$-<>!*/^()" + MARK
+CANDIDATES = "+#%$-<>!*^:;" + MARK
 """ASCII signs that may say something."""
+MOUTHS = "()"
+"""Of these the eyes before them decide: `:)`. Brackets are frequent, and eyes are rare."""
 EDGE = "\x00"
 """Stands between texts in a block."""
 _DROP, _KEEP, _LOOK_FURTHER = 0, 1, 2
 _LETTER, _WIDE, _DIGIT, _SPACE, _OTHER = "a", "\x80", "1", " ", "?"
-_KIND_OF = _LETTER + _WIDE + _DIGIT + _SPACE + EDGE + "+-=:" + _OTHER
+_KIND_OF = _LETTER + _WIDE + _DIGIT + _SPACE + EDGE + "+-=(" + _OTHER
 """Kinds of bytes beside a sign: a letter, a byte that is not ASCII, a digit, white space, each of these, and the rest."""
 _DRAWN = ((0x2190, 0x21FF), (0x2500, 0x25FF))
 """Arrows, lines of tables and bullets, which say nothing of the text."""
@@ -33,7 +37,7 @@ _SAY_NOTHING = frozenset("\u00a9\u00ae\u00b0|")
 def written_sign(sign: str) -> str | None:
     """How a sign that is not ASCII is written before bytes are looked at; None where it only parts words."""
     code, category = ord(sign), unicodedata.category(sign)
-    if category == "Pd" or sign == "\u2212":  # the dash and minus of typesetters: the byte table looks for a number behind it
+    if sign in HYPHENS:  # the byte table looks for a number behind it
         return "-"
     is_emoji_colour = 0x1F3FB <= code <= 0x1F3FF
     says_something = category in ("Sm", "Sc", "So") or is_emoji_colour
@@ -51,7 +55,7 @@ def _kind(code: int) -> int:
     elif sign.isdigit() or sign.isspace():
         kind = _DIGIT if sign.isdigit() else _SPACE
     else:
-        kind = sign.replace(";", ":") if sign in EDGE + "+-=:;" else _OTHER
+        kind = sign.replace(")", "(") if sign in EDGE + "+-=()" else _OTHER
     return _KIND_OF.index(kind)
 
 
@@ -73,15 +77,15 @@ def _verdict(sign: str, before: str, after: str) -> int:
     compares = (is_first and (is_last or after in "=1")) or (is_word and (is_next_word or after == "="))
     if keeps.get(sign, sign in "<>" and compares):
         return _KEEP
-    is_smile = sign in "()" and before in ":-"
-    return _LOOK_FURTHER if is_smile or (sign in "-*/^" and is_first and is_last) or (sign == "+" == before) else _DROP
+    is_smile = sign in ":;" and not is_word and after in "(-"
+    return _LOOK_FURTHER if is_smile or (sign in "-*^" and is_first and is_last) or (sign == "+" == before) else _DROP
 
 
 _KINDS = np.array([_kind(code) for code in range(256)], dtype=np.uint8)
 _VERDICTS = np.array([_verdict(*each) for each in itertools.product(CANDIDATES, _KIND_OF, _KIND_OF)], dtype=np.uint8)
 _IS_DIGIT: Flags = np.equal(_KINDS, _KIND_OF.index(_DIGIT))
 _IS_SPACE: Flags = np.equal(_KINDS, _KIND_OF.index(_SPACE))
-_IS_COLON: Flags = np.equal(_KINDS, _KIND_OF.index(":"))
+_IS_MOUTH: Flags = np.equal(_KINDS, _KIND_OF.index("("))
 _IS_WORD: Flags = np.less_equal(_KINDS, _KIND_OF.index(_DIGIT))
 
 
@@ -96,22 +100,19 @@ def kept_signs(raw: Bytes, codes: Bytes, candidates: Positions) -> Positions:
     size = len(_KIND_OF)
     before, after = _KINDS[raw[candidates - 1]], _KINDS[raw[candidates + 1]]
     verdicts = _VERDICTS[((codes[candidates].astype(np.intp) - 1) * size + before) * size + after]
-    unsure = np.flatnonzero(verdicts == _LOOK_FURTHER)
-    if len(unsure):
-        verdicts[unsure] = _looks_further(raw, candidates[unsure])
-    kept: Positions = candidates[verdicts == _KEEP]
-    return kept
+    unsure = candidates[verdicts == _LOOK_FURTHER]
+    kept = candidates[verdicts == _KEEP]
+    return np.concatenate([kept, _looks_further(raw, unsure)]) if len(unsure) else kept
 
 
-def _looks_further(raw: Bytes, places: Positions) -> Flags:
-    """Whether signs say something by more than what stands beside them: `C++`, `5 - 3`, ` :)`, ` :-(`."""
-    signs, before = raw[places], raw[places - 1]
-    two_back, three_back = raw[np.maximum(places - 2, 0)], raw[np.maximum(places - 3, 0)]
-    has_eyes = np.where(_IS_COLON[before], ~_IS_WORD[two_back], _IS_COLON[two_back] & ~_IS_WORD[three_back])
-    is_mouth = (signs == ord("(")) | (signs == ord(")"))
-    is_second_plus = (signs == ord("+")) & (before == ord("+")) & _IS_WORD[two_back]
-    is_operator = ~is_mouth & (signs != ord("+")) & _IS_DIGIT[_past_space(raw, places, -1)] & _IS_DIGIT[_past_space(raw, places, 1)]
-    return np.asarray((is_mouth & has_eyes) | is_second_plus | is_operator)
+def _looks_further(raw: Bytes, places: Positions) -> Positions:
+    """Those that say something by more than what stands beside them, as `C++` and `5 - 3`; of `:)` and `:-(` the mouth."""
+    signs, before, after = raw[places], raw[places - 1], raw[places + 1]
+    is_eyes = (signs == ord(":")) | (signs == ord(";"))
+    has_mouth, has_nose = is_eyes & _IS_MOUTH[after], is_eyes & (after == ord("-")) & _IS_MOUTH[raw[places + 2]]
+    is_second_plus = (signs == ord("+")) & (before == ord("+")) & _IS_WORD[raw[np.maximum(places - 2, 0)]]
+    is_operator = ~is_eyes & (signs != ord("+")) & _IS_DIGIT[_past_space(raw, places, -1)] & _IS_DIGIT[_past_space(raw, places, 1)]
+    return np.concatenate([places[is_second_plus | is_operator], places[has_mouth] + 1, places[has_nose] + 2])
 
 
 def _past_space(raw: Bytes, places: Positions, step: int) -> Bytes:
