@@ -173,6 +173,7 @@ def test_excels_first_line_tells_the_separator(tmp_path: Path, caplog: pytest.Lo
         ("a.csv", "text,label,text\na,b,c\n", "column 'text' stands there twice; if its first line"),
         ("a.csv", "text,label\na,b,\nc,d\n", "1 rows do not have the header's 3 fields: line 3: 2 fields"),
         ("a.csv", "text,label\na,b\nc,d,\n", "1 rows do not have the header's 2 fields: line 3: 3 fields"),
+        ("a.csv", "text,label\na,b\n  \n", "1 rows do not have the header's 2 fields: line 3: 1 fields"),
         ("a.csv", "text,label\na,b\nc\n", "1 rows do not have the header's 2 fields: line 3: 1 fields"),
         ("a.tsv", 'text\tlabel\n"a\tb"\tc\n', "1 rows do not have the header's 2 fields: line 2: 3 fields; give `quote: '\"'`"),
     ],
@@ -219,7 +220,7 @@ def test_separators_over_at_the_end_of_each_row_are_left_out_and_logged(tmp_path
 
 
 def test_blank_lines_are_passed_over_and_blank_names_allowed(tmp_path: Path) -> None:
-    content = "\n\n,text,label,,\n\n0,one,a,,\n   \n1,two,b,,\n\n"
+    content = "\n\n,text,label,,\n\n0,one,a,,\n\n1,two,b,,\n\n"
     assert rows_of(tmp_path / "a.csv", content) == [("one", "a"), ("two", "b")]
     assert read_rows(tmp_path / "a.csv", ["text"], where="w").numbers == [5, 7]
 

@@ -19,7 +19,7 @@ import pytest
 
 from acclimate.data.reading.options import ReadOptions
 from acclimate.data.reading.readers import read_rows, resolve
-from acclimate.data.reading.sources import files
+from acclimate.data.reading.sources import documents, files
 from acclimate.errors import DataError
 from tests.unit.data.sources.batches import read
 
@@ -63,6 +63,16 @@ def test_the_only_table_of_an_archive_is_read(tmp_path: Path, caplog: pytest.Log
     assert [path.name for path in resolve(tmp_path, name, where="w")] == [name]
     batches = read(files, files.Config(data=name), tmp_path)
     assert [(batch.name, batch.numbers, batch.texts) for batch in batches] == [(name, [2, 3], ["one", "two"])]
+
+
+def test_files_of_the_system_are_passed_over_by_globs_and_in_directories(tmp_path: Path) -> None:
+    for name, content in {**JUNK, "in/a.csv": CSV, "in/._a.csv": b"\0"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if not name.endswith("/"):
+            (tmp_path / name).write_bytes(content)
+    assert [path.name for path in resolve(tmp_path, "in/*", where="w")] == ["a.csv"]
+    (batch,) = read(documents, documents.Config(data=".", pattern="**/*"), tmp_path)
+    assert batch.ids == ["in/a.csv"]
 
 
 @pytest.mark.parametrize("name", ["table.zip", "table.tar.gz"])

@@ -13,7 +13,7 @@ from typing import Any
 from acclimate.data.reading.formats import MAX_BATCH_BYTES, MAX_BATCH_ROWS, Batch, Reading, TextBy
 from acclimate.data.reading.options import ReadOptions
 from acclimate.data.reading.sources._archives import ENDINGS as ARCHIVES
-from acclimate.data.reading.sources._archives import find_member, opened_member
+from acclimate.data.reading.sources._archives import find_member, is_system_file, opened_member
 from acclimate.data.reading.streams import COMPRESSIONS, Unpacked, fault, one_line, split_endings
 from acclimate.errors import DataError
 from acclimate.redaction import redact
@@ -51,7 +51,11 @@ def find_files(root: Path, name: str, *, where: str) -> list[Path]:
         raise DataError(one_line(f"{where}: {name!r} is a URL; bring the file below {root}/ by `dvc import-url` (docs/data.md)"))
     place = below(root, name, where=where)
     try:
-        paths = sorted(path for path in root.glob(name) if path.is_file()) if any(c in name for c in "*?[") else [place]
+        paths = (
+            sorted(path for path in root.glob(name) if path.is_file() and not is_system_file(path.name))
+            if any(c in name for c in "*?[")
+            else [place]
+        )
         is_file = [path.is_file() for path in paths]
     except (ValueError, NotImplementedError, re.error) as error:
         raise DataError(one_line(f"{where}: {name!r} is no file name or pattern ({error}); give a path below {root}/")) from None

@@ -54,7 +54,7 @@ def read_delimited(reading: Reading) -> Iterator[Record]:  # noqa: C901  # calls
                     long.add(first_line, row, pending)
             elif not index and row:
                 index = _index(reading, [name.strip() for name in row], dialect)
-            elif len(row) > 1 or "".join(row).strip():
+            elif row:
                 wrong.add(first_line, row)
             else:
                 num_blank += 1

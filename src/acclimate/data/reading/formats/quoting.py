@@ -25,9 +25,9 @@ class _Suspect:
 class LongRecords:
     """Watches for rows that a lone quote swallows.
 
-    A record is suspect where each of its lines, taken by itself, has the number of fields of a row. It is refused where nothing in the file
-    shows that its quotes are those of a CSV (no quoted separator, no line end in a record that is not suspect), or where the lines hold,
-    in each column of few values, values that other rows have.
+    A record is suspect where each of its lines, taken by itself, has the number of fields of a row. It is refused where the lines hold, in
+    each column of few values, values that other rows have; or where nothing shows its commas to be those of a text. The latter does not
+    count where there are columns of few values and the file has shown its quotes to be those of a CSV, by a quoted separator or line end.
 
     Attributes:
         is_learning: whether records of one line still say something new.
@@ -75,7 +75,7 @@ class LongRecords:
         """
         known = self._columns_of_few_values()
         for suspect in self._suspects if self._reading.options.quote is None else []:
-            if not self._is_quoted or _are_rows(suspect.rows, known):
+            if _have_known_values(suspect.rows, known) or (not (self._is_quoted and known) and _are_no_prose(suspect.rows)):
                 place = f"line {suspect.first_line}: a quoted field runs to line {suspect.last_line}"
                 problem = f"{place}, and each of these lines could be a row"
                 advice = "give `quote: none` if a quote is a plain sign, `quote: '\"'` if it is one record; or mend the quote"
@@ -94,8 +94,11 @@ class LongRecords:
         return {column: known for column, known in values.items() if len(known) * _ROWS_PER_VALUE <= len(self._sample)}
 
 
-def _are_rows(rows: list[list[str]], known: dict[int, set[str]]) -> bool:
-    """Whether lines of a record are rows of the table: by columns of few values where there are, else by what follows a separator."""
-    if known:
-        return all(row[column] in values for row in rows for column, values in known.items())
+def _have_known_values(rows: list[list[str]], known: dict[int, set[str]]) -> bool:
+    """Whether lines of a record hold, in each column of few values, values that other rows have."""
+    return bool(known) and all(row[column] in values for row in rows for column, values in known.items())
+
+
+def _are_no_prose(rows: list[list[str]]) -> bool:
+    """Whether nothing shows the separators to be a text's commas, which a space or a line end follows."""
     return all(field and not field[0].isspace() for row in rows for field in row[1:])

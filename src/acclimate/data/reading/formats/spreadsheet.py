@@ -125,9 +125,10 @@ def _records(sheet: Any, reading: Reading) -> Iterator[Record]:
     reading.require(header, suffix=f" (sheet {sheet.title!r}); if its first row is data, name the columns by `header: [...]`")
     index = [header.index(column) + 1 for column in reading.columns]
     merged = _Merged(sheet, index)
-    num_errors, seen = 0, set[int]()
+    num_errors, num_empty, seen = 0, 0, set[int]()
     for number, cells in rows:
         if not cells:
+            num_empty += 1
             continue
         merged.fill(number, cells)
         values = [_value(cells.get(column)) for column in index]
@@ -142,8 +143,9 @@ def _records(sheet: Any, reading: Reading) -> Iterator[Record]:
     if empty and not reading.head_rows:
         problem = f"column {empty[0]!r} holds no value (sheet {sheet.title!r}); a formula has none until Excel has saved the file"
         raise reading.fault(f"{problem}; save it by Excel, or leave the column out")
-    if num_errors or merged.num_filled:
-        reading.note(f"{num_errors} errors such as #N/A are read as empty cells; {merged.num_filled} cells take a merged cell's value")
+    if num_empty or num_errors or merged.num_filled:
+        filled = f"{merged.num_filled} cells take a merged cell's value"
+        reading.note(f"{num_empty} empty rows are left out; {num_errors} errors such as #N/A are read as empty cells; {filled}")
 
 
 class _Merged:

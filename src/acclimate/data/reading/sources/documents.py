@@ -22,7 +22,7 @@ from acclimate.data.reading.formats import MAX_BATCH_BYTES, Reading
 from acclimate.data.reading.options import ReadOptions
 from acclimate.data.reading.readers import below, refuse_link_outside
 from acclimate.data.reading.sources import Encoding, Part, RecordBytes, SourceBatch, consecutive_runs
-from acclimate.data.reading.sources._archives import ENDINGS, members, pattern_regex
+from acclimate.data.reading.sources._archives import ENDINGS, is_system_file, members, pattern_regex
 from acclimate.data.reading.sources.files import resolve_part
 from acclimate.data.reading.streams import DEFAULT_ENCODING, MAX_RECORD_BYTES, fault, one_line, opened
 from acclimate.redaction import HIDDEN, redact
@@ -73,9 +73,9 @@ def _matching(directory: Path, pattern: str, data: Path, where: str) -> list[str
             if (Path(root) / name).is_symlink():
                 raise fault(where, Path(root) / name, "a link to a directory, which is not followed; put the directory itself there")
         for name in names:
-            if name.startswith("._") or "__MACOSX" in Path(root).parts:  # macOS wrote it beside the file that is meant
-                continue
             path = os.path.join(root, name)  # noqa: PTH118  # strings: a Path for each of a million files is a gigabyte
+            if is_system_file(path):
+                continue
             endings[Path(name).suffix or "none"] += 1
             if regex.fullmatch(os.path.relpath(path, directory).replace(os.sep, "/")):
                 if os.path.islink(path):  # noqa: PTH114
