@@ -19,6 +19,7 @@ _TOKEN = re.compile(
 _LIST = re.compile(r"(?:array\(\s*)?\[(.*)\](?:\s*,\s*dtype=[\w.<>'\"]+)?\s*\)?|\{(.*)\}|\((.*,.*)\)", re.DOTALL)
 _MAPPING = re.compile(r"""\{\s*(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[\w.]+)\s*:.*\}""", re.DOTALL)
 _BROKEN = re.compile(r"""\s*\[\s*['"]""")
+_PACKED = re.compile("[01]{2,}")
 _BITS = {"0": 0, "1": 1, "false": 0, "true": 1}
 
 
@@ -110,6 +111,14 @@ def parse_list(value: Any, separator: str | None) -> list[str]:
 def is_list_text(value: Any) -> bool:
     """Whether a cell is a list that was saved as text."""
     return isinstance(value, str) and list_in_text(value) is not None
+
+
+def unpacked(rows: Sequence[list[str] | None]) -> list[list[str] | None]:
+    """Lists of labels; where each row has one label only, and all are as long and of the digits 0 and 1, as `0110`, their digits."""
+    packed = [row[0] if len(row) == 1 and _PACKED.fullmatch(row[0]) else "" for row in rows if row]
+    if not packed or not all(packed) or len(set(map(len, packed))) > 1:
+        return list(rows)
+    return [list(row[0]) if row else row for row in rows]
 
 
 def are_vectors(rows: Sequence[Sequence[str] | None]) -> bool:

@@ -125,6 +125,11 @@ def notes_on_labels(label_map: Mapping[str, str | None], spelled: Sequence[Any])
         more = f" and {len(counts) - _LABELS_SHOWN} more" if len(counts) > _LABELS_SHOWN else ""
         named, shown = ", ".join(map(repr, unused)), ", ".join(map(repr, sorted(counts)[:_LABELS_SHOWN]))
         notes.append(f"label_map: no row has the label {named}; labels of the table: {shown}{more}")
+    notes += [
+        f"label: {count} rows have the label {name!r}; if it says that there is none, leave them out by `label_map: {{{name}: null}}`"
+        for name, count in sorted(counts.items())
+        if is_nothing(name) and name not in label_map
+    ]
     alike: dict[str, dict[str, int]] = {}
     for old, count in sorted(counts.items()):
         new = label_map.get(old, old)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from acclimate import kinds
-from acclimate.data.label_lists import are_vectors, list_in_text, names_of_vector, parse_list
+from acclimate.data.label_lists import are_vectors, list_in_text, names_of_vector, parse_list, unpacked
 from acclimate.data.naming import name_of
 from acclimate.data.options import TaskConfig
 from acclimate.data.quarantine import Quarantine
@@ -98,6 +98,8 @@ def test_vectors_of_0_and_1_are_never_names(places: int, data: st.DataObject) ->
 def test_lists_of_numbers_are_vectors_where_they_can_be_nothing_else() -> None:
     assert are_vectors([["1", "0"], ["0", "0"]]) and are_vectors([["0", "0", "1"], ["0"]])
     assert not are_vectors([["0"], ["1", "0"], []]) and not are_vectors([["2", "0"], ["0", "1"]]) and not are_vectors([[], None])
+    assert unpacked([["01"], None, [], ["11"]]) == [["0", "1"], None, [], ["1", "1"]]
+    assert unpacked([["01"], ["111"]]) == [["01"], ["111"]] and unpacked([["10", "11"]]) == [["10", "11"]] and unpacked([["1"]]) == [["1"]]
     assert names_of_vector(["1", "0", "true"], ["a", "b", "c"]) == ["a", "c"]
 
 
@@ -205,6 +207,10 @@ def test_labels_that_look_alike_are_told(caplog: pytest.LogCaptureFixture) -> No
     assert notes == [
         "label: 'Bill' (1 rows), 'bill' (2 rows), '\uff22ill' (1 rows) are different labels; if they are one, join them by label_map"
     ]
+    assert notes_on_labels({"a": "b"}, ["nan", "a", "nan"]) == [
+        "label: 2 rows have the label 'nan'; if it says that there is none, leave them out by `label_map: {nan: null}`"
+    ]
+    assert notes_on_labels({"nan": None}, ["nan", "a"]) == []
     assert notes_on_labels({"Billing": "billing"}, ["Billing", "billing"]) == []
     with caplog.at_level(logging.INFO):
         read("multi_label", ["['a', 'b']", ["a"]])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from acclimate import kinds
-from acclimate.data.label_lists import are_vectors, from_columns, is_list_text, names_of_vector, parse_list
+from acclimate.data.label_lists import are_vectors, from_columns, is_list_text, names_of_vector, parse_list, unpacked
 from acclimate.data.naming import is_missing
 from acclimate.data.schema import LabelMap, collect_classes, map_labels, notes_on_labels, parse_labels, read_texts
 from acclimate.errors import DataError
@@ -94,7 +94,7 @@ class Table(Options):
     def _from_lists(self, cells: list[Any], where: str) -> list[list[str] | None]:
         assert isinstance(self.label, str)
         parse = partial(parse_list, separator=self.label_separator)
-        spelled = parse_labels(cells, parse, column=self.label, where=where, is_empty=is_missing)
+        spelled = unpacked(parse_labels(cells, parse, column=self.label, where=where, is_empty=is_missing))
         if as_text := sum(map(is_list_text, cells)):
             logger.info("%s: column %r: %d of %d cells are lists saved as text; read as lists", where, self.label, as_text, len(cells))
         if self.places:
