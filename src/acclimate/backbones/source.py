@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from acclimate.backbones.options import ModelConfig
 
 logger = logging.getLogger(__name__)
+_HUB_TIMEOUT_S = 5.0
 
 
 def find_backbone(config: ModelConfig) -> Path:
@@ -48,27 +49,40 @@ def find_backbone(config: ModelConfig) -> Path:
 
 
 def read_config(config: ModelConfig) -> dict[str, Any] | None:
-    """The config.json of the encoder; None where it is on the hub, and the hub does not answer.
+    """The config.json of the encoder; None where it is on the hub, and the hub does not answer at once.
 
     Raises:
         ModelError: see `find_backbone`; or the architecture is not supported.
     """
     if config.source == "hub":
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-        name = f"{config.subfolder}/{CONFIG}".lstrip("/")
-        try:
-            path = Path(hf_hub_download(config.name, name, revision=config.revision))
-        except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-            logger.warning("model.name: %s cannot be read from the hub, so no length is compared with its positions (%s)", name, error)
-            return None
+        where, settings = f"{config.name}@{config.revision}: {CONFIG}", _config_on_hub(config)
     else:
         path = find_backbone(config) / CONFIG
-    settings: dict[str, Any] = artifacts.read_json(path)
-    if settings.get("model_type") not in supported():
-        raise ModelError(f"{path}: model_type is {settings.get('model_type')!r}; supported: {', '.join(supported())}")
+        where, settings = str(path), artifacts.read_json(path)
+    if settings is not None and settings.get("model_type") not in supported():
+        raise ModelError(f"{where}: model_type is {settings.get('model_type')!r}; supported: {', '.join(supported())}")
     return settings
+
+
+def _config_on_hub(config: ModelConfig) -> dict[str, Any] | None:
+    """From the cache, else by one request: the hub's own client tries five times, which takes 40 s without a network."""
+    import httpx
+    from huggingface_hub import get_token, hf_hub_url, try_to_load_from_cache
+
+    name = f"{config.subfolder}/{CONFIG}".lstrip("/")
+    cached = try_to_load_from_cache(config.name, name, revision=config.revision)
+    if isinstance(cached, str):
+        found: dict[str, Any] = artifacts.read_json(Path(cached))
+        return found
+    headers = {"authorization": f"Bearer {token}"} if (token := get_token()) else {}
+    url = hf_hub_url(config.name, name, revision=config.revision)
+    try:
+        answer = httpx.get(url, headers=headers, follow_redirects=True, timeout=_HUB_TIMEOUT_S).raise_for_status()
+        found = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        logger.warning("model.name: %s is not read from the hub now (%s); lengths are compared with it before training", name, error)
+        return None
+    return found
 
 
 def _package_directory(config: ModelConfig) -> Path:

@@ -164,7 +164,7 @@ def _readme(spec: TaskSpec, architecture: str, *, loads: bool) -> str:
         f"`{auto_class}` loads it and gives the same numbers in float32. To train it further, start from the encoder."
         if loads
         else f"`{auto_class}` refuses it (a size mismatch): {architecture} does not compute what this head does on {spec.pooling} pooling"
-        f" by strategy {', '.join(spec.strategy) or 'full'}. Use the registered model or the ONNX export."
+        f" by strategy {', '.join(spec.strategy) or 'none'}. Use the registered model or the ONNX export."
     )
     return f"""# {spec.name}: {spec.kind} by {spec.encoder}, recipe {spec.recipe}, seed {spec.seed}
 

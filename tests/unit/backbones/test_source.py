@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from tokenizers import Tokenizer, models
 
 from acclimate.backbones.loading import family_of, length_problems, load_backbone
 from acclimate.backbones.options import ModelConfig
-from acclimate.backbones.source import copy_backbone, find_backbone
+from acclimate.backbones.source import copy_backbone, find_backbone, read_config
 from acclimate.data.tokens.encoding import read_vocabulary
 from acclimate.errors import ModelError
 from acclimate.objectives.mlm import Mlm
@@ -155,3 +158,39 @@ def test_lengths_end_where_the_positions_do(config: dict[str, Any], most: int | 
     for line in problems:
         assert line.startswith(f"tokenize.sequence_length: {asked['tokenize.sequence_length']} tokens")
         assert line.endswith(f"end at {most}; set it to {most} or less")
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """Answers with the config.json of one model."""
+
+    def do_GET(self) -> None:
+        is_there = self.path == f"/org/model/resolve/{'a' * 40}/config.json"
+        body = json.dumps({"model_type": "roberta", "max_position_embeddings": 130, "pad_token_id": 1}).encode() if is_there else b""
+        self.send_response(200 if is_there else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_the_config_of_a_model_on_the_hub_is_asked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        template = f"http://127.0.0.1:{server.server_port}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        found = read_config(ModelConfig(source="hub", name="org/model", revision="a" * 40))
+        assert found is not None
+        assert length_problems(found, {"tokenize.sequence_length": 129}) != [] == length_problems(found, {"tokenize.sequence_length": 128})
+        assert read_config(ModelConfig(source="hub", name="org/model", revision="b" * 40)) is None
+        assert "config.json is not read from the hub now" in caplog.text
+        server.shutdown()
+    start = time.monotonic()
+    assert read_config(ModelConfig(source="hub", name="org/model", revision="a" * 40)) is None
+    assert time.monotonic() - start < 5
