@@ -53,3 +53,35 @@ def test_a_split_column_has_no_say_where_each_split_has_a_file(tmp_path: Path) -
     task = TaskConfig.model_validate({"kind": "classification", "data": files, "split": "part"})
     assert problems(tmp_path, task) == []
     assert refusal(tmp_path, task) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "more", "told"),
+    [
+        (
+            "mine.csv",
+            'text,label\n"begins,a\nlost,b\nends",b\n',
+            {},
+            "line 2: a quoted field runs to line 4, and each of these lines could be",
+        ),
+        ("mine.csv", "text;label\na;b;c\n", {}, 'its first line looks parted otherwise: give `separator: ";"`'),
+        ("mine.csv", "text,label\none,a,b\n", {}, "1 rows do not have the header's 2 fields: line 2: 3 fields"),
+        ("mine.csv", "text,label,day\none,a,yesterday\n", {"split_by": "time", "time": "day"}, "'yesterday' is no time"),
+        ("mine.json", '[["one", "a"]]', {}, "name the columns by `header: [...]`"),
+        ("mine.zip", "no archive", {}, "not a whole archive"),
+    ],
+)
+def test_check_reads_the_head_as_ingest_reads_the_file(tmp_path: Path, name: str, content: str, more: dict[str, str], told: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    task = TaskConfig.model_validate({"kind": "classification", "data": name, **more})
+    (problem,) = problems(tmp_path, task)
+    assert told in problem
+    assert problem == refusal(tmp_path, task)
+
+
+def test_check_reads_no_more_than_the_head(tmp_path: Path) -> None:
+    lines = [f"text {number},{'ab'[number % 2]}" for number in range(400)]
+    (tmp_path / "mine.csv").write_text("\n".join(["text,label", *lines, "one,a,b"]), encoding="utf-8")
+    task = TaskConfig(kind="classification", data="mine.csv")
+    assert problems(tmp_path, task) == []
+    assert "line 402: 3 fields" in refusal(tmp_path, task)

@@ -42,26 +42,27 @@ def read_delimited(reading: Reading) -> Iterator[Record]:  # noqa: C901  # calls
     reader = dialect.reader(lines())
     width, wrong, long = dialect.width, _WrongRows(reading, dialect), LongRecords(reading, dialect)
     index = _index(reading, reading.options.header, dialect) if reading.options.header else []
-    has_decimals, num_rows, num_blank = reading.options.decimal == ",", 0, 0
+    has_decimals, is_learning, is_wrong, stop, skipped = reading.options.decimal == ",", True, False, reading.head_rows, dialect.skipped
+    num_rows = num_blank = 0
     try:
         for row in reader:
             if len(row) == width and index:
                 num_rows += 1
-                if not wrong.count:
+                if not is_wrong:
                     cells = [row[i] for i in index]
                     yield first_line, [_with_point(cell) for cell in cells] if has_decimals else cells, record_chars
-                if len(pending) > 1 or long.is_learning:
-                    long.add(first_line, row, pending)
+                if is_learning or len(pending) > 1:
+                    is_learning = long.add(first_line, row, pending)
             elif not index and row:
                 index = _index(reading, [name.strip() for name in row], dialect)
             elif row:
-                wrong.add(first_line, row)
+                is_wrong = wrong.add(first_line, row)
             else:
                 num_blank += 1
                 reading.check_blank(first_line, num_blank, num_rows)
-            first_line, record_chars = reader.line_num + 1 + dialect.skipped, 0
+            first_line, record_chars = reader.line_num + 1 + skipped, 0
             pending.clear()
-            if num_rows == reading.head_rows:
+            if num_rows == stop:
                 break
     except csv.Error as error:
         problem = f"line {first_line}: not valid CSV ({error}); quote it, save it as JSONL"
@@ -95,10 +96,12 @@ class _WrongRows:
         self.count = 0
         self._shown = list[str]()
 
-    def add(self, line: int, row: list[str]) -> None:
+    def add(self, line: int, row: list[str]) -> bool:
+        """Count one; True."""
         self.count += 1
         if self.count <= _SHOWN:
             self._shown.append(f"line {line}: {len(row)} fields")
+        return True
 
     def check(self) -> None:
         """Refuse the file where there are any."""

@@ -28,35 +28,31 @@ class LongRecords:
     A record is suspect where each of its lines, taken by itself, has the number of fields of a row. It is refused where the lines hold, in
     each column of few values, values that other rows have; or where nothing shows its commas to be those of a text. The latter does not
     count where there are columns of few values and the file has shown its quotes to be those of a CSV, by a quoted separator or line end.
-
-    Attributes:
-        is_learning: whether records of one line still say something new.
     """
 
     def __init__(self, reading: Reading, dialect: Dialect) -> None:
         self._reading, self._separator, self._quote = reading, dialect.separator, dialect.quote
         self._is_quoted = dialect.quote == "none"
-        self.is_learning = reading.options.quote is None
         self._num_plain = 0
         self._sample = list[list[str]]()
         self._suspects = list[_Suspect]()
         self._num_long, self._most_lines, self._longest = 0, 0, 0
 
-    def add(self, first_line: int, row: list[str], lines: list[str]) -> None:
-        """Look at one record and its lines."""
+    def add(self, first_line: int, row: list[str], lines: list[str]) -> bool:
+        """Look at one record and its lines; whether those of one line still say something new."""
         if len(lines) > 1:
             self._num_long += 1
             if len(lines) > self._most_lines:
                 self._most_lines, self._longest = len(lines), first_line
             if lines[0].count(self._separator) == len(row) - 1 and self._is_suspect(first_line, row, lines):
-                return
+                return True
             self._is_quoted = True
         elif not self._is_quoted and lines[0].count(self._separator) >= len(row):
             self._is_quoted = True
         if len(self._sample) < _SAMPLE_ROWS:
             self._sample.append(row)
             self._num_plain += self._quote == "none" and '"' in lines[0]
-        self.is_learning = len(self._sample) < _SAMPLE_ROWS or not self._is_quoted
+        return len(self._sample) < _SAMPLE_ROWS or not self._is_quoted
 
     def _is_suspect(self, first_line: int, row: list[str], lines: list[str]) -> bool:
         last_line = first_line + len(lines) - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import warnings
 import zipfile
 import zlib
@@ -16,7 +17,10 @@ from acclimate.data.reading.streams import Unpacked, first_line
 _ERRORS = {"#N/A", "#REF!", "#DIV/0!", "#VALUE!", "#NAME?", "#NUM!", "#NULL!", "#SPILL!", "#CALC!"}
 _MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s+ref="\$?([A-Z]{1,3})\$?(\d{1,7}):\$?([A-Z]{1,3})\$?(\d{1,7})"')
 _CHUNK_BYTES = 1 << 18
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, SyntaxError, KeyError, ValueError, TypeError, IndexError, AttributeError)
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, struct.error),
+    *(ArithmeticError, AttributeError, LookupError, RuntimeError, SyntaxError, TypeError, ValueError),
+)
 """What openpyxl raises for a file that is not whole; the parser of XML raises a SyntaxError."""
 
 Cells = dict[int, Any]
@@ -50,6 +54,8 @@ def _refuse_bomb(reading: Reading) -> None:
     with zipfile.ZipFile(reading.path) as file:
         for info in file.infolist():
             unpacked.add(info.file_size)
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile unpacks others without a bound
+                raise zipfile.BadZipFile(f"{info.filename} is packed by another method than deflate")
         for name in file.namelist():
             if name.endswith(".xml"):
                 with file.open(name) as source:
