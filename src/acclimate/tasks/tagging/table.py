@@ -101,18 +101,18 @@ class Table(Options):
         ]
         refuse_rows(wrong, len(words), "are wrongly tagged", where=where)
         mapped = map_labels(spelled, self.label_map)
-        renamed = [tags if isinstance(tags, list) else None for tags in mapped]
+        renamed = [tags if isinstance(tags, list) else None for tags in mapped] if self.label_map else spelled
         converted = schemes.convert(renamed, self.scheme)
         wrong = [f"row {row + 1}: {fault}" for row, fault in converted.faults.items()]
         refuse_rows(wrong, len(words), "are wrongly tagged", where=where, advice=converted.advice)
         self._log_tags(converted.scheme, renamed, where)
-        types = self._types_by_name({tag for tags in spelled for tag in tags or ()})
+        inputs = [{"words": row} for row in words]
+        if not self.label_map:
+            return kinds.Examples(inputs, converted.rows, spelled)
+        types = self._types_by_name(set[str]().union(*(tags for tags in spelled if tags)))
+        names = [tags and [*tags, *(tag[2:] for tag in bio or ())] for tags, bio in zip(spelled, converted.rows, strict=True)]
         labels = [row if bio is None else _renamed(bio, types) for row, bio in zip(mapped, converted.rows, strict=True)]
-        names = [
-            None if tags is None else [*tags, *(tag[2:] for tag in bio or () if tag != "O")]
-            for tags, bio in zip(spelled, converted.rows, strict=True)
-        ]
-        return kinds.Examples([{"words": row} for row in words], labels, names)
+        return kinds.Examples(inputs, labels, names)
 
     def _types_by_name(self, spelled: Collection[str]) -> dict[str, str | None]:
         """The keys of `label_map` that name a type, since they name no whole tag."""
@@ -142,7 +142,7 @@ class Table(Options):
         return kinds.Examples([{"words": row} for row in words], tags, [row and [span.type for span in row] for row in spans])
 
     def _log_tags(self, scheme: str, rows: Sequence[Sequence[str] | None], where: str) -> None:
-        outside = sorted({tag for row in rows for tag in row or () if schemes.is_outside(tag)} - {"O"})
+        outside = sorted(filter(schemes.is_outside, set[str]().union(*(row for row in rows if row)) - {"O"}))
         also = f"; {', '.join(map(repr, outside))} as O" if outside else ""
         logger.info("%s: column %r: the tags are read as %s (`scheme: %s`)%s", where, self.label, scheme, self.scheme, also)
         if "spans" in self.model_fields_set:
