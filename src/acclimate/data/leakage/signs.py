@@ -89,6 +89,29 @@ _IS_MOUTH: Flags = np.equal(_KINDS, _KIND_OF.index("("))
 _IS_WORD: Flags = np.less_equal(_KINDS, _KIND_OF.index(_DIGIT))
 
 
+_MAY_BE_KEPT, _PARTS_WORD = 1, 2
+_BY_NEXT_KIND = {(sign, after): any(_verdict(sign, before, after) for before in _KIND_OF) for sign in CANDIDATES for after in _KIND_OF}
+_BY_NEXT_BYTE = np.array(
+    [
+        _PARTS_WORD if sign + chr(after) == "-\n" else _MAY_BE_KEPT * _BY_NEXT_KIND[sign, _KIND_OF[_kind(after)]]
+        for sign, after in itertools.product(CANDIDATES, range(256))
+    ],
+    dtype=np.uint8,
+)
+
+
+def candidate_signs(raw: Bytes, codes: Bytes, num_below: int) -> tuple[Positions, Positions]:
+    """Where signs stand that may say something by the byte behind them, and hyphens at line ends.
+
+    Args:
+        codes: the block with each of `CANDIDATES` as its place among them, from 1.
+        num_below: codes below this are candidates.
+    """
+    places = np.flatnonzero(codes < num_below)
+    found = _BY_NEXT_BYTE[(codes[places].astype(np.intp) - 1) * 256 + raw[places + 1]]
+    return places[found == _MAY_BE_KEPT], places[found == _PARTS_WORD]
+
+
 def kept_signs(raw: Bytes, codes: Bytes, candidates: Positions) -> Positions:
     """The candidates that say something.
 
