@@ -58,6 +58,8 @@ class Choice:
     only_one: bool = False
     at_least: int = 0
     weighted: bool = False
+    always: bool = False
+    """Whether its components are loaded wherever they are named, since they import little."""
 
     def section_of(self, key: str) -> type[BaseModel] | None:
         """The options of the component called so."""
@@ -81,7 +83,7 @@ class Choice:
             raise ValueError(f"exactly one of the {self.family} is chosen here, not {len(given)}")
         if len(given) < self.at_least:
             raise ValueError(f"at least one of the {self.family} is needed (allowed: {', '.join(plugins.names(self.family))})")
-        if (info.context or {}).get(ONLY_NAMES):
+        if (info.context or {}).get(ONLY_NAMES) and not self.always:
             named = tuple(Chosen(name, options or {}) for name, options in given.items())
             return named[0] if self.only_one else named
         fields: dict[str, Any] = {

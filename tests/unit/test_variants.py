@@ -173,3 +173,12 @@ def test_two_terms_with_passes_of_their_own_are_refused_in_one_recipe(monkeypatc
     assert refused(recipes__both={"terms": {one: {}, other: {}}}) == [said]
     said = f"recipes.both.terms.{one}.weight: has no effect, since its passes take the place of the batch; remove it"
     assert refused(recipes__both={"terms": {one: {"weight": 2.0}}}) == [said]
+
+
+def test_a_layout_is_loaded_also_where_other_components_are_only_named(tmp_path: Path) -> None:
+    raw = copy.deepcopy(read_yaml(PARAMS))
+    task = next(iter(raw["tasks"]))
+    for layout in plugins.names("data.reading.layouts"):
+        raw["tasks"][task]["layout"] = layout
+        found = parse_config(raw, file=PARAMS, components=False)
+        assert callable(found.tasks[task].layout.component.files)  # type: ignore[union-attr]

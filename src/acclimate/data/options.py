@@ -91,7 +91,7 @@ class TaskConfig(ReadOptions):
 
     kind: str
     data: str | SplitFiles
-    layout: Annotated[Chosen[Layout], Choice(LAYOUTS, only_one=True)] | None = Field(
+    layout: Annotated[Chosen[Layout], Choice(LAYOUTS, only_one=True, always=True)] | None = Field(
         default=None, description="the annotation tool that wrote `data`, with its options; without it, a table with a row for each example"
     )
     id: str | None = None

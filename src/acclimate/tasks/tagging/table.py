@@ -110,7 +110,7 @@ class Table(Options):
         if not self.label_map:
             return kinds.Examples(inputs, converted.rows, spelled)
         types = self._types_by_name(set[str]().union(*(tags for tags in spelled if tags)))
-        names = [tags and [*tags, *(tag[2:] for tag in bio or ())] for tags, bio in zip(spelled, converted.rows, strict=True)]
+        names = [tags and [*tags, *(tag[2:] for tag in bio or () if tag != "O")] for tags, bio in zip(spelled, converted.rows, strict=True)]
         labels = [row if bio is None else _renamed(bio, types) for row, bio in zip(mapped, converted.rows, strict=True)]
         return kinds.Examples(inputs, labels, names)
 

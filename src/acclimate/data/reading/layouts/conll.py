@@ -96,7 +96,7 @@ class Conll(Layout):
 
     def _take(self, line: str, number: int, sentence: _Sentence, found: _Found, reading: Reading) -> bool:
         """Take a line into the sentence; True where it ends the sentence instead."""
-        fields = _fields(line, found)
+        fields = _fields(line, found, comments=self.comments is not False)
         if fields[0] == _DOCUMENT:
             found.begin_document()
             return True
@@ -148,9 +148,9 @@ def _hint(options: str) -> str:
     return f"`layout: {{conll: {{{options}}}}}`"
 
 
-def _fields(line: str, found: _Found) -> list[str]:
+def _fields(line: str, found: _Found, *, comments: bool) -> list[str]:
     """The fields of a line: between tabs if the file's first line of a word has one, else between blanks."""
-    if found.separator is None and not line.startswith(("#", _DOCUMENT)):
+    if found.separator is None and not line.startswith(("#", _DOCUMENT) if comments else _DOCUMENT):
         found.separator = "\t" if "\t" in line.strip() else " "
     if (found.separator or " ") == " ":
         return _BLANKS.split(line.strip(" \t"))
