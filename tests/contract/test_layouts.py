@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import json
+import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,3 +81,45 @@ def test_a_change_of_a_layout_is_told_to_the_tasks_that_read_by_it_alone(tmp_pat
         layout.write_text(layout.read_text(encoding="utf-8") + change, encoding="utf-8")
         digests.append([Code(library, ROOT / "stages").of_task(task) for task in tasks])
     assert [before == after for before, after in zip(*digests, strict=True)] == [False, True, True]
+
+
+ODD: list[Any] = [None, "", [], {}, True, 0, -1, 1.5, 10**30, "x", [[]], [None], {"a": None}, [1, 2, "X"], [[1, 2, "X"]]]
+BYTES = [b"\n", b"\n\n", b"\t", b" ", b"#", b"-DOCSTART- -X- O\n", b"# a = b\n", b",", b'"', b"\xff", b"\x00", b"B-"]
+
+
+def changed_value(value: Any, draw: random.Random) -> Any:
+    """A JSON value of which one part is another, or is missing."""
+    if not isinstance(value, dict | list) or not value or draw.random() < 0.15:
+        return draw.choice(ODD)
+    key = draw.choice(list(value) if isinstance(value, dict) else range(len(value)))
+    changed: Any = value.copy()
+    changed[key] = changed_value(value[key], draw)
+    if isinstance(value, dict) and draw.random() < 0.2:
+        del changed[key]
+    return changed
+
+
+def changed_file(content: bytes, ending: str, draw: random.Random) -> bytes:
+    if ending == ".json" and draw.random() < 0.7:
+        return json.dumps(changed_value(json.loads(content), draw)).encode()
+    if ending == ".jsonl" and draw.random() < 0.7:
+        first, _, rest = content.partition(b"\n")
+        return json.dumps(changed_value(json.loads(first), draw)).encode() + b"\n" + rest
+    start = draw.randrange(len(content))
+    return content[:start] + draw.choice(BYTES) + content[start + draw.choice([0, 0, 1, 20]) :]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_changed_file_is_read_or_refused_in_one_line(layout: str, tmp_path: Path) -> None:
+    task = made(layout, tmp_path, is_faulty=False)
+    path = next(each for each in sorted(tmp_path.rglob("*")) if each.is_file())
+    content, ends = path.read_bytes(), set[str]()
+    for seed in range(120):
+        path.write_bytes(changed_file(content, path.suffix, random.Random(seed)))
+        try:
+            load_table("mine", task, tmp_path, Quarantine(), seed=0)
+            ends.add("read")
+        except DataError as error:
+            ends.add(f"refused in {len(str(error).splitlines())} line")
+    assert ends <= {"read", "refused in 1 line"}
+    assert len(ends) == 2

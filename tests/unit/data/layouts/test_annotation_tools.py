@@ -190,8 +190,12 @@ def test_one_of_several_annotators_counts_and_that_is_said(tmp_path: Path, caplo
         (
             [studio([{**NER[0], "value": {"start": 1, "end": 3}}])],
             {},
-            r"record 1: an annotation of 'ner' is not whole \(KeyError\('labels'\)\)",
+            "record 1: an annotation of 'ner' is not whole: its `value` holds no 'labels'",
         ),
+        ([studio([{**choice("a"), "value": {"choices": "ab"}}])], {}, "an annotation of 'sentiment' is not whole: .* no 'choices'"),
+        ([studio([{**NER[0], "value": None}])], {}, "record 1: an annotation is not whole; it holds `from_name`"),
+        ([{"id": 1, "data": {"text": "a"}, "annotations": [{"result": 1}]}], {}, "record 1: `result` of an annotation is no list"),
+        ([{"id": 1, "data": {"text": "a"}, "annotations": [1]}], {}, "record 1: one of its annotations is no object"),
     ],
 )
 def test_label_studio_tasks_that_cannot_be_read_are_named(tmp_path: Path, tasks: list[Any], options: dict[str, str], message: str) -> None:
@@ -258,6 +262,7 @@ def test_spacy_two_and_the_annotator_page(tmp_path: Path) -> None:
         ("doccano", [[1]], "record 1: expected an object, found list"),
         ("doccano", [{"text": TEXT, "label": [[0, 3, "ORG"]]}], r"row 1: 'Acm' \(ORG, 0 to 3\) is a part of the word 'Acme'"),
         ("prodigy", [{"image": "x.png", "spans": []}], "record 1: Prodigy's examples hold a `text`"),
+        ("prodigy", [{"text": "a", "spans": [], "answer": ["accept"]}], "answer .* is none of accept, reject, ignore"),
         ("prodigy", [{"text": "a"}], "record 1: it has none of `spans`, `accept` and `label`; present: text"),
         ("spacy", [["a", "b", "c"]], "record 1: expected \\[text, "),
         ("spacy", [{"text": "a", "ents": [[0, 1, "X"]], "cats": {"a": 1}}], "record 1: 'ents' and 'cats' are filled"),

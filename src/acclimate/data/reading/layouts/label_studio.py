@@ -15,6 +15,7 @@ from acclimate.data.reading.layouts import Layout, Record, whole_records
 _READ = {"labels": "labels", "choices": "choices", "rating": "rating", "number": "number"}
 """Kind of control -> where its value holds the label."""
 _ABOUT = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement")
+_NO_REGION = ("relation", "pairwise")
 _SKIPPED = "skipped or not annotated"
 logger = logging.getLogger(__name__)
 Row = Mapping[str, Any]
@@ -56,7 +57,9 @@ class LabelStudio(Layout):
         given = task.get("annotations", task.get("completions"))
         if not isinstance(given, list):
             raise reading.fault(f"record {number}: no list `annotations`; present: {', '.join(task)}")
-        usable = [each for each in given if isinstance(each, Mapping) and not each.get("was_cancelled")]
+        if not all(isinstance(each, Mapping) for each in given):
+            raise reading.fault(f"record {number}: one of its annotations is no object")
+        usable = [each for each in given if not each.get("was_cancelled")]
         usable.sort(key=lambda each: not each.get("ground_truth"))
         data = {"id": task.get("id"), **task["data"]}
         if not usable:
@@ -66,8 +69,7 @@ class LabelStudio(Layout):
             notes["tasks have further annotations, which are not read: the ground truth or the first counts"] += 1
         annotator = usable[0].get("completed_by")
         data.setdefault("annotator", annotator.get("id") if isinstance(annotator, Mapping) else annotator)
-        regions = usable[0].get("result", [])
-        return data, [each for each in regions if isinstance(each, Mapping) and {"from_name", "type", "value"} <= each.keys()]
+        return data, _regions(usable[0].get("result", []), reading, number)
 
     def _control(self, rows: Sequence[tuple[int, Row, list[Region] | None]], reading: Reading) -> tuple[str, str]:
         """Name and kind of the control that is read.
@@ -101,6 +103,17 @@ class LabelStudio(Layout):
         return key
 
 
+def _regions(result: Any, reading: Reading, number: int) -> list[Region]:
+    """What an annotation holds, but for relations between spans."""
+    if not isinstance(result, list) or not all(isinstance(each, Mapping) for each in result):
+        raise reading.fault(f"record {number}: `result` of an annotation is no list of objects")
+    regions = [each for each in result if each.get("type") not in _NO_REGION]
+    for region in regions:
+        if not {"from_name", "type", "value"} <= region.keys() or not isinstance(region["value"], Mapping):
+            raise reading.fault(f"record {number}: an annotation is not whole; it holds `from_name`, `type` and an object `value`")
+    return regions
+
+
 def _of_the_short_form(task: Row, control: str | None) -> tuple[Row, list[Region] | None]:
     """The same of JSON-MIN, where each control is a field."""
     data, regions = dict(task), list[Region]()
@@ -117,15 +130,14 @@ def _of_the_short_form(task: Row, control: str | None) -> tuple[Row, list[Region
 
 def _label(regions: Sequence[Region], control: str, kind: str, reading: Reading, number: int) -> Any:
     """Spans, names, or a number."""
-    values = [region["value"] for region in regions if region["from_name"] == control]
-    try:
-        if kind == "labels":
-            return [{**value, "labels": value["labels"]} for value in values]
-        if kind == "choices":
-            return [choice for value in values for choice in value["choices"]]
-        return values[0][_READ[kind]] if values else None
-    except (KeyError, TypeError) as error:
-        raise reading.fault(f"record {number}: an annotation of {control!r} is not whole ({error!r})") from None
+    values = [region["value"].get(_READ[kind]) for region in regions if region["from_name"] == control]
+    if any(value is None or isinstance(value, list) != (kind in ("labels", "choices")) for value in values):
+        raise reading.fault(f"record {number}: an annotation of {control!r} is not whole: its `value` holds no {_READ[kind]!r}")
+    if kind == "labels":
+        return [region["value"] for region in regions if region["from_name"] == control]
+    if kind == "choices":
+        return [choice for value in values for choice in value]
+    return values[0] if values else None
 
 
 COMPONENT: type[Layout] = LabelStudio

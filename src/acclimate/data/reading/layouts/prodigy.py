@@ -11,6 +11,7 @@ from acclimate.data.reading.formats import Reading
 from acclimate.data.reading.layouts import Layout, Record, whole_records
 
 _ACCEPTED = "accept"
+_ANSWERS = (_ACCEPTED, "reject", "ignore")
 logger = logging.getLogger(__name__)
 
 
@@ -26,6 +27,8 @@ class Prodigy(Layout):
             if not isinstance(record, Mapping) or not isinstance(record.get("text"), str):
                 raise reading.fault(f"record {number}: Prodigy's examples hold a `text`; images and audio are not read")
             answer = record.get("answer", _ACCEPTED)
+            if answer not in _ANSWERS:
+                raise reading.fault(f"record {number}: answer {str(answer)[:40]!r} is none of {', '.join(_ANSWERS)}")
             others[answer] += 1
             yield number, {**record, "label": _label(record, reading, number) if answer == _ACCEPTED else None}
         del others[_ACCEPTED]
