@@ -187,6 +187,7 @@ def test_separator_quote_and_decimal_are_options(tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "a.csv", content, ["text", "score"], separator="^", quote="'", decimal=",")
     assert rows == [("a^b", "1234.5"), ("c", "-0.5"), ("d", "7"), ("e", "1,2,3")]
     assert rows_of(tmp_path / "a.txt", "text\tlabel\none\ta\n", separator="tab") == [("one", "a")]
+    assert "present: text; where the lines have columns, give their `separator`" in fault_of(tmp_path / "a.txt", "text\tlabel\none\ta\n")
     for separator in ("", ";;", '"', "\n"):
         with pytest.raises(ValidationError, match="one character, and no quote"):
             ReadOptions(separator=separator)

@@ -107,7 +107,7 @@ class _WrongRows:
         """Refuse the file where there are any."""
         if self.count:
             problem = f"{self.count} rows do not have the header's {self._dialect.width} fields: {'; '.join(self._shown)}"
-            advice = "quote fields that hold the separator"
+            advice = "quote fields that hold the separator, and write empty fields too"
             if self._dialect.quote == "none":
                 advice = "give `quote: '\"'` if quotes stand around fields that hold the separator or a line end, or save it as JSONL"
             raise self._reading.fault(f"{problem}; {advice}")

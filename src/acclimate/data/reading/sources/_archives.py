@@ -18,7 +18,10 @@ from typing import IO, Any
 from acclimate.data.reading.streams import MAX_GROWTH, Unpacked, counted, fault, opened
 
 ENDINGS = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError, ValueError)
+_BROKEN = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, OSError, LookupError, RuntimeError, ValueError),
+)
 _SHOWN = 10
 _SYSTEM_FILES = {".ds_store", "thumbs.db", "desktop.ini"}
 
