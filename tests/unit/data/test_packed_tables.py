@@ -78,13 +78,17 @@ def test_files_of_the_system_are_passed_over_by_globs_and_in_directories(tmp_pat
 
 
 def test_a_member_without_a_name_is_one_line(tmp_path: Path) -> None:
-    """Found by 100,000 mutated files: zipfile then raises an IndexError."""
+    """Found by 100,000 mutated files: zipfile of Python 3.11 then raises an IndexError; later ones read on."""
     content = bytearray(packed("a.zip", {"a.csv": CSV, "b": b""}))
     entry, end = content.rindex(b"PK\1\2"), content.rindex(b"PK\5\6")
     content[end + 12] -= 1  # bytes of the directory
     content[entry + 28] = 0  # length of the name
     del content[entry + 46]
-    assert fault_of(tmp_path / "a.zip", bytes(content)).startswith("not a whole archive (string index out of range)")
+    try:
+        found: list[str] | str = texts_of(tmp_path / "a.zip", bytes(content))
+    except DataError as error:
+        found = str(error)
+    assert found == ["one", "two"] or ": not a whole archive (" in found
 
 
 @pytest.mark.parametrize("name", ["table.zip", "table.tar.gz"])
