@@ -43,7 +43,8 @@ def read_delimited(reading: Reading) -> Iterator[Record]:  # noqa: C901  # calls
     width, wrong, long = dialect.width, _WrongRows(reading, dialect), LongRecords(reading, dialect)
     index = _index(reading, reading.options.header, dialect) if reading.options.header else []
     has_decimals, is_learning, is_wrong, stop, skipped = reading.options.decimal == ",", True, False, reading.head_rows, dialect.skipped
-    num_rows = num_blank = 0
+    separator, num_separators = dialect.separator, width - 1
+    num_rows = num_blank = num_long = 0
     try:
         for row in reader:
             if len(row) == width and index:
@@ -51,8 +52,10 @@ def read_delimited(reading: Reading) -> Iterator[Record]:  # noqa: C901  # calls
                 if not is_wrong:
                     cells = [row[i] for i in index]
                     yield first_line, [_with_point(cell) for cell in cells] if has_decimals else cells, record_chars
-                if is_learning or len(pending) > 1:
-                    is_learning = long.add(first_line, row, pending)
+                if len(pending) > 1:
+                    num_long += 1
+                if is_learning or (len(pending) > 1 and pending[0].count(separator) == num_separators):
+                    is_learning = long.add(first_line, row, pending) and is_learning
             elif not index and row:
                 index = _index(reading, [name.strip() for name in row], dialect)
             elif row:
@@ -68,7 +71,7 @@ def read_delimited(reading: Reading) -> Iterator[Record]:  # noqa: C901  # calls
         problem = f"line {first_line}: not valid CSV ({error}); quote it, save it as JSONL"
         raise reading.fault(problem + ", or give `quote: none` where a quote is a plain sign" * (dialect.quote != "none")) from None
     wrong.check()
-    long.check()
+    long.check(num_long)
 
 
 def _head(source: Iterator[str]) -> tuple[list[str], bool]:

@@ -33,17 +33,13 @@ class LongRecords:
     def __init__(self, reading: Reading, dialect: Dialect) -> None:
         self._reading, self._separator, self._quote = reading, dialect.separator, dialect.quote
         self._is_quoted = dialect.quote == "none"
-        self._num_plain = 0
+        self._is_plain, self._num_plain = self._is_quoted and reading.options.quote is None, 0
         self._sample = list[list[str]]()
         self._suspects = list[_Suspect]()
-        self._num_long, self._most_lines, self._longest = 0, 0, 0
 
     def add(self, first_line: int, row: list[str], lines: list[str]) -> bool:
         """Look at one record and its lines; whether those of one line still say something new."""
         if len(lines) > 1:
-            self._num_long += 1
-            if len(lines) > self._most_lines:
-                self._most_lines, self._longest = len(lines), first_line
             if lines[0].count(self._separator) == len(row) - 1 and self._is_suspect(first_line, row, lines):
                 return True
             self._is_quoted = True
@@ -51,7 +47,7 @@ class LongRecords:
             self._is_quoted = True
         if len(self._sample) < _SAMPLE_ROWS:
             self._sample.append(row)
-            self._num_plain += self._quote == "none" and '"' in lines[0]
+            self._num_plain += self._is_plain and '"' in lines[0]
         return len(self._sample) < _SAMPLE_ROWS or not self._is_quoted
 
     def _is_suspect(self, first_line: int, row: list[str], lines: list[str]) -> bool:
@@ -63,7 +59,7 @@ class LongRecords:
             self._suspects.append(_Suspect(first_line, last_line, rows))
         return is_suspect
 
-    def check(self) -> None:
+    def check(self, num_long: int) -> None:
         """Log how many records run over several lines.
 
         Raises:
@@ -79,9 +75,8 @@ class LongRecords:
         if self._num_plain:
             problem = f"a quote is kept as a plain sign in {self._num_plain} of the first {len(self._sample)} rows"
             self._reading.note(f"{problem}; `quote: '\"'` takes quotes around fields off")
-        if self._num_long:
-            longest = f"the longest over {self._most_lines} from line {self._longest} on"
-            self._reading.note(f"{self._num_long} records run over several lines by their quotes, {longest}")
+        if num_long:
+            self._reading.note(f"{num_long} records run over several lines by their quotes")
 
     def _columns_of_few_values(self) -> dict[int, set[str]]:
         if len(self._sample) < _FEWEST_ROWS:
