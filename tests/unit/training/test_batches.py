@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from acclimate.protocols import Term
-from acclimate.training.batches import TASK_LOSS, LabelledBatch, by_length, make_labelled_batch
+from acclimate.training.batches import TASK_LOSS, LabelledBatch, by_length, make_labelled_batch, pad_rows
 
 
 def ragged(lengths: list[int]) -> SimpleNamespace:
@@ -68,3 +70,13 @@ def test_inference_batches_hold_every_row_once_and_keep_to_their_size() -> None:
     batches = list(by_length(encoded, tokens_per_batch=128))
     assert sorted(np.concatenate(batches)) == list(range(7))
     assert all(len(rows) * np.diff(encoded.offsets)[rows].max() <= 128 for rows in batches)
+
+
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=6), spare=st.one_of(st.none(), st.integers(0, 12)))
+def test_padding_ends_at_the_longest_row_that_there_can_be(lengths: list[int], spare: int | None) -> None:
+    """A multiple of 8 may lie beyond an encoder's positions."""
+    most = None if spare is None else max(lengths) + spare
+    ids_BT, mask_BT, _ = pad_rows(ragged(lengths), np.arange(len(lengths)), 0, longest=most)
+    assert mask_BT.sum(1).tolist() == lengths
+    multiple = -(-max(lengths) // 8) * 8
+    assert ids_BT.shape[1] == (multiple if most is None else min(multiple, most))
