@@ -114,7 +114,8 @@ def test_from_a_table_to_a_registered_model_that_answers_raw_text(
 
     experiment = tracking.connect(store).create_experiment("questions", artifact_location=str(tmp_path / "models"))
     run_id = tracking.connect(store).create_run(experiment).info.run_id
-    registered = run(config, register, run_id=run_id, task=NAME, export=Path("export"), evaluate=Path("evaluate"), out=Path("register"))
+    judged = {"export": Path("export"), "evaluate": Path("evaluate"), "table": table}
+    registered = run(config, register, run_id=run_id, task=NAME, **judged, out=Path("register"))
     assert registered.artifacts == [Path("register/registration.json")]
     mlflow.set_tracking_uri(store)
     model = mlflow.pyfunc.load_model(artifacts.read_json(Path("register/registration.json"))["model_uri"])
