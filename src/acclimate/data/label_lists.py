@@ -18,6 +18,7 @@ _TOKEN = re.compile(
 )
 _LIST = re.compile(r"(?:array\(\s*)?\[(.*)\](?:\s*,\s*dtype=[\w.<>'\"]+)?\s*\)?|\{(.*)\}|\((.*,.*)\)", re.DOTALL)
 _MAPPING = re.compile(r"""\{\s*(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[\w.]+)\s*:.*\}""", re.DOTALL)
+_BARE = re.compile(r"\s*\[([^\[\]]*)\]\s*", re.DOTALL)
 _BROKEN = re.compile(r"""\s*\[\s*['"]""")
 _PACKED = re.compile("[01]{2,}")
 _BITS = {"0": 0, "1": 1, "false": 0, "true": 1}
@@ -89,11 +90,14 @@ def parse_list(value: Any, separator: str | None) -> list[str]:
     """
     refuse_mapping(value)
     if isinstance(value, str):
-        listed = list_in_text(value, bare=True)
+        listed = list_in_text(value, bare=separator in (None, ","))
         if listed is None and (separator is None or _BROKEN.match(value)):
             is_broken = "begins as a list and is none" if _BROKEN.match(value) else "is one string; give label_separator"
             raise ValueError(f"{value[:60]!r} {is_broken}")
-        value = [part for part in value.split(separator) if part.strip()] if listed is None else listed
+        if listed is None:
+            inside = _BARE.fullmatch(value)
+            listed = [part for part in (inside[1] if inside else value).split(separator) if part.strip()]
+        value = listed
     if isinstance(value, set | frozenset):
         value = sorted(value, key=str)
     if not isinstance(value, list | tuple | np.ndarray):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 from acclimate import kinds
@@ -105,7 +106,7 @@ def _drop_copies(loaded: LoadedTable, quarantine: Quarantine, where: str) -> Non
     for split in ("test", "dev", "train"):
         kept: list[Row] = []
         in_order: dict[str, Row] = {}
-        for row in loaded.by_split[split]:
+        for row in _majority_first(loaded.by_split[split], f"{where}: {split}"):
             first_split, first = seen.setdefault(loaded.key(row), (split, row))
             same = in_order.setdefault(row.key, row)
             if first is row:
@@ -122,6 +123,28 @@ def _drop_copies(loaded: LoadedTable, quarantine: Quarantine, where: str) -> Non
         loaded.by_split[split] = kept
     if turned:
         logger.warning("%s: %d pairs stand in both orders with different labels; both stay. Right only where order matters", where, turned)
+
+
+def _majority_first(rows: Sequence[Row], where: str) -> list[Row]:
+    """The rows, but of equal texts with different labels one of the most frequent label stands first, so that it stays."""
+    labels: dict[str, Counter[str]] = {}
+    for row in rows:
+        labels.setdefault(row.key, Counter())[repr(row.label)] += 1
+    disputed = {key: counts.most_common(2) for key, counts in labels.items() if len(counts) > 1}
+    if not disputed:
+        return list(rows)
+    tied = sum(first[1] == second[1] for first, second in disputed.values())
+    shown = f"; {tied} of them have no most frequent label, and keep the first" if tied else ""
+    logger.warning(
+        "%s: %d texts stand with different labels; the most frequent one stays (`label_conflict`)%s", where, len(disputed), shown
+    )
+    ordered = list(rows)
+    places: dict[str, int] = {}
+    for place, row in enumerate(rows):
+        first = places.setdefault(row.key, place)
+        if row.key in disputed and repr(ordered[first].label) != disputed[row.key][0][0] == repr(row.label):
+            ordered[first], ordered[place] = row, ordered[first]
+    return ordered
 
 
 def _report_shared_texts(loaded: LoadedTable, where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import logging
 from pathlib import Path
@@ -187,7 +188,7 @@ def test_separator_quote_and_decimal_are_options(tmp_path: Path) -> None:
     rows = rows_of(tmp_path / "a.csv", content, ["text", "score"], separator="^", quote="'", decimal=",")
     assert rows == [("a^b", "1234.5"), ("c", "-0.5"), ("d", "7"), ("e", "1,2,3")]
     assert rows_of(tmp_path / "a.txt", "text\tlabel\none\ta\n", separator="tab") == [("one", "a")]
-    assert "present: text; where the lines have columns, give their `separator`" in fault_of(tmp_path / "a.txt", "text\tlabel\none\ta\n")
+    assert "present: text; a table in a text file is read by its `separator`" in fault_of(tmp_path / "a.txt", "text\tlabel\none\ta\n")
     for separator in ("", ";;", '"', "\n"):
         with pytest.raises(ValidationError, match="one character, and no quote"):
             ReadOptions(separator=separator)
@@ -246,3 +247,45 @@ def test_any_header_gives_rows_or_one_line(tmp_path: Path, columns: list[str], n
     csv.writer(out).writerows([[*columns, "text"], ["x"] * (len(columns) + 1)])
     found = rows_or_fault(tmp_path / name, out.getvalue(), ["text"])
     assert found.isprintable() if isinstance(found, str) else found == [("x",)]
+
+
+def test_blanks_between_a_separator_and_a_quote_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert rows_of(tmp_path / "a.csv", 'text, label\n"one, two", "a"\nthree, b\n') == [("one, two", "a"), ("three", "b")]
+    assert "blanks between a separator and a quote are left out" in caplog.text
+
+
+def test_quotes_that_a_tsv_keeps_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = 'text\tlabel\none\t"a"\n"two"\tb\n'
+    assert rows_of(tmp_path / "a.tsv", content) == [("one", '"a"'), ('"two"', "b")]
+    assert [record.levelname for record in caplog.records] == [
+        "WARNING"
+    ] and "2 cells of its head begin and end with a quote" in caplog.text
+    caplog.clear()
+    assert rows_of(tmp_path / "a.tsv", content, quote='"') == [("one", "a"), ("two", "b")]
+    assert rows_of(tmp_path / "a.tsv", content, quote="none")[0] == ("one", '"a"') and not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("cell", "read", "points"),
+    [("1,5", "1.5", 0), ("1.234", "1234", 0), ("1.234,5", "1234.5", 0), ("1.5", "1.5", 1), ("0.125", "0.125", 1), ("1234.5", "1234.5", 1)],
+)
+def test_a_decimal_point_where_a_comma_is_set_is_warned_of(
+    tmp_path: Path, cell: str, read: str, points: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert rows_of(tmp_path / "a.csv", f"text;label\nx;{cell}\n", separator=";", decimal=",") == [("x", read)]
+    assert len(caplog.records) == points
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt"])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(gzip.compress(b"x"), "gzip data"), (b"PK\x03\x04....", "a zip or a spreadsheet"), (b"PAR1....", "Parquet"), (b"%PDF-1.7", "a PDF")],
+)
+def test_a_file_that_is_no_text_is_named(tmp_path: Path, name: str, content: bytes, what: str) -> None:
+    assert f"it is called {name[1:]}, but holds {what}" in fault_of(tmp_path / name, content, ["text"])
+
+
+@pytest.mark.parametrize("ending", [".conll", ".iob", ".conllu"])
+def test_the_file_of_a_tool_names_the_layout(tmp_path: Path, ending: str) -> None:
+    assert "such as `layout: conll`" in fault_of(tmp_path / f"a{ending}", "one O\n")

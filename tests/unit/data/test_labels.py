@@ -225,3 +225,10 @@ def test_a_label_of_test_that_training_spells_otherwise_is_named() -> None:
         table.collect_labels({"train": ["1", "1", "2"], "dev": [], "test": []}, where="w")
     with pytest.raises(DataError, match="kind `regression`"):
         table.collect_labels({"train": [str(number) for number in range(20)], "dev": [], "test": []}, where="w")
+
+
+@pytest.mark.parametrize(
+    ("cell", "separator", "names"), [("[x; y]", ";", ["x", "y"]), ("[x, y]", None, ["x", "y"]), ("x; y", ";", ["x", "y"])]
+)
+def test_a_list_in_brackets_is_parted_by_the_separator_that_is_given(cell: str, separator: str | None, names: list[str]) -> None:
+    assert parse_list(cell, separator) == names

@@ -147,3 +147,20 @@ def test_times_without_a_zone_are_told_and_order_the_rows(tmp_path: Path, caplog
         load(tmp_path, table(100, day=lambda row: "2026-01-01" if row else 5), split_by="time", time="day")
     with pytest.raises(DataError, match=r"column 'day': 1 of 100 cells hold no time: row 3"):
         load(tmp_path, table(100, day=lambda row: float("nan") if row == 2 else row), split_by="time", time="day")
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=7))
+def test_of_a_text_with_several_labels_the_most_frequent_stays(tmp_path: Path, labels: list[str]) -> None:
+    rows = [{"text": "disputed", "label": label, "split": "train"} for label in labels]
+    rows += [{"text": f"{split} {row}", "label": "abc"[row % 3], "split": split} for split in ("train", "dev", "test") for row in range(6)]
+    kept = [row for row in load(tmp_path, rows, split="split").by_split["train"] if row.text == "disputed"]
+    most = max(map(labels.count, labels))
+    assert [row.label for row in kept] == [next(label for label in labels if labels.count(label) == most)] or len(set(labels)) == 1
+
+
+def test_disputed_labels_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"text": f"{split} {row}", "label": "ab"[row % 2], "split": split} for split in ("train", "dev", "test") for row in range(8)]
+    rows += [{"text": "train 0", "label": "b", "split": "train"}] * 2
+    load(tmp_path, rows, split="split")
+    assert "tasks.t: train: 1 texts stand with different labels" in caplog.text

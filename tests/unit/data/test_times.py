@@ -90,3 +90,21 @@ def test_numbers_are_only_compared_with_numbers() -> None:
     assert order_of_times({"time without a zone"}, where="w") == "the times have no zone; they are read as UTC"
     mixed = order_of_times({"time with a zone", "time without a zone"}, where="w")
     assert mixed == "some times have a zone, and others have none; those are read as UTC"
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([1_700_000_000, 1_700_000_100_000], "seconds and milliseconds"),
+        ([15032024, 1042024, 28022023, 5012024, 31122022], "the year last"),
+        ([20240315, 20240401, 20230228, 20240105, 20221231], ""),
+        ([1.5, 20000.0, 7.0, 1e9, 3.0], ""),
+        ([1990, 2000, 2010, 2020, 2024], ""),
+    ],
+)
+def test_numbers_that_do_not_order_rows_by_time_are_refused(cells: list[Any], said: str) -> None:
+    if not said:
+        parse_times(cells, range(len(cells)), where="w")
+        return
+    with pytest.raises(DataError, match=said):
+        parse_times(cells, range(len(cells)), where="w")

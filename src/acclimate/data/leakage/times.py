@@ -19,6 +19,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _ALLOWED = "allowed: a number, or ISO 8601 such as 2026-11-21 or 2026-11-21T08:00+01:00"
 _SHOWN = 3
+_SECONDS, _MIXED, _FEW = 1e8, 100, 5
+"""Numbers above the first are seconds since 1970 (from 1973 on) or a finer unit; a hundredfold of one another, they are of two units."""
 
 
 def parse_time(value: Any) -> tuple[float, TimeKind]:
@@ -87,7 +89,29 @@ def parse_times(cells: Sequence[Any], numbers: Sequence[int], *, where: str) -> 
         kinds.add(kind)
     if wrong:
         raise DataError(f"{where}: {len(wrong)} of {len(cells)} cells hold no time: {'; '.join(wrong[:_SHOWN])}")
+    if kinds == {"number"} and (problem := _odd_numbers(times)):
+        raise DataError(f"{where}: {problem}")
     return times, kinds
+
+
+def _odd_numbers(times: Sequence[float]) -> str:
+    """What is wrong with numbers that do not order rows by time; nothing where they may."""
+    small, large = min(times, key=abs), max(times, key=abs)
+    if abs(small) > _SECONDS and abs(large) > _MIXED * abs(small):
+        return f"{small:.0f} and {large:.0f} stand in it, seconds and milliseconds since 1970 as it seems; write all in one unit"
+    if len(times) >= _FEW and all(_is_day(time, "%d%m%Y") for time in times) and not all(_is_day(time, "%Y%m%d") for time in times):
+        shown = f"{times[0]:08.0f}"
+        return f"the numbers are days such as {shown}, the year last as it seems, which do not sort; write ISO 8601, such as 2026-11-21"
+    return ""
+
+
+def _is_day(number: float, form: str) -> bool:
+    if number != int(number) or not 0 < number < 10**8:
+        return False
+    try:
+        return 1900 <= datetime.strptime(f"{int(number):08d}", form).year < 2100  # noqa: DTZ007  # only the year is asked for
+    except ValueError:
+        return False
 
 
 def order_of_times(kinds: set[TimeKind], *, where: str) -> str | None:

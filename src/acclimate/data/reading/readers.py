@@ -23,9 +23,22 @@ __all__ = ["FORMATS", "Batch", "cell", "find_files", "iter_batches", "join_batch
 TEXT_FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt")
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".json", ".ndjson", ".arrow", ".feather", ".xlsx", ".xlsm")
 _OTHER_ARCHIVES = (".7z", ".rar")
+_OF_LAYOUTS = (".conll", ".conllu", ".conllup", ".iob", ".iob2", ".bio", ".bioes")
 _OFFICE = (".xls", ".xlsb", ".ods", ".numbers")
 _ROW_BYTES = 64
 """What a cell takes beside its characters, at least."""
+_SIGNATURES = {
+    b"\x1f\x8b": "gzip data; call it so, such as .jsonl.gz",
+    b"\x28\xb5\x2f\xfd": "zstd data; call it so, such as .jsonl.zst",
+    b"BZh": "bzip2 data; call it so, such as .jsonl.bz2",
+    b"\xfd7zXZ\0": "xz data; call it so, such as .jsonl.xz",
+    b"PK\x03\x04": "a zip or a spreadsheet; call it .zip or .xlsx",
+    b"\xd0\xcf\x11\xe0": "an old spreadsheet (.xls); save it as .xlsx or .csv",
+    b"PAR1": "Parquet; call it .parquet",
+    b"ARROW1": "Arrow data; call it .arrow",
+    b"%PDF-": "a PDF, which only the source `documents` reads",
+}
+"""How files begin that are no text."""
 _DVC_OBJECT = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 
@@ -95,6 +108,8 @@ def check_ending(path: Path, *, where: str) -> None:
         raise fault(where, path, f"an archive ({ending}{compression}) that is not read; unpack it, or write a .zip")
     if ending in _OFFICE:
         raise fault(where, path, f"a spreadsheet ({ending}) that is not read; save it as .xlsx or .csv")
+    if ending in _OF_LAYOUTS:
+        raise fault(where, path, f"{ending} is no table; give the `layout` that reads it, such as `layout: conll` (docs/data.md)")
     if ending not in FORMATS:
         shown = repr((Path(path.stem).suffix if compression else "") + path.suffix)
         also = ", ".join(COMPRESSIONS)
@@ -175,6 +190,7 @@ def _checked(reading: Reading) -> Iterator[Batch]:
         raise reading.fault(f"cannot be read ({error.strerror})") from None
     if is_empty:
         raise reading.fault("the file is empty")
+    _refuse_other_content(reading)
     reading = _inside(reading)
     unpacked = Unpacked(reading.path, reading.where, max_growth=reading.options.max_growth)
     is_packed = reading.member or reading.path.suffix.lower() not in TEXT_FORMATS
@@ -188,6 +204,18 @@ def _checked(reading: Reading) -> Iterator[Batch]:
             break
     if not num_rows and reading.row_groups is None:
         raise reading.fault("no rows")
+
+
+def _refuse_other_content(reading: Reading) -> None:
+    """Name what a file is that is called a text and begins as something else."""
+    ending, compression = split_endings(reading.path)
+    if ending not in TEXT_FORMATS or compression or reading.path.name.lower().endswith(ARCHIVES):
+        return
+    with reading.path.open("rb") as file:
+        begins = file.read(8)
+    for sign, what in _SIGNATURES.items():
+        if begins.startswith(sign):
+            raise reading.fault(f"it is called {ending}, but holds {what}")
 
 
 def _inside(reading: Reading) -> Reading:

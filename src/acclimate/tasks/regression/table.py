@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
 
 
 class Table(Options):
@@ -121,6 +122,8 @@ def _parse(value: Any) -> float:
 def _advice(value: str) -> str:
     if value.endswith("%"):
         return "; write it without the percent sign"
+    if _THOUSANDS.fullmatch(value):
+        return '; if its commas part thousands, take them out; if it is a decimal comma, write `decimal: ","`'
     return '; `decimal: ","` reads a decimal comma' if _COMMA.fullmatch(value) else ""
 
 

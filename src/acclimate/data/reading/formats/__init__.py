@@ -99,6 +99,10 @@ class Reading:
         """Log what was found out of the file by itself."""
         logger.info("%s", one_line(f"{self.where}: {self.place}: {found}"))
 
+    def warn(self, found: str) -> None:
+        """Log what may be read otherwise than it was meant."""
+        logger.warning("%s", one_line(f"{self.where}: {self.place}: {found}"))
+
     def fault(self, problem: object) -> DataError:
         """The error that names this file."""
         return fault(self.where, self.place, problem)

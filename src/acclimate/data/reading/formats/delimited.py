@@ -17,7 +17,8 @@ from acclimate.data.reading.formats.quoting import LongRecords
 _SHOWN = 3
 _HEAD_CHARS = 1 << 20
 _HEAD_LINES = 200
-_DECIMAL_COMMA = re.compile(r"\s*[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+)?(?:,\d+)?(?:[eE][+-]?\d+)?\s*")
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?(?:\d+|[1-9]\d{0,2}(?:\.\d{3})+)?(?:,\d+)?(?:[eE][+-]?\d+)?\s*")
+_DECIMAL_POINT = re.compile(r"\s*[+-]?(?:\d{1,3}\.(?!\d{3}\s*$)\d+|\d{4,}\.\d+|0*\.\d+)\s*")
 _HAS_DIGIT = re.compile(r"\d")
 csv.field_size_limit(1 << 30)  # a record's size is bounded here, with its line named
 
@@ -42,7 +43,8 @@ def read_delimited(reading: Reading) -> Iterator[Record]:  # noqa: C901  # calls
     reader = dialect.reader(lines())
     width, wrong, long = dialect.width, _WrongRows(reading, dialect), LongRecords(reading, dialect)
     index = _index(reading, reading.options.header, dialect) if reading.options.header else []
-    has_decimals, is_learning, is_wrong, stop, skipped = reading.options.decimal == ",", True, False, reading.head_rows, dialect.skipped
+    decimals = _DecimalCommas(reading) if reading.options.decimal == "," else None
+    is_learning, is_wrong, stop, skipped = True, False, reading.head_rows, dialect.skipped
     separator, num_separators = dialect.separator, width - 1
     num_rows = num_blank = num_long = 0
     try:
@@ -51,7 +53,7 @@ def read_delimited(reading: Reading) -> Iterator[Record]:  # noqa: C901  # calls
                 num_rows += 1
                 if not is_wrong:
                     cells = [row[i] for i in index]
-                    yield first_line, [_with_point(cell) for cell in cells] if has_decimals else cells, record_chars
+                    yield first_line, decimals.read(cells) if decimals else cells, record_chars
                 if len(pending) > 1:
                     num_long += 1
                 if is_learning or (len(pending) > 1 and pending[0].count(separator) == num_separators):
@@ -72,6 +74,8 @@ def read_delimited(reading: Reading) -> Iterator[Record]:  # noqa: C901  # calls
         raise reading.fault(problem + ", or give `quote: none` where a quote is a plain sign" * (dialect.quote != "none")) from None
     wrong.check()
     long.check(num_long)
+    if decimals:
+        decimals.report()
 
 
 def _head(source: Iterator[str]) -> tuple[list[str], bool]:
@@ -114,6 +118,26 @@ class _WrongRows:
             if self._dialect.quote == "none":
                 advice = "give `quote: '\"'` if quotes stand around fields that hold the separator or a line end, or save it as JSONL"
             raise self._reading.fault(f"{problem}; {advice}")
+
+
+class _DecimalCommas:
+    """Reads the numbers of rows, and counts those that have a decimal point all the same."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading, self._num_points, self._example = reading, 0, ""
+
+    def read(self, cells: list[str]) -> list[str]:
+        """Cells with a decimal point in each number."""
+        for cell in cells:
+            if "." in cell and _DECIMAL_POINT.fullmatch(cell):
+                self._num_points, self._example = self._num_points + 1, self._example or cell
+        return [_with_point(cell) for cell in cells]
+
+    def report(self) -> None:
+        """Warn of decimal points."""
+        if self._num_points:
+            problem = f"{self._num_points} cells such as {self._example.strip()!r} have a decimal point, though `decimal` is a comma"
+            self._reading.warn(f"{problem}; they are read with the point")
 
 
 def _with_point(cell: str) -> str:

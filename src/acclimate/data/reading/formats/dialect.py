@@ -32,12 +32,15 @@ class Dialect:
     skipped: int = 0
     width: int = 0
     hint: str = ""
+    skips_blanks: bool = False
+    """Whether blanks before a field are no part of it."""
 
     def reader(self, lines: Iterable[str]) -> Any:
         """The csv module's reader of these lines."""
         if self.quote == "none":
             return csv.reader(lines, delimiter=self.separator, quoting=csv.QUOTE_NONE, strict=True)
-        return csv.reader(lines, delimiter=self.separator, quotechar=self.quote, strict=True)
+        blanks = self.skips_blanks
+        return csv.reader(lines, delimiter=self.separator, quotechar=self.quote, strict=True, skipinitialspace=blanks)
 
 
 def find_dialect(head: list[str], is_all: bool, reading: Reading) -> Dialect:
@@ -69,7 +72,12 @@ def find_dialect(head: list[str], is_all: bool, reading: Reading) -> Dialect:
             hint = f"; its first line looks parted otherwise: give {' or '.join(looks)}"
     if rows.num_over:
         reading.note(f"{rows.num_over} separators over at the end of each row are left out")
-    return Dialect(rows.separator, rows.quote, skipped, rows.width, hint)
+    blanks = rows.quote != "none" and rows.separator != " " and rows.is_quoted_after_blanks()
+    if blanks:
+        reading.note("blanks between a separator and a quote are left out")
+    if rows.quote == "none" and reading.options.quote is None and (num_quoted := rows.num_quoted()):
+        reading.warn(f"{num_quoted} cells of its head begin and end with a quote, which is read as a sign; `quote: '\"'` takes quotes off")
+    return Dialect(rows.separator, rows.quote, skipped, rows.width, hint, blanks)
 
 
 class _Head:
@@ -99,6 +107,15 @@ class _Head:
         if self._header:
             return bool(self.rows) and len(self.rows[0]) == self.width
         return all(self._names.count(column) == 1 for column in self._wanted)
+
+    def is_quoted_after_blanks(self) -> bool:
+        """Whether cells begin with a quote, after blanks, and end with one."""
+        cells = [cell for row in self.rows for cell in row[1:]]
+        return any(len(cell) > 1 and cell[0] == cell[-1] == self.quote for cell in cells)
+
+    def num_quoted(self) -> int:
+        """Cells that begin and end with a quote."""
+        return sum(len(cell) > 1 and cell[0] == cell[-1] == '"' for row in self.rows for cell in row)
 
     def is_even(self) -> bool:
         """Whether there are rows, and all have the same number of fields."""

@@ -215,7 +215,7 @@ def _cells(row: Any, place: str, number: int, reading: Reading) -> list[Any]:
     try:
         return [row[column] for column in reading.columns]
     except KeyError:
-        reading.require(list(row), suffix=f" ({place} {number})")
+        reading.require(list(row), suffix=f" ({place} {number}); a file of an annotation tool is read by its `layout`")
         raise
 
 
