@@ -71,10 +71,18 @@ def _is_jsonl(reading: Reading) -> bool:
     except (ValueError, RecursionError):
         return False
     if reading.columns == [WHOLE]:
-        return type(row) is dict and (_has_second_line(reading) or records_of(row) is None)
+        return type(row) is dict and (_has_second_line(reading) or not _holds_records(row))
     if type(row) is not dict or not all(column in row for column in reading.columns):
         return False
     return _has_second_line(reading) or not any(type(row[column]) in (list, dict) for column in reading.columns)
+
+
+def _holds_records(row: Any) -> bool:
+    """Whether an object is a file of records; one with two arrays of them is, and is refused as such."""
+    try:
+        return records_of(row) is not None
+    except ValueError:
+        return True
 
 
 def _has_second_line(reading: Reading) -> bool:
