@@ -42,7 +42,9 @@ def split(content: bytes, **options: int) -> list[bytes]:
         ("To: a\n\nGrüße".encode(), "Grüße", {"bodies in another charset than they say": 1}),
         (b"Content-Type: text/html\n\n<p>one</p><p>two &amp; three", "one\ntwo & three", {"bodies taken from HTML": 1}),
         (b"Subject: only\n\n", "only", {}),
-        (b"Subject: \xff\xfe\n\nx", "\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}\n\nx", {}),
+        (b"Subject: Gr\xfc\xdfe\n\nx", "Grüße\n\nx", {}),
+        ("Subject: Grüße =?utf-8?q?=E2=82=AC?=\n\nx".encode(), "Grüße €\n\nx", {}),
+        (b"Subject: =?utf-8?b?R3LDvMOfZ?= =?nope?q?a?=\n\nx", "=?utf-8?b?R3LDvMOfZ?= =?nope?q?a?=\n\nx", {}),
         (b"Content-Transfer-Encoding: base64\n\naGVsbG8", "hello", {}),
         (b"Content-Transfer-Encoding: quoted-printable\nContent-Type: text/plain; charset=utf-8\n\na=C3=A4 so=\nft", "aä soft", {}),
     ],
@@ -60,6 +62,38 @@ def test_the_plain_body_is_taken_and_attachments_are_counted() -> None:
     message.add_attachment(b"%PDF", maintype="application", subtype="pdf", filename="a.pdf")
     message.add_attachment("a text that is attached", filename="a.txt")
     assert text_of(message.as_bytes()) == ("report\n\nplain body", {"attachments left out": 2})
+
+
+def test_text_around_a_picture_is_one_body_and_a_forwarded_message_an_attachment() -> None:
+    message, inner = EmailMessage(), EmailMessage()
+    inner.set_content("the inner text")
+    message.set_content("before")
+    message.add_attachment(b"GIF", maintype="image", subtype="gif")
+    message.add_attachment("after", disposition="inline")
+    message.add_attachment(inner)
+    assert text_of(message.as_bytes()) == ("before\n\nafter", {"attachments left out": 2})
+
+
+NESTED = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (n, n) for n in range(3000))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (NESTED, "nested too deeply"),
+        (b"Content-Type: message/rfc822\n\n" * 3000, "nested too deeply"),
+        (b"Content-Type: text/plain; " + b"a=b; " * 100_000 + b"\n\nbody", "a header Content-Type of more than 16,384 characters"),
+    ],
+    ids=["parts", "messages", "header"],
+)
+def test_a_message_that_no_program_writes_is_unreadable(content: bytes, message: str) -> None:
+    with pytest.raises(UnreadableError, match=message):
+        text_of(content)
+
+
+@pytest.mark.parametrize("subject", [b"=?utf-8?q?a?= " * 100_000, b"(" * 1_000_000, b"=?a?q?" * 100_000], ids=["words", "comments", "cut"])
+def test_a_long_subject_is_cut(subject: bytes) -> None:
+    assert text_of(b"Subject: " + subject + b"\n\nbody")[0].endswith("\n\nbody")
 
 
 def test_what_is_no_message_is_unreadable() -> None:

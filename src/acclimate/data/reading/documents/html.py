@@ -23,6 +23,9 @@ _UNNESTED = (  # elements without an end, or whose end tag is optional and whose
 _NESTS = re.compile(rf"<(?P<end>/)?(?!(?:{_UNNESTED.replace(' ', '|')})\b)[a-z][^<>]*>", re.IGNORECASE)
 _MAX_DEPTH = 4096
 """The parser's time grows with the square of the depth: 100,000 nested elements, half a megabyte, took it 9 s."""
+_MAX_ATTRIBUTES = 2000
+"""Each attribute is compared with all before it: 200,000 of one element, two megabytes, took minutes."""
+_VALUE = re.compile(r"\"[^\"]*\"|'[^']*'")
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _DECLARED = re.compile(
     rb"<meta[^>]{0,300}?charset\s*=\s*[\"']?\s*([\w.:-]+)|<\?xml[^>]{0,100}?encoding\s*=\s*[\"']([\w.:-]+)", re.IGNORECASE
@@ -74,6 +77,8 @@ def page_text(page: str) -> str:
 
     if _depth(page) > _MAX_DEPTH:
         raise UnreadableError(f"elements are nested more than {_MAX_DEPTH:,} deep, which no page needs")
+    if _has_long_tag(page):
+        raise UnreadableError(f"an element has more than {_MAX_ATTRIBUTES:,} attributes, which no page needs")
     root = LexborHTMLParser(page.replace("\0", "")).root
     lines = "".join(_pieces(root)).split("\n") if root else []
     return "\n".join(line.strip(" \t") for line in lines if line.strip())
@@ -85,6 +90,12 @@ def _depth(page: str) -> int:
         depth = max(0, depth + (-1 if tag["end"] else 1))
         deepest = max(deepest, depth)
     return deepest
+
+
+def _has_long_tag(page: str) -> bool:
+    long = (stretch for stretch in page.split(">") if len(stretch) > _MAX_ATTRIBUTES)
+    tags = (stretch[tag.start() :] for stretch in long if (tag := re.search(r"<[a-zA-Z]", stretch)))
+    return any(len(re.findall(r"[\s/]+[^\s/]", _VALUE.sub("", tag))) > _MAX_ATTRIBUTES for tag in tags)
 
 
 def _pieces(root: Any) -> list[str]:

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterator
 from email import message_from_bytes, policy
 from email.errors import MessageError
-from email.message import EmailMessage
+from email.header import decode_header
+from email.message import Message
 from functools import partial
 from itertools import chain, pairwise
-from typing import IO, Any
+from typing import IO
 
 from acclimate.data.reading.documents import UnreadableError
 from acclimate.data.reading.documents.html import page_text
@@ -25,8 +26,8 @@ from acclimate.data.reading.options import ReadOptions
 _HEADER = re.compile(rb"[!-9;-~]+[ \t]*:|>?From ")
 _DATED = re.compile(rb"From .*\d\d?:\d\d.*\d{4}\b")
 _QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
-_BROKEN = (LookupError, ValueError, TypeError, AttributeError, AssertionError, RecursionError, MessageError)
-"""What the standard library raises for headers and structures that are none."""
+_MAX_HEADER_CHARS = 16_384
+_MAX_SUBJECT_CHARS = 4096
 
 
 def split_mailbox(file: IO[bytes], reading: Reading) -> Iterator[bytes]:
@@ -73,54 +74,82 @@ def read_message(content: bytes, options: ReadOptions, notes: Counter[str]) -> s
     Args:
         notes: counts what was left out or guessed.
     Raises:
-        UnreadableError: it is no message.
+        UnreadableError: it is no message, or one that no program writes.
     """
-    message = message_from_bytes(content, policy=policy.default)
-    assert isinstance(message, EmailMessage)
     if not _HEADER.match(content.lstrip()):
         raise UnreadableError("no message: it does not begin with a header, such as `From: ...`")
-    body = _body(message)
-    notes["attachments left out"] += sum(1 for part in message.walk() if part is not body and _is_attachment(part))
-    text = "" if body is None else _decoded(body, notes)
-    if body is not None and body.get_content_type() == "text/html":
+    try:
+        message = message_from_bytes(content, policy=policy.compat32)
+    except RecursionError:
+        raise UnreadableError("parts of the message are nested too deeply") from None
+    kinds: dict[str, list[Message]] = {"text/plain": [], "text/html": []}
+    for part in _leaves(message):
+        kind = part.get_content_type()
+        if kind in kinds and part.get_content_disposition() != "attachment" and not part.is_multipart():
+            kinds[kind].append(part)
+        else:
+            notes["attachments left out"] += 1
+    text = _text(kinds["text/plain"], notes)
+    if not text and kinds["text/html"]:
         notes["bodies taken from HTML"] += 1
-        text = page_text(text)
-    return "\n\n".join(part for part in (_subject(message), text.replace("\r\n", "\n").strip()) if part)
+        text = page_text(_text(kinds["text/html"], notes))
+    return "\n\n".join(part for part in (_subject(message), text) if part)
 
 
-def _subject(message: EmailMessage) -> str:
+def _leaves(message: Message) -> Iterator[Message]:
+    """The parts that hold no others, in their order; a message that is attached is one.
+
+    Raises:
+        UnreadableError: a header that is long enough to keep the standard library busy: its own objects of headers took 100 GB for 1 MB.
+    """
+    waiting = [message]
+    while waiting:
+        part = waiting.pop()
+        for name, value in part.raw_items():
+            if len(str(value)) > _MAX_HEADER_CHARS and name.lower().startswith("content-"):
+                raise UnreadableError(f"a header {name} of more than {_MAX_HEADER_CHARS:,} characters")
+        inside = part.get_payload()
+        if part.get_content_maintype() == "multipart" and isinstance(inside, list):
+            waiting += [each for each in reversed(inside) if isinstance(each, Message)]
+        else:
+            yield part
+
+
+def _text(parts: list[Message], notes: Counter[str]) -> str:
+    """Several parts of one kind, as some programs write the text around a picture, a blank line between them."""
+    texts = (_decoded(part, notes).replace("\r\n", "\n").strip() for part in parts)
+    return "\n\n".join(text for text in texts if text)
+
+
+def _subject(message: Message) -> str:
     """The subject on one line, its encoded words (RFC 2047) decoded; as it stands where it is broken."""
+    raw = next((str(value) for name, value in message.raw_items() if name.lower() == "subject"), "")[:_MAX_SUBJECT_CHARS]
+    octets = raw.encode("utf-8", "surrogateescape")
     try:
-        return " ".join(str(message["subject"] or "").split())
-    except _BROKEN:
-        raw = next((value for name, value in message.raw_items() if name.lower() == "subject"), "")
-        return " ".join(str(raw).split())
-
-
-def _body(message: EmailMessage) -> Any:
-    """The part that holds the text: plain where there is one with anything in it, else HTML."""
+        subject = octets.decode("utf-8")
+    except UnicodeDecodeError:
+        subject = octets.decode("cp1252", "replace")
+    subject = " ".join(subject.split())  # unfolded: decode_header loses the space at a fold
     try:
-        candidates: list[Any] = [message.get_body((kind,)) for kind in ("plain", "html")]
-    except _BROKEN:
-        candidates = [part for part in message.walk() if part.get_content_maintype() == "text"]
-    filled = [part for part in candidates if part is not None and bytes(part.get_payload(decode=True) or b"").strip()]
-    return filled[0] if filled else None
+        pieces = [
+            piece if isinstance(piece, str) else piece.decode(charset or "raw-unicode-escape", "replace")
+            for piece, charset in decode_header(subject)
+        ]
+        subject = "".join(pieces)
+    except (LookupError, ValueError, MessageError):
+        pass
+    return " ".join(subject.split())
 
 
-def _is_attachment(part: Any) -> bool:
-    is_leaf = not part.is_multipart()
-    return is_leaf and (part.get_content_disposition() == "attachment" or part.get_content_maintype() not in ("text", "multipart"))
-
-
-def _decoded(part: Any, notes: Counter[str]) -> str:
+def _decoded(part: Message, notes: Counter[str]) -> str:
     """A part's text by its charset; where it names none, an unknown or a wrong one: UTF-8, else Windows-1252."""
-    payload = part.get_payload(decode=True) or b""
+    payload = part.get_payload(decode=True)
+    content = payload if isinstance(payload, bytes) else b""
     try:
-        charset = codecs.lookup(part.get_content_charset() or "ascii").name
-        return str(payload.decode(charset))
-    except (LookupError, ValueError):
+        return content.decode(codecs.lookup(str(part.get_content_charset() or "ascii")).name)
+    except (LookupError, ValueError, TypeError):
         notes["bodies in another charset than they say"] += 1
     try:
-        return str(payload.decode("utf-8"))
+        return content.decode("utf-8")
     except UnicodeDecodeError:
-        return str(payload.decode("cp1252", "replace"))
+        return content.decode("cp1252", "replace")
