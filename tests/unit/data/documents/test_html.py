@@ -60,6 +60,8 @@ def test_pages_that_are_not_read_say_why() -> None:
         read_page(b"<p>\n\xfc", ReadOptions(), Counter())
     with pytest.raises(UnreadableError, match="nested more than 4,096 deep"):
         page_text("<div>" * 50_000 + "x")
+    with pytest.raises(UnreadableError, match="more than 20,000 options"):
+        page_text("<select>" + "<option>a" * 100_000)
     with pytest.raises(UnreadableError, match="more than 2,000 attributes"):
         page_text("<p " + "".join(f"a{number} " for number in range(200_000)) + ">")
     assert page_text('<img src="data:image/png;base64,' + "ab/c" * 100_000 + '">text') == "text"

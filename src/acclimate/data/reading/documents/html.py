@@ -25,6 +25,8 @@ _MAX_DEPTH = 4096
 """The parser's time grows with the square of the depth: 100,000 nested elements, half a megabyte, took it 9 s."""
 _MAX_ATTRIBUTES = 2000
 """Each attribute is compared with all before it: 200,000 of one element, two megabytes, took minutes."""
+_OPTION, _MAX_OPTIONS = re.compile(r"<option\b", re.IGNORECASE), 20_000
+"""Lexbor looks through all options of a list for each: 20,000 take a second, 100,000 take 32."""
 _VALUE = re.compile(r"\"[^\"]*\"|'[^']*'")
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _DECLARED = re.compile(
@@ -77,6 +79,8 @@ def page_text(page: str) -> str:
 
     if _depth(page) > _MAX_DEPTH:
         raise UnreadableError(f"elements are nested more than {_MAX_DEPTH:,} deep, which no page needs")
+    if len(_OPTION.findall(page)) > _MAX_OPTIONS:
+        raise UnreadableError(f"a page with more than {_MAX_OPTIONS:,} options to choose from, which the parser takes minutes to read")
     if _has_long_tag(page):
         raise UnreadableError(f"an element has more than {_MAX_ATTRIBUTES:,} attributes, which no page needs")
     root = LexborHTMLParser(page.replace("\0", "")).root

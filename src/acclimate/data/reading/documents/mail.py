@@ -100,7 +100,7 @@ def _leaves(message: Message) -> Iterator[Message]:
     """The parts that hold no others, in their order; a message that is attached is one.
 
     Raises:
-        UnreadableError: a header that is long enough to keep the standard library busy: its own objects of headers took 100 GB for 1 MB.
+        UnreadableError: a header that is long enough to keep the standard library busy.
     """
     waiting = [message]
     while waiting:
