@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from acclimate.data.leakage.comparison import duplicate_key, fold, is_ignored, join_lines
 from acclimate.data.leakage.signs import CANDIDATES, EDGE, MARK, MOUTHS, candidate_signs, kept_signs, written_sign
+from acclimate.data.screening.scripts import UNSPACED
 
 HashArray = npt.NDArray[np.uint64]
 Offsets = npt.NDArray[np.int64]
@@ -45,17 +46,6 @@ _FOLD = bytes(
 )
 """Words in lower case; of other signs those that may say something as bytes below the space, and mouths right above it."""
 
-# Thai and Lao, Burmese, Khmer, kana, Han with its compatibility forms and its later planes.
-_UNSPACED = (
-    (0x0E00, 0x0EFF),
-    (0x1000, 0x109F),
-    (0x1780, 0x17FF),
-    (0x3041, 0x30FF),
-    (0x3400, 0x4DBF),
-    (0x4E00, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0x20000, 0x3134F),
-)
 # Odd constants of MurmurHash3's finaliser and of the golden ratio; ROLL is the base of the polynomials over word hashes.
 _MIX_1, _MIX_2, _GOLDEN = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53), np.uint64(0x9E3779B97F4A7C15)
 _ROLL = 0xD1342543DE82EF95
@@ -291,7 +281,7 @@ class _Signs(dict[int, str]):
         sign = chr(code)
         if code >= 128 and (sign.isspace() or unicodedata.category(sign)[0] in "PSZ"):
             self[code] = written_sign(sign) or " "
-        elif any(first <= code <= last for first, last in _UNSPACED):
+        elif any(first <= code <= last for first, last in UNSPACED):
             self[code] = f" {sign} "
         else:
             self[code] = sign
