@@ -74,7 +74,7 @@ class Stage:
         # the module's glob passes over directories that the stage removes meanwhile; Path's raises
         pattern = f"{self.project}/.acclimate/checkpoints/**/step-*.{suffix}"
         found = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207
-        return [path for path in found if path.parent.name != "head"]
+        return [path for path in found if path.parent.name not in ("head-warm-up", "control")]
 
     def made(self) -> dict[str, str]:
         """DVC's md5 of each out, and the md5 of each file in it."""

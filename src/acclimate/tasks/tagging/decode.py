@@ -66,7 +66,7 @@ class Decoder:
     def __init__(self, task: Mapping[str, Any], reader: predictor.Reader) -> None:
         self._reader = reader
         self._labels: list[str] = task["labels"] or []
-        self._split = SPLITS[task["options"].get("words", "ends")]
+        self._split = SPLITS[task.get("options", {}).get("words", "ends")]
 
     def read(self, columns: Sequence[Sequence[str]]) -> Rows:
         """Windows of the texts' words."""
