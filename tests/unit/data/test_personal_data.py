@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import itertools
+import re
 import string
 import time
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from acclimate import redaction
 from acclimate.data.screening import personal_data
 from acclimate.data.screening.options import PersonalDataConfig
-from acclimate.data.screening.personal_data import KINDS, find_personal_data, iban_ok, luhn_ok, redact
+from acclimate.data.screening.personal_data import KINDS, count_in_words, find_personal_data, iban_ok, luhn_ok, redact, redact_words
 from acclimate.data.screening.texts import TextCounts, screen
 
 DIGITS = st.sampled_from(string.digits)
@@ -360,3 +361,33 @@ def test_no_repetition_makes_it_slow(piece: str) -> None:
     started = time.process_time()
     redact(text)
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    "before", ["server ", "The mail server ", "webserver: ", "nameserver ", "SERVER=", "over ", "driver ", "dev ", "intersection "]
+)
+def test_an_address_is_no_version_after_a_word_that_ends_like_one(before: str) -> None:
+    assert [finding.kind for finding in find_personal_data(f"{before}81.169.145.72 is down")] == ["ip"]
+
+
+@pytest.mark.parametrize("before", ["version ", "v", "ver. ", "release ", ">= ", "section "])
+def test_a_version_stays(before: str) -> None:
+    assert find_personal_data(f"needs {before}81.169.145.72 of it") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("ann.lee@firma.de", "email"),
+        ("81.169.145.72", "ip"),
+        ("4111-1111-1111-1111", "card"),
+        ("+49 171/2345610", "phone"),
+        ("(212) 736-5000", "phone"),
+    ],
+)
+def test_words_that_are_divided_at_signs_are_redacted_whole(text: str, kind: str) -> None:
+    words = ["call", *re.findall(r"\w+|[^\w\s]", text), "now"]
+    redacted = redact_words(words)
+    assert len(redacted) == len(words) and redacted[0] == "call" and redacted[-1] == "now"
+    assert not any(word.isalnum() for word in redacted[1:-1])
+    assert count_in_words([words], KINDS)[1][kind] == 1  # type: ignore[index]

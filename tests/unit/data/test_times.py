@@ -95,11 +95,17 @@ def test_numbers_are_only_compared_with_numbers() -> None:
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        ([1_700_000_000, 1_700_000_100_000], "seconds and milliseconds"),
+        ([1_700_000_000, 1_700_000_100_000], "times of two units"),
+        ([45000.3, 1_712_000_000], "times of two units"),
+        ([2024, 20240301], "times of two units"),
+        ([3142024, 12012023, 2282024, 1312022, 11302021], "the year last"),
+        ([130824, 10299, 311223, 280222, 50721] * 4, "the year last"),
         ([15032024, 1042024, 28022023, 5012024, 31122022], "the year last"),
         ([20240315, 20240401, 20230228, 20240105, 20221231], ""),
-        ([1.5, 20000.0, 7.0, 1e9, 3.0], ""),
+        ([1.5, 20000.0, 7.0, 900000.0, 3.0], ""),
         ([1990, 2000, 2010, 2020, 2024], ""),
+        ([*range(1, 5000, 50), 60_000], ""),
+        ([202401, 202402, 202412, 202311] * 5, ""),
     ],
 )
 def test_numbers_that_do_not_order_rows_by_time_are_refused(cells: list[Any], said: str) -> None:

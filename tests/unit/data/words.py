@@ -20,6 +20,7 @@ _OPERATOR = re.compile(r"\d\s+([-*^])\s+(?=\d)", re.ASCII)  # 5 - 3
 
 def words_of(text: str) -> list[str]:
     """The words of an ASCII text, in order, with the signs that say something."""
+    text = re.sub(r"(?m)^(?:>[ \t]{0,3}|\+[ \t]{1,3})+(?=[^\s>+])", "", text)
     text = re.sub(r"(?<=[a-zA-Z])-\r?\n[ \t]*(?=[a-z])", "", text).lower()
     framed = f"\n{text}\n"
     kept = {match.start() for match in _KEPT.finditer(framed)}

@@ -12,6 +12,7 @@ from acclimate.data.screening.cleaning import compose
 _IGNORED = re.compile(f"[{IGNORABLE}]+")
 HYPHENS = "\u2010\u2011\u2212\ufe63\uff0d"
 """What else is written as a hyphen or minus."""
+_LINE_MARKS = re.compile(r"^(?:>[ \t]{0,3}|\+[ \t]{1,3})+(?=[^\s>+])", re.MULTILINE)
 _LINE_END_HYPHEN = re.compile(rf"(?<=[^\W\d_])[-{HYPHENS}\u00ad]\n[ \t]*(?=[^\W\d_A-Z])")
 
 
@@ -19,6 +20,12 @@ def join_lines(text: str) -> str:
     """A word that a hyphen parts at a line's end in one piece; a compound such as `well-known` parted so loses its hyphen too."""
     is_parted = "-\n" in text or (not text.isascii() and any(sign in text for sign in f"{HYPHENS}\u00ad"))
     return _LINE_END_HYPHEN.sub("", text) if is_parted else text
+
+
+def drop_line_marks(text: str) -> str:
+    """The text without the marks of a quoted mail or a diff at the beginnings of its lines: `> > text`, `+ text`."""
+    is_marked = text[:1] in (">", "+") or "\n>" in text or "\n+" in text
+    return _LINE_MARKS.sub("", text) if is_marked else text
 
 
 def is_ignored(text: str) -> bool:
@@ -31,6 +38,7 @@ def fold(text: str) -> str:
 
     This is NFKC_Casefold (Unicode 17, section 3.13, D147). A text is only compared in this form, and kept in its own.
     """
+    text = drop_line_marks(text)
     if text.isascii():
         return (join_lines(text) if "-\n" in text else text).lower()
     text = join_lines(text)

@@ -25,7 +25,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from acclimate.data.leakage.comparison import duplicate_key, fold, is_ignored, join_lines
+from acclimate.data.leakage.comparison import drop_line_marks, duplicate_key, fold, is_ignored, join_lines
 from acclimate.data.leakage.signs import CANDIDATES, EDGE, MARK, MOUTHS, candidate_signs, kept_signs, written_sign
 from acclimate.data.screening.scripts import UNSPACED
 
@@ -189,6 +189,7 @@ class KeySet:
 
 
 def _hash_block(texts: Sequence[str]) -> Hashes:
+    texts = [drop_line_marks(text) for text in texts]
     encoded = [text.encode() if text.isascii() else _part_words(text).encode("utf-8", "surrogatepass") for text in texts]
     raw, folded, candidates, parted = _lay_end_to_end(encoded)
     ends = _ends(encoded)

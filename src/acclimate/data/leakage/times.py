@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -19,8 +20,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _ALLOWED = "allowed: a number, or ISO 8601 such as 2026-11-21 or 2026-11-21T08:00+01:00"
 _SHOWN = 3
-_SECONDS, _MIXED, _FEW = 1e8, 100, 5
-"""Numbers above the first are seconds since 1970 (from 1973 on) or a finer unit; a hundredfold of one another, they are of two units."""
+_LEAST, _MIXED = 1000, 100
+"""Neighbours above the first that are a hundredfold of one another are of two units: years and days, seconds and milliseconds."""
+_FORMS = (
+    (8, 5, ("%d%m%Y", "%m%d%Y"), ("%Y%m%d",)),
+    (6, 20, ("%d%m%y", "%m%d%y"), ("%y%m%d", "%Y%m")),
+)
+"""Digits, fewest rows, ways to write a day that do not sort as numbers, and those that do."""
 
 
 def parse_time(value: Any) -> tuple[float, TimeKind]:
@@ -96,20 +102,27 @@ def parse_times(cells: Sequence[Any], numbers: Sequence[int], *, where: str) -> 
 
 def _odd_numbers(times: Sequence[float]) -> str:
     """What is wrong with numbers that do not order rows by time; nothing where they may."""
-    small, large = min(times, key=abs), max(times, key=abs)
-    if abs(small) > _SECONDS and abs(large) > _MIXED * abs(small):
-        return f"{small:.0f} and {large:.0f} stand in it, seconds and milliseconds since 1970 as it seems; write all in one unit"
-    if len(times) >= _FEW and all(_is_day(time, "%d%m%Y") for time in times) and not all(_is_day(time, "%Y%m%d") for time in times):
-        shown = f"{times[0]:08.0f}"
-        return f"the numbers are days such as {shown}, the year last as it seems, which do not sort; write ISO 8601, such as 2026-11-21"
+    ordered = sorted(time for time in times if time >= _LEAST)
+    for small, large in pairwise(ordered):
+        if large > _MIXED * small:
+            return f"{small:.0f} and {large:.0f} stand in it and nothing between, times of two units as it seems; write all in one"
+    for digits, least, unsorted, sortable in _FORMS:
+        if len(times) >= least and _are_days(times, digits, unsorted) and not _are_days(times, digits, sortable):
+            shown = f"{times[0]:0{digits}.0f}"
+            return f"the numbers are days such as {shown}, the year last as it seems, which do not sort; write ISO 8601, such as 2026-11-21"
     return ""
 
 
-def _is_day(number: float, form: str) -> bool:
-    if number != int(number) or not 0 < number < 10**8:
+def _are_days(times: Sequence[float], digits: int, forms: Sequence[str]) -> bool:
+    """Whether all numbers are days in one of the forms."""
+    return any(all(_is_day(time, digits, form) for time in times) for form in forms)
+
+
+def _is_day(number: float, digits: int, form: str) -> bool:
+    if number != int(number) or not 0 < number < 10**digits:
         return False
     try:
-        return 1900 <= datetime.strptime(f"{int(number):08d}", form).year < 2100  # noqa: DTZ007  # only the year is asked for
+        return 1900 <= datetime.strptime(f"{int(number):0{digits}d}", form).year < 2100  # noqa: DTZ007  # only the year is asked for
     except ValueError:
         return False
 

@@ -97,19 +97,44 @@ def redact(text: str, kinds: Collection[Kind] = KINDS, *, keep_length: bool = Fa
 
 
 def redact_words(words: Sequence[str], kinds: Collection[Kind] = KINDS) -> list[str]:
-    """Replace what is found in the words, joined by spaces; their number stays, so of `+49 171 2345610` each becomes `<PHONE>`."""
+    """Replace what is found in the words; their number stays, so of `+49 171 2345610` each becomes `<PHONE>`."""
     found_words = list(words)
-    for _ in range(_MAX_LOOKS):
-        if not (found := find_personal_data(" ".join(found_words), kinds)):
-            break
-        ends = list(itertools.accumulate(len(word) + 1 for word in found_words))
-        for finding in reversed(found):
-            for number in range(bisect.bisect_right(ends, finding.start), bisect.bisect_left(ends, finding.end) + 1):
-                start = ends[number] - len(found_words[number]) - 1
-                word, first, last = found_words[number], max(finding.start - start, 0), finding.end - start
-                if first < min(last, len(word)):
-                    found_words[number] = word[:first] + finding.placeholder() + word[last:]
+    for glued in (False, True):
+        for _ in range(_MAX_LOOKS):
+            text, starts = _laid_out(found_words, glued=glued)
+            if not (found := find_personal_data(text, kinds)):
+                break
+            for finding in reversed(found):
+                for number in range(bisect.bisect_right(starts, finding.start) - 1, bisect.bisect_left(starts, finding.end)):
+                    word, first, last = found_words[number], max(finding.start - starts[number], 0), finding.end - starts[number]
+                    if first < min(last, len(word)):
+                        found_words[number] = word[:first] + finding.placeholder() + word[last:]
     return found_words
+
+
+def count_in_words(rows: Sequence[Sequence[str]], kinds: Collection[Kind]) -> tuple[list[bool], dict[Kind, int]]:
+    """As `count_findings`, of rows of words."""
+    looks = [[find_personal_data(_laid_out(row, glued=glued)[0], kinds) for glued in (False, True)] for row in rows]
+    found = [max(look, key=len) for look in looks]
+    counts = Counter(finding.kind for some in found for finding in some)
+    return [bool(some) for some in found], {kind: counts[kind] for kind in KINDS if kind in kinds}
+
+
+def _laid_out(words: Sequence[str], *, glued: bool) -> tuple[str, list[int]]:
+    """Words joined by spaces, or glued together where one is a sign, as `ann . lee @ firma . de` was; and where each begins."""
+    pieces, starts, size = list[str](), list[int](), 0
+    for number, word in enumerate(words):
+        is_apart = number > 0 and not (glued and _touch(words[number - 1], word))
+        pieces += [" ", word] if is_apart else [word]
+        starts.append(size + is_apart)
+        size += is_apart + len(word)
+    return "".join(pieces), starts
+
+
+def _touch(left: str, right: str) -> bool:
+    """Whether two words probably stood side by side: one is a sign, and none is a bracket or comma that has its space there."""
+    is_sign = any(len(word) == 1 and not word.isalnum() for word in (left, right))
+    return is_sign and left not in (")", "]", "}", ",", ";", "!", "?") and right not in ("(", "[", "{")
 
 
 # --- e-mail ---------------------------------------------------------------------------------------------------------------------
@@ -282,10 +307,10 @@ _MAYBE_IPV6 = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _IPV4 = re.compile(r"(?<![\w.+~#-])([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})(?![\w~+-]|\.[0-9])", re.ASCII)
 _IPV6 = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{0,33}[0-9A-Fa-f:](?<![^:]:)(?![\w:]|\.[0-9])", re.ASCII)
 _VERSION_BEFORE = re.compile(
-    r"(?:\bversion|versions|vers?|release|rev|revision|update|v|[<>=]=?|section|chapter|rfc)[.:]?\s?$", re.IGNORECASE
+    r"(?:(?<!\w)(?:versions?|vers?|release|rev|revision|update|v|section|chapter|rfc)|[<>=]=?)[.:]?\s?$", re.IGNORECASE
 )
 _ADDRESS_BEFORE = re.compile(
-    r"\b(?:ip|ipv4|addr|address|host|hostname|server|dns|nameserver|gateway|router|proxy|ping|ssh)\W{1,3}(?:is |at )?$", re.IGNORECASE
+    r"\b(?:ip|ipv4|addr|address|host|hostname|\w*server|dns|gateway|router|proxy|ping|ssh)\W{1,3}(?:is |at )?$", re.IGNORECASE
 )
 _PORT_AFTER = re.compile(r":[0-9]{1,5}\b")
 _NETWORK_AFTER = re.compile(r"/[0-9]{1,3}\b")
@@ -312,10 +337,12 @@ def _is_public(address: str) -> bool:
 
 def _is_version(text: str, match: re.Match[str]) -> bool:
     before = text[max(0, match.start() - 20) : match.start()]
+    if _ADDRESS_BEFORE.search(before):
+        return False
     if _VERSION_BEFORE.search(before):
         return True
     is_small = sum(int(part) < _SMALL_PART for part in match.groups()) >= 3
-    return is_small and not (_ADDRESS_BEFORE.search(before) or _PORT_AFTER.match(text, match.end()))
+    return is_small and not _PORT_AFTER.match(text, match.end())
 
 
 # --- telephone ----------------------------------------------------------------------------------------------------------------------

@@ -52,15 +52,16 @@ def _prepare_words(
 ) -> list[list[str]]:
     words = iter(cleaning.clean([word for row in rows for word in row], clean.rules, counts.changed))
     cleaned = [[next(words) for _ in row] for row in rows]
-    holds = _count([" ".join(row) for row in cleaned], personal, counts)
+    holds = _count(cleaned, personal, counts)
     return [personal_data.redact_words(row, personal.replaced) if found else row for row, found in zip(cleaned, holds, strict=True)]
 
 
-def _count(texts: Sequence[str], config: PersonalDataConfig, counts: TextCounts) -> list[bool]:
-    """Whether each text holds something to replace."""
+def _count(texts: Sequence[Any], config: PersonalDataConfig, counts: TextCounts) -> list[bool]:
+    """Whether each text, or list of words, holds something to replace."""
     if config.mode == "off":
         return [False] * len(texts)
-    holds, found = personal_data.count_findings(texts, config.kinds)
+    count = personal_data.count_in_words if texts and isinstance(texts[0], list) else personal_data.count_findings
+    holds, found = count(texts, config.kinds)
     counts.personal.update(found)
     return holds
 

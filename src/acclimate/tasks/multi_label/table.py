@@ -110,7 +110,9 @@ class Table(Options):
 
     def notes(self, spelled: Sequence[Any]) -> list[str]:
         """Keys of `label_map` that rename nothing, and labels that look alike."""
-        return notes_on_labels(self.label_map, spelled)
+        num_empty = sum(label == [] for label in spelled)
+        empty = f"label: {num_empty} rows hold no label, and count as rows of which none is true; take out those that nobody labelled"
+        return notes_on_labels(self.label_map, spelled) + [empty] * bool(num_empty)
 
     def collect_labels(self, by_split: Mapping[str, Sequence[Any]], *, where: str) -> list[str]:
         """The labels, sorted."""
