@@ -6,6 +6,7 @@ import re
 import unicodedata
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ _JOINERS = "\u200c\u200d"
 _JOINING = re.compile(f"(?<=[^\x00-\x7f{_JOINERS}])[{_JOINERS}](?=[^\x00-\x7f{_JOINERS}])")
 """A joiner that shapes Persian and Indic words and emoji; between other signs it shows nothing."""
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)\.0+")
+_SHORT = 64
 _NOTHING = frozenset({"", "nan", "NaN", "NaT", "<NA>", "None", "null", "NULL"})
 
 
@@ -42,6 +44,8 @@ def name_of(value: Any) -> str:
     Raises:
         ValueError: the cell holds a list, a mapping or bytes.
     """
+    if type(value) is str:
+        return _spelled_again(value) if len(value) <= _SHORT else _spelled(value)
     if is_missing(value):
         return ""
     if isinstance(value, np.generic):
@@ -53,6 +57,12 @@ def name_of(value: Any) -> str:
     if isinstance(value, Decimal) and value.is_finite():  # `normalize` would round to 28 digits
         value = f"{value:f}".rstrip("0").rstrip(".") if "." in f"{value:f}" else f"{value:f}"
     return _spelled(str(value))
+
+
+@lru_cache(maxsize=1 << 14)
+def _spelled_again(text: str) -> str:
+    """Remembers short names: a tag stands in most rows."""
+    return _spelled(text)
 
 
 def _spelled(text: str) -> str:

@@ -99,7 +99,7 @@ def redact(text: str, kinds: Collection[Kind] = KINDS, *, keep_length: bool = Fa
 def redact_words(words: Sequence[str], kinds: Collection[Kind] = KINDS) -> list[str]:
     """Replace what is found in the words; their number stays, so of `+49 171 2345610` each becomes `<PHONE>`."""
     found_words = list(words)
-    for glued in (False, True):
+    for glued in _looks(words):
         for _ in range(_MAX_LOOKS):
             text, starts = _laid_out(found_words, glued=glued)
             if not (found := find_personal_data(text, kinds)):
@@ -114,10 +114,15 @@ def redact_words(words: Sequence[str], kinds: Collection[Kind] = KINDS) -> list[
 
 def count_in_words(rows: Sequence[Sequence[str]], kinds: Collection[Kind]) -> tuple[list[bool], dict[Kind, int]]:
     """As `count_findings`, of rows of words."""
-    looks = [[find_personal_data(_laid_out(row, glued=glued)[0], kinds) for glued in (False, True)] for row in rows]
+    looks = [[find_personal_data(_laid_out(row, glued=glued)[0], kinds) for glued in _looks(row)] for row in rows]
     found = [max(look, key=len) for look in looks]
     counts = Counter(finding.kind for some in found for finding in some)
     return [bool(some) for some in found], {kind: counts[kind] for kind in KINDS if kind in kinds}
+
+
+def _looks(words: Sequence[str]) -> tuple[bool, ...]:
+    """Whether words are looked at as they are, or glued together too, which is the same without a sign that is a word."""
+    return (False, True) if any(len(word) == 1 and not word.isalnum() for word in words) else (False,)
 
 
 def _laid_out(words: Sequence[str], *, glued: bool) -> tuple[str, list[int]]:
