@@ -101,8 +101,8 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
     _report(variants, metric)
     training = asdict(parity.compare(rows.trained, predictions["torch"], rows.ids, decoder, scale))
     found_of = {"variants": variants, "against_finetuning": training, "latency": conditions}
-    told = {"sha256": reference.digest_of_rows(rows.examples), "rows": len(rows.ids)}
-    write_json(out / "metrics.json", {"metric": metric, "test_rows": told, **found_of})
+    test_rows = {"sha256": reference.digest_of_rows(rows.examples), "rows": len(rows.ids)}
+    write_json(out / "metrics.json", {"metric": metric, "test_rows": test_rows, **found_of})
     run_of = {"encoder": chosen.variant.encoder, "recipe": chosen.variant.recipe, "seed": chosen.seed}
     write_json(out / "chosen.json", {**run_of, "variant": variant, "file": files[variant]})
     write_json(out / "parity.json", {"unit": scale.scale, "examples": reference.examples(rows, predictions, predictors[variant])})

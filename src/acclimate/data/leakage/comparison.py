@@ -1,4 +1,4 @@
-"""What counts as one text: how texts are folded before exact copies, near-copies and overlaps with evaluation texts are told."""
+"""What counts as one text: how texts are folded before exact copies, near-copies and overlaps with evaluation texts are found."""
 
 from __future__ import annotations
 

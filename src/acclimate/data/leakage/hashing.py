@@ -5,7 +5,7 @@ The same on every machine, in every process and in every version of the librarie
 A word is a run of letters, digits and underscores of the folded text (`comparison.fold`). White space and punctuation only part words, so
 `printf(3)`, "printf (3)" and `Printf ( 3 ),` are the same two words (Brown et al. 2020, appendix C, compare words without punctuation too,
 https://arxiv.org/abs/2005.14165). In scripts written without spaces (Han, kana, Thai, Lao, Khmer, Burmese) each character is a word.
-A sign that says something belongs to a word or is one (`signs`). The signs of a text are also summed up, so that short texts can be told
+A sign that says something belongs to a word or is one (`signs`). The signs of a text are also summed up, so that short texts can be kept
 apart by them.
 
 Speed, on one core shared with others, over 27 MB of Debian text in word hashes: this 90-160 MB/s; `pyarrow.compute` (lower, split,

@@ -128,7 +128,7 @@ def _is_day(number: float, digits: int, form: str) -> bool:
 
 
 def order_of_times(kinds: set[TimeKind], *, where: str) -> str | None:
-    """What to tell of the kinds of a table's times.
+    """What to log about the kinds of a table's times.
 
     Raises:
         DataError: numbers stand beside dates; nothing says which is earlier.

@@ -1,6 +1,6 @@
 """Tagging schemes, read strictly and written as BIO.
 
-- bio: a span starts with B- and goes on with I-, also called IOB2 (Tjong Kim Sang and Veenstra 1999, https://aclanthology.org/E99-1023)
+- bio: a span starts with B- and continues with I-, also called IOB2 (Tjong Kim Sang and Veenstra 1999, https://aclanthology.org/E99-1023)
 - iob1: a span starts with I-, but for one right after another of its type, which starts with B- (CoNLL-2003's own files)
 - io: words of a type, I- before it or nothing; neighbours of one type are one span
 - bioes: also E- for the last word and S- for the only one; M- for I- and W- for S- (BMES, BMEWO)

@@ -53,16 +53,16 @@ def find_dialect(head: list[str], is_all: bool, reading: Reading) -> Dialect:
         DataError: `header` names the columns of a file whose first line does so too.
     """
     given = reading.options.separator
-    told = _EXCEL_LINE.fullmatch(head[0]) if head else None
-    if told and not given:
-        reading.note(f"read with separator {told[1]!r}, as its first line says")
-    skipped = 1 if told else 0
-    separator = given or (told[1] if told else "\t" if reading.ending == ".tsv" else ",")
+    named = _EXCEL_LINE.fullmatch(head[0]) if head else None
+    if named and not given:
+        reading.note(f"read with separator {named[1]!r}, as its first line says")
+    skipped = 1 if named else 0
+    separator = given or (named[1] if named else "\t" if reading.ending == ".tsv" else ",")
     rows = _Head(separator, head[skipped:], is_all, reading)
     hint = "" if reading.options.header else "; if its first line is a row, name the columns by `header: [...]`"
     if reading.options.header and rows.rows[:1] == [reading.options.header]:
         raise reading.fault(f"line {skipped + 1}: the names that `header` gives stand there themselves; leave `header` out")
-    if not (given or told or rows.has_columns()):
+    if not (given or named or rows.has_columns()):
         others = [_Head(sign, head, is_all, reading) for sign in _SEPARATORS if sign != separator]
         fitting = [other for other in others if other.has_columns() and other.is_even()]
         if len(fitting) == 1:

@@ -19,7 +19,7 @@ def rows_of(value: Any, wanted: list[str], header: list[str] | None) -> Rows | N
     """The rows of a table; None where the value is no table.
 
     Args:
-        wanted: the columns that are read, by which a table written by columns is told from one written by rows.
+        wanted: the columns that are read, which distinguish a table written by columns from one written by rows.
         header: names of the columns, where each row is an array.
     Raises:
         ValueError: a table that says two things, or whose columns differ in length.
