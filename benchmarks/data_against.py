@@ -8,13 +8,11 @@ one is faster. Processor time is steadier than the wall on a shared machine. For
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 from benchmarks.train_work import ratio_of_rounds
-from benchmarks.training_against import ROOT, Side, checked_out, rounds_in_turns
+from benchmarks.training_against import ROOT, Side, checked_out, parse_arguments, rounds_in_turns
 
 CONTESTS = {"G4, G5: text to packed rows": "tokenize", "G6: load and mask": "load", "the stage ingest": "ingest"}
 """By what a line shows, the work of a round."""
@@ -80,11 +78,7 @@ with tempfile.TemporaryDirectory() as directory:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("commit")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
+    given = parse_arguments(__doc__)
     results = {}
     with checked_out(given.commit) as old:
         for name, what in CONTESTS.items():

@@ -87,17 +87,22 @@ def _as_told(tree: Path, run: Run) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("commit")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
+    given = parse_arguments(__doc__)
     work, results = prepare_work(), {}
     with checked_out(given.commit) as old:
         for name, run in CONTESTS.items():
             results[name] = contest(name, Run(**{**asdict(run), "rounds": given.rounds}), {"old": old, "new": ROOT}, work)
     if given.json:
         given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def parse_arguments(description: str | None) -> argparse.Namespace:
+    """The earlier commit, the rounds, and where the figures go."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("commit")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
 
 
 @contextmanager

@@ -50,7 +50,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*AnyType:UserWarning")  # MLflo
 
 
 def config_of(name: str, *, task: dict[str, Any] | None = None, **changes: dict[str, Any]) -> Config:
-    """The project's params.yaml with one task; `task` is laid over it, `changes` over the sections."""
+    """The project's params.yaml with one task; `task` overrides its keys, and `changes` those of the sections."""
     raw = copy.deepcopy(read_yaml(ROOT / "params.yaml"))
     raw |= {"tasks": {name: {**TASKS[name], **(task or {})}}, "probe": {"tasks": [name]}, "export": {"tasks": [name]}}
     raw["runs"] = {"tasks": [name], "encoders": ["base"], "recipes": ["full"], "seeds": [0]}

@@ -1,4 +1,4 @@
-"""CSV and TSV: what parts the fields is told or beyond doubt, and no row is lost to a quote."""
+"""CSV and TSV: a setting names the separator or the file shows it, and a quote loses no row."""
 
 from __future__ import annotations
 

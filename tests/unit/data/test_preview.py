@@ -1,4 +1,4 @@
-"""What is told of a table before anything runs is what ingest would refuse, and no more."""
+"""What is message of a table before anything runs is what ingest would refuse, and no more."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def test_a_split_is_told_as_unknown_where_ingest_refuses_it(tmp_path: Path, row:
     rows = [f"text {number},{'ab'[number % 2]},{split}" for number, split in enumerate(SPLITS * 3)]
     (tmp_path / "mine.csv").write_text("\n".join(["text,label,part", *rows, row]), encoding="utf-8")
     task = TaskConfig(kind="classification", data="mine.csv", split="part")
-    told = f"tasks.mine: {tmp_path / 'mine.csv'}: column 'part': {named}; allowed: train, dev (or validation), test"
-    assert problems(tmp_path, task) == ([told] if named else [])
-    assert refusal(tmp_path, task) == told.replace(f" {tmp_path / 'mine.csv'}:", "") * bool(named)
+    message = f"tasks.mine: {tmp_path / 'mine.csv'}: column 'part': {named}; allowed: train, dev (or validation), test"
+    assert problems(tmp_path, task) == ([message] if named else [])
+    assert refusal(tmp_path, task) == message.replace(f" {tmp_path / 'mine.csv'}:", "") * bool(named)
 
 
 def test_a_split_column_has_no_say_where_each_split_has_a_file(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_split_column_has_no_say_where_each_split_has_a_file(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "more", "told"),
+    ("name", "content", "more", "message"),
     [
         (
             "mine.csv",
@@ -71,11 +71,11 @@ def test_a_split_column_has_no_say_where_each_split_has_a_file(tmp_path: Path) -
         ("mine.zip", "no archive", {}, "not a whole archive"),
     ],
 )
-def test_check_reads_the_head_as_ingest_reads_the_file(tmp_path: Path, name: str, content: str, more: dict[str, str], told: str) -> None:
+def test_check_reads_the_head_as_ingest_reads_the_file(tmp_path: Path, name: str, content: str, more: dict[str, str], message: str) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
     task = TaskConfig.model_validate({"kind": "classification", "data": name, **more})
     (problem,) = problems(tmp_path, task)
-    assert told in problem
+    assert message in problem
     assert problem == refusal(tmp_path, task)
 
 

@@ -18,7 +18,7 @@ from acclimate.data.reading.streams import COMPRESSIONS, Unpacked, fault, one_li
 from acclimate.errors import DataError
 from acclimate.redaction import redact
 
-__all__ = ["FORMATS", "Batch", "cell", "find_files", "iter_batches", "join_batches", "read_rows", "resolve", "row_prefixes"]
+__all__ = ["FORMATS", "Batch", "find_files", "iter_batches", "join_batches", "read_rows", "resolve", "row_prefixes"]
 
 TEXT_FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt")
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".json", ".ndjson", ".arrow", ".feather", ".xlsx", ".xlsm")
@@ -123,12 +123,6 @@ def row_prefixes(paths: Sequence[Path], root: Path) -> list[str]:
     stems = [Path(path.stem).stem if split_endings(path)[1] else path.stem for path in paths]
     count = Counter(stems)
     return [redact(stem if count[stem] == 1 else path.relative_to(root).as_posix()) for stem, path in zip(stems, paths, strict=True)]
-
-
-def cell(table: dict[str, list[Any]], column: str | None, index: int) -> str:
-    """An optional cell as a string; an empty one where there is none."""
-    value = table[column][index] if column else None
-    return "" if value is None else str(value).strip()
 
 
 def read_rows(path: Path, columns: list[str], *, where: str, options: ReadOptions | None = None, head_rows: int | None = None) -> Batch:
