@@ -23,6 +23,7 @@ from acclimate.training.precision import resolve_device, resolve_precision
 from acclimate.training.retaining import candidates
 from stages.command import Out, StageContext, main
 
+_PROBED, _LOSSES = "mean gain over the start, of linear probes on every task's dev rows", "mean of the held-out losses, negated"
 logger = logging.getLogger("stages.retain")
 
 
@@ -66,7 +67,8 @@ def run(
     metrics = artifacts.read_json(pretrain / "metrics.json")
     backbone, after = load_backbone(start_from).to(device), load_backbone(pretrain).to(device).model.state_dict()
     before = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
-    tasks = params.runs.all_tasks if config.retain_by == "probe" else []
+    is_choice = len(metrics["candidates"]) > 1
+    tasks = params.runs.all_tasks if config.retain_by == "probe" and is_choice else []
     probes = {task: dev_probe(tables / task, start_from, params.tasks[task], precision=precision) for task in tasks}
     metric_of = {task: read_schema(tables / task).metric for task in tasks}
     of_start = {task: probe(backbone) for task, probe in probes.items()}
@@ -77,12 +79,12 @@ def run(
         losses = metrics["candidates"][name]
         by_task = {task: {"metric": metric_of[task], **asdict(found)} for task, found in gains.items()}
         tried.append({"name": name, **_judged(list(gains.values()), losses), "tasks": by_task, **losses})
-        logger.info("%s: %s %.4f, %s", name, config.retain_by, tried[-1]["score"], losses)
+        logger.info("%s: %s %.4f, %s", name, "probe" if probes else "loss", tried[-1]["score"], losses)
     best = max(tried, key=lambda each: each["score"])
     backbone.model.load_state_dict(dict(candidates(config.retention, before, after))[best["name"]])
     save_backbone(backbone, start_from, out)
     shutil.copyfile(start_from / SOURCE, out / SOURCE)
-    criterion = "mean gain over the start, of linear probes on every task's dev rows" if probes else "mean of the held-out losses, negated"
+    criterion = _PROBED if probes else _LOSSES if is_choice else _LOSSES + ", which chose nothing: there is one candidate"
     methods = [chosen.name for chosen in config.retention]
     artifacts.write_json(out / "retention.json", {"methods": methods, "criterion": criterion, "chosen": best["name"], "candidates": tried})
     artifacts.write_json(

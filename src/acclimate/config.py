@@ -24,7 +24,11 @@ from acclimate.settings import HALF_PAIR, Name, Options, Place, listed, problems
 from acclimate.training.options import EncoderConfig, RecipeConfig, RunsConfig, TrainConfig
 
 BASE = "base"
-"""The encoder that the stage `backbone` keeps as it came; every other one starts from it, directly or not."""
+"""The encoder that the stage `backbone` keeps as it came."""
+SCRATCH = "scratch"
+"""The encoder that it writes beside: the same architecture, config and tokenizer with random weights."""
+_GIVEN = {BASE: "the encoder that `model` names", SCRATCH: "the encoder with random weights"}
+"""Encoders that no section makes, of which every other one starts, directly or not."""
 Entry = TypeVar("Entry")
 _SHARED = {"encoders": "pretrain", "recipes": "finetune"}
 """Sections of variants, and what all of each share."""
@@ -132,7 +136,7 @@ def _place_in(raw: Mapping[Any, Any], place: Place) -> Place:
 
 def disagreements(config: Config) -> list[str]:
     """What sections say of each other that does not hold, one line each."""
-    runs, tasks, encoders = config.runs, config.tasks, [BASE, *config.encoders]
+    runs, tasks, encoders = config.runs, config.tasks, [*_GIVEN, *config.encoders]
     named = [
         *((where, "tasks", names, tasks) for where, names in _tasks_named(config).items()),
         ("runs.encoders", "encoders", runs.encoders, encoders),
@@ -153,10 +157,10 @@ def disagreements(config: Config) -> list[str]:
         for key in _OWN[variants]
         if key in getattr(config, section)
     ]
-    if BASE in config.encoders:
-        problems.append(f"encoders.{BASE}: so the encoder is called that `model` names; give this one another name")
+    if taken := [name for name in _GIVEN if name in config.encoders]:
+        problems += [f"encoders.{name}: so {_GIVEN[name]} is called; give this one another name" for name in taken]
     elif circle := _circle(config.encoders):
-        problems.append(f"encoders: {' starts from '.join(circle)}, a circle; one of them must start from `{BASE}`")
+        problems.append(f"encoders: {' starts from '.join(circle)}, a circle; one of them must start from `{BASE}` or `{SCRATCH}`")
     problems += [*_retention_that_recipes_cannot_use(config), *_terms_that_exclude_each_other(config)]
     return problems + list(_batches_that_cannot_be_shared_out(config))
 
@@ -195,7 +199,7 @@ def _undefined(section: str, name: str, there: Iterable[str]) -> str:
 
 
 def _circle(encoders: Mapping[str, EncoderConfig]) -> list[str]:
-    """Encoders of which each starts from the next and the last from the first; empty where every one leads to the base."""
+    """Encoders of which each starts from the next and the last from the first; empty where every one leads to one that is given."""
     for name in encoders:
         path = [name]
         while path[-1] in encoders:

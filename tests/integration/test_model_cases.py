@@ -84,7 +84,8 @@ def write_model(
 def taken_in(directory: Path, model: Path) -> Path:
     """The stage `backbone`."""
     config = config_of("topic", model={"source": "path", "name": str(model), "subfolder": "", "sha256": None})
-    run(backbone, config, directory, directory / "base", corpus=directory, heldout=directory)
+    (directory / "scratch").mkdir(exist_ok=True)
+    run(backbone, config, directory, directory / "base", corpus=directory, heldout=directory, scratch=directory / "scratch")
     return directory / "base"
 
 

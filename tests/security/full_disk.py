@@ -28,7 +28,8 @@ ENCODERS = ("base", "mlm")
 FINETUNED = "artifacts/finetune/section/"
 COMMANDS = {
     "ingest": "--data data --out artifacts/ingest",
-    "backbone": "--corpus artifacts/ingest/corpus.parquet --heldout artifacts/ingest/heldout.parquet --out artifacts/encoders/base",
+    "backbone": "--corpus artifacts/ingest/corpus.parquet --heldout artifacts/ingest/heldout.parquet "
+    "--out artifacts/encoders/base --scratch artifacts/encoders/scratch",
     "validate": "--ingest artifacts/ingest --tokenizer artifacts/encoders/base/tokenizer.json "
     "--out artifacts/validate --docs reports/data_docs",
     "tokenize": "--ingest artifacts/ingest --encoder artifacts/encoders/base --verdict artifacts/validate/verdict.json "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,17 @@ from safetensors.torch import load_file, save_file
 from acclimate.sinks import MemorySink
 from stages import retain
 from stages.command import StageContext
+
+
+def retain_run(directory: Path, **chosen: Any) -> None:
+    """The stage, from `start` and `trained` to `out`; there are no tables."""
+    encoder = {"start": "base", "objectives": "mlm", **chosen, "tokens": 10, "optimizer": {"learning_rate": 1e-3}}
+    task = {"kind": "classification", "data": "t.csv", "text": "text", "label": "label"}
+    written = {"seed": 0, "pretrain": {}, "encoders": {"x": encoder}, "runs": {"tasks": ["t"]}, "tasks": {"t": task}}
+    context = StageContext("retain@x", MemorySink(), directory / "checkpoints", lambda: None)
+    paths = {"start_from": directory / "start", "pretrain": directory / "trained", "out": directory / "out"}
+    paths |= {"tables": directory / "no-tables", "verdict": directory}
+    retain.run(retain.Params.model_validate(written), encoder_name="x", **paths, context=context)
 
 
 @pytest.mark.parametrize("prefix", ["", "bert."])
@@ -28,20 +40,24 @@ def test_the_candidate_with_the_lowest_losses_is_kept(prefix: str, tiny_encoder_
     candidates = {"0.5": {"heldout_loss": 5.0, "general_loss": 6.0}, "1": {"heldout_loss": 4.0, "general_loss": 8.0}}
     metrics = {"candidates": candidates, "tokens": 10, "members": {"mlm": {}}}
     (trained / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-    encoder = {
-        "start": "base",
-        "objectives": "mlm",
-        "retention": {"weight_average": {"shares": [0.5, 1.0]}},
-        "retain_by": "loss",
-        "tokens": 10,
-        "optimizer": {"learning_rate": 1e-3},
-    }
-    runs = {"tasks": ["t"]}
-    params = retain.Params.model_validate({"seed": 0, "pretrain": {}, "encoders": {"x": encoder}, "runs": runs, "tasks": {}})
-    context = StageContext("retain@x", MemorySink(), tmp_path / "checkpoints", lambda: None)
-    paths = {"start_from": start, "pretrain": trained, "tables": tmp_path, "verdict": tmp_path, "out": out}
-    retain.run(params, encoder_name="x", **paths, context=context)
+    retain_run(tmp_path, retention={"weight_average": {"shares": [0.5, 1.0]}}, retain_by="loss")
     kept = load_file(out / "model.safetensors")
     assert json.loads((out / "retention.json").read_text(encoding="utf-8"))["chosen"] == "0.5"
     for name, tensor in before.items():
         torch.testing.assert_close(kept[name], tensor + 0.5)
+
+
+@pytest.mark.parametrize("retention", [{}, {"weight_average": {"shares": [1.0]}}, {"weight_average": {"shares": [0.3]}}])
+def test_a_single_candidate_is_kept_without_a_probe(retention: dict[str, Any], tiny_encoder_dir: Path, tmp_path: Path) -> None:
+    """There are no tables to probe on."""
+    for name in ("start", "trained"):
+        shutil.copytree(tiny_encoder_dir, tmp_path / name)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "start" / "source.json").write_text("{}", encoding="utf-8")
+    (share,) = retention.get("weight_average", {"shares": [1]})["shares"]
+    metrics = {"candidates": {f"{share:g}": {"heldout_loss": 5.0}}, "tokens": 10, "members": {"mlm": {}}}
+    (tmp_path / "trained" / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    retain_run(tmp_path, retention=retention, retain_by="probe")
+    told = json.loads((tmp_path / "out" / "retention.json").read_text(encoding="utf-8"))
+    assert told["chosen"] == f"{share:g}" and "one candidate" in told["criterion"]
+    assert told["candidates"] == [{"name": f"{share:g}", "score": -5.0, "tasks": {}, "heldout_loss": 5.0}]

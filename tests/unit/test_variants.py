@@ -109,19 +109,23 @@ REFUSED = {
     "a shared start": ({"pretrain__start": "base"}, "pretrain.start: stands in each of `encoders`"),
     "an unknown start": (
         {"encoders__x": {"start": "mml"}},
-        "encoders.x.start: 'mml' is not defined under `encoders`; did you mean 'mlm'? (defined: base, mlm, x)",
+        "encoders.x.start: 'mml' is not defined under `encoders`; did you mean 'mlm'? (defined: base, scratch, mlm, x)",
     ),
     "a circle": (
         {"encoders__a": {"start": "b"}, "encoders__b": {"start": "a"}},
-        "encoders: a starts from b starts from a, a circle; one of them must start from `base`",
+        "encoders: a starts from b starts from a, a circle; one of them must start from `base` or `scratch`",
     ),
     "an encoder that starts from itself": (
         {"encoders__mlm": {"start": "mlm"}},
-        "encoders: mlm starts from mlm, a circle; one of them must start from `base`",
+        "encoders: mlm starts from mlm, a circle; one of them must start from `base` or `scratch`",
     ),
     "an encoder called base": (
         {"encoders__base": {"start": "mlm"}},
-        "encoders.base: so the encoder is called that `model` names; give this one another name",
+        "encoders.base: so the encoder that `model` names is called; give this one another name",
+    ),
+    "an encoder called scratch": (
+        {"encoders__scratch": {"start": "base"}},
+        "encoders.scratch: so the encoder with random weights is called; give this one another name",
     ),
     "a reference that is not among the variants": (
         {"runs__reference": {"encoder": "base", "recipe": "lora"}},
@@ -154,6 +158,12 @@ def test_a_name_that_cannot_be_a_part_of_a_file_name_is_refused(section: str, na
 def test_without_made_encoders_the_base_alone_is_compared_by_recipes() -> None:
     found = config(encoders={}, runs__encoders=["base"], runs__recipes=["full", "lora"])
     assert [variant.name for variant in found.runs.variants] == ["base-full", "base-lora"]
+
+
+def test_random_weights_are_a_start_and_are_fine_tuned() -> None:
+    found = config(encoders__anew={"start": "scratch"}, runs__encoders=["base", "scratch", "anew"])
+    assert found.encoder("anew").start == "scratch"
+    assert [variant.encoder for variant in found.runs.variants] == ["base", "scratch", "anew"]
 
 
 def test_retention_that_works_in_pretraining_alone_is_refused_in_a_recipe() -> None:

@@ -100,13 +100,13 @@ class EncoderConfig(Options):
     In params.yaml `pretrain` holds what all of them share; `encoders.<name>` overrides it.
     """
 
-    start: str = Field(description="the encoder that it continues: `base`, or another one of `encoders`")
+    start: str = Field(description="the encoder that it continues: `base`, `scratch` (random weights), or another one of `encoders`")
     objectives: Annotated[tuple[Chosen[AnyObjective], ...], Choice("objectives", at_least=1, weighted=True)]
     retention: Annotated[tuple[Chosen[Retention], ...], Choice("retention")] = ()
     retain_by: Literal["probe", "loss"] = Field(
         default="probe",
         description="what chooses among the weights that retention offers: the dev score of linear probes over all tasks of `runs`, "
-        "or the mean of held-out domain and general loss",
+        "or the mean of held-out domain and general loss; where there is but one, nothing is measured",
     )
     tokens: Count = Field(description="to train on")
     head_warmup_tokens: Annotated[int, Field(ge=0)] = 0
@@ -149,7 +149,7 @@ class RunTasks(Options):
 class RunsConfig(RunTasks):
     """Which fine-tunings are made: task x encoder x recipe x seed. Adding one runs no other again."""
 
-    encoders: Annotated[list[str], Field(min_length=1)] = Field(description="`base` or names of `encoders`")
+    encoders: Annotated[list[str], Field(min_length=1)] = Field(description="`base`, `scratch`, or names of `encoders`")
     recipes: Annotated[list[str], Field(min_length=1)] = Field(description="names of `recipes`")
     seeds: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
     reference: Variant = Field(description="what every other variant is compared with")
