@@ -15,8 +15,8 @@ from acclimate import artifacts, kinds
 from acclimate.data.corpus import DocumentWriter, Joining, Prepared, TextRules, join_parts, part_jobs, prepare_part
 from acclimate.data.engines import run_parts
 from acclimate.data.leakage.contamination import Contamination, EvaluationIndex, decide, verdict
-from acclimate.data.leakage.hashing import hash_texts
-from acclimate.data.leakage.near_duplicates import Dropped, find_clusters, fingerprints, rows_to_drop, write_shard
+from acclimate.data.leakage.hashing import KeySet, hash_texts
+from acclimate.data.leakage.near_duplicates import TEXTS, Dropped, find_clusters, fingerprints, rows_to_drop, write_shard
 from acclimate.data.lengths import log_many_words
 from acclimate.data.options import IngestConfig, TaskConfig
 from acclimate.data.quarantine import Quarantine
@@ -29,7 +29,7 @@ from acclimate.errors import DataError, one_line
 from acclimate.settings import Options
 from stages.command import Out, StageContext, main
 
-TABLES = ("heldout", "corpus", "general")
+_DECONTAMINATED = ("corpus", "other")
 _FINGERPRINT_ROWS = 20_000
 logger = logging.getLogger("stages.ingest")
 
@@ -43,7 +43,7 @@ class Params(Options):
 
 
 def run(params: Params, *, data: Path, out: Out, context: StageContext) -> None:
-    """Write the corpus, its held-out part, general text, every table, the quarantine, clusters of duplicates and the counts.
+    """Write the corpus, its held-out part, general and other text, every table, the quarantine, clusters of duplicates and the counts.
 
     Raises:
         DataError: a source that cannot be read, or more rows at fault than `ingest.max_quarantine_share` allows.
@@ -62,14 +62,15 @@ def run(params: Params, *, data: Path, out: Out, context: StageContext) -> None:
         parts = _prepare(config, data, scratch, index)
         clusters = _near_duplicates(tables, parts, config, scratch)
         contamination = _contamination(parts["corpus"], config)
-        for match in contamination.worst:
-            clusters.setdefault("corpus", {})[match.document] = ("contaminated", f"{match.overlap:.0%} of {match.place} {match.id}")
+        for name, found in (("corpus", contamination), ("other", _contamination(parts["other"], config))):
+            for match in found.worst:
+                clusters.setdefault(name, {})[match.document] = ("contaminated", f"{match.overlap:.0%} of {match.place} {match.id}")
         for table in tables:
             for split in SPLITS:
                 drop_rows(table, split, clusters.get(f"{table.table}:{split}", {}), quarantine)
             finish_table(table, out / "tables" / table.name, quarantine, seed=params.seed)
         counts = _join(params, data, parts, tables, clusters, quarantine, out)
-        for name in TABLES:
+        for name in TEXTS:
             if line := quarantine.account(name):
                 logger.info("%s", line)
         quarantine.check(config.max_quarantine_share)
@@ -129,18 +130,31 @@ def _prepare(config: IngestConfig, data: Path, scratch: Path, index: EvaluationI
     )
     jobs = [
         job
-        for table in TABLES
-        for job in part_jobs(table, getattr(config, table), data, rules, scratch, index_file if table == "corpus" else None)
+        for table in TEXTS
+        for job in part_jobs(
+            table,
+            getattr(config, table),
+            data,
+            rules,
+            scratch,
+            index_file if table in _DECONTAMINATED else None,
+            compared=table in _compared(config),
+        )
     ]
-    parts: dict[str, list[Prepared]] = {table: [] for table in TABLES}
+    parts: dict[str, list[Prepared]] = {table: [] for table in TEXTS}
     results = run_parts(prepare_part, jobs, engine=config.engine, workers=config.workers)
     for part in tqdm(results, total=len(jobs), desc="parts", unit="part", disable=None):
         parts[part.table].append(part)
     return parts
 
 
+def _compared(config: IngestConfig) -> tuple[str, ...]:
+    """Texts whose rows are compared for near-duplicates: general text only with text of another domain, where there is some."""
+    return TEXTS if config.other else ("heldout", "corpus")
+
+
 def _contamination(parts: list[Prepared], config: IngestConfig) -> Contamination:
-    """Which rows of the corpus, numbered through, hold an evaluation text."""
+    """Which rows of a text, numbered through, hold an evaluation text."""
     matches, start = [], 0
     for part in parts:
         matches += [replace(match, document=start + match.document) for match in part.matches()]
@@ -162,7 +176,7 @@ def _near_duplicates(tables: list[LoadedTable], parts: dict[str, list[Prepared]]
                 prints = fingerprints([table.compared_text(row) for row in some], rules)
                 shards.append(scratch / "tables" / table.name / f"{split}-{start:09d}")
                 write_shard(shards[-1], f"{table.table}:{split}", [row.id for row in some], prints)
-    shards += [shard for table in ("heldout", "corpus") for part in parts[table] for shard in part.fingerprint_shards()]
+    shards += [shard for table in _compared(config) for part in parts[table] for shard in part.fingerprint_shards()]
     clusters = find_clusters(shards, rules)
     pq.write_table(clusters, scratch / "clusters.parquet", compression="zstd")
     return rows_to_drop(clusters)
@@ -177,17 +191,22 @@ def _join(
     quarantine: Quarantine,
     out: Path,
 ) -> dict[str, TextCounts]:
-    """Write corpus.parquet, heldout.parquet and general.parquet; give what happened to each table's text."""
+    """Write a file for each text; give what happened to each table's text.
+
+    A document of text of another domain leaves where the held-out text, the corpus or the general text holds it too.
+    """
     config = params.ingest
-    writers = {name: DocumentWriter(out / f"{name}.parquet", collect_groups=name == "heldout") for name in TABLES}
-    joining = Joining()
-    counts = {name: TextCounts() for name in TABLES}
+    writers = {name: DocumentWriter(out / f"{name}.parquet", collect_groups=name == "heldout") for name in TEXTS}
+    joining, written_before = Joining(), dict[str, KeySet]()
+    counts = {name: TextCounts() for name in TEXTS}
     try:
-        for name in TABLES:
-            if name == "corpus":
+        for name in TEXTS:
+            if name in ("general", "other") and config.other:
+                written_before[f"in_{'corpus' if name == 'general' else 'general'}"] = joining.seen
+            if name in ("general", "other"):
+                joining = Joining(elsewhere=written_before if name == "other" else {})
+            if name in _DECONTAMINATED:
                 joining.hold_back(hash_texts([text.text for table in tables for text in table.evaluation_texts()]))
-            if name == "general":
-                joining = Joining()
             join_parts(
                 parts[name],
                 joining,
@@ -203,14 +222,16 @@ def _join(
     finally:
         for writer in writers.values():
             writer.close()
-    _require_documents({name: writers[name].rows for name in TABLES}, config, data, quarantine)
+    _require_documents({name: writers[name].rows for name in TEXTS}, config, data, quarantine)
     for table in tables:
         counts[table.table] = TextCounts(Counter(table.changed), Counter(table.personal))
     return counts
 
 
 def _require_documents(rows: dict[str, int], config: IngestConfig, data: Path, quarantine: Quarantine) -> None:
-    """Refuse a corpus that leaves nothing to train on or to measure on, with what became of its documents."""
+    """Refuse a corpus that leaves nothing to train on or to measure on, with what became of its documents; likewise other text."""
+    if config.other and not rows["other"]:
+        raise DataError(f"ingest.other: of {quarantine.read['other']} documents read none is left: {quarantine.describe('other')}")
     if rows["corpus"] and rows["heldout"]:
         return
     problem = f"{rows['corpus']} documents to train on and {rows['heldout']} held out; each needs one at least"

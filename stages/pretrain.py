@@ -1,4 +1,4 @@
-"""Train an encoder further on the text of the domain.
+"""Train an encoder further on the text of the domain, or as a control on text of another one.
 
 What an objective adds to the encoder and begins untrained is warmed up first, the encoder frozen. From there two models train for the
 same steps on the same batches: the encoder with its heads, and as a control the heads alone. So "control" and "end" compare encoders

@@ -91,6 +91,7 @@ def run(
         out / "card.json",
         {
             "start": config.start,
+            "text": config.text,
             "objectives": {chosen.name: metrics["members"][chosen.name] for chosen in config.objectives},
             "tokens": metrics["tokens"],
             "kept": best["name"],

@@ -1,4 +1,4 @@
-"""Turn corpus, held-out and general text into flat token ids, which are read as packed rows."""
+"""Turn corpus, held-out, general and other text into flat token ids, which are read as packed rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from acclimate.runtime import require_disk
 from acclimate.settings import Options
 from stages.command import Out, StageContext, main
 
-SPLITS = ("corpus", "heldout", "general")
+SPLITS = ("corpus", "heldout", "general", "other")
+_NEEDED = ("corpus", "heldout")
 _FERTILITY_CHARS, _BROKEN_WORDS = 4_000_000, 30
 
 
@@ -31,7 +32,7 @@ class Params(Options):
 
 
 def run(params: Params, *, ingest: Path, encoder: Path, verdict: Path, out: Out, context: StageContext) -> None:
-    """Write ids, document offsets and word starts of each split, and the corpus's unigram counts."""
+    """Write ids, document offsets and word starts of each split, and the corpus's unigram counts, which every encoder's heads go by."""
     parquets = {split: ingest / f"{split}.parquet" for split in SPLITS}
     require_disk(out.parent, 2 * sum(text_bytes(path) for path in parquets.values()))  # the ids, and the shards they come from
     workers = int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
@@ -47,7 +48,7 @@ def run(params: Params, *, ingest: Path, encoder: Path, verdict: Path, out: Out,
     sequence_length = params.tokenize.sequence_length
     metrics: dict[str, Any] = {split: _metrics(tokens, encoder, sequence_length) for split, tokens in done.splits.items()}
     for split, values in metrics.items():
-        if not values["rows"] and split != "general":
+        if not values["rows"] and split in _NEEDED:
             raise DataError(f"{split}: {values['tokens']} tokens do not fill one row of tokenize.sequence_length = {sequence_length}")
     np.save(out / "unigram.npy", done.splits["corpus"].unigram)
     metrics["vocabulary"] = _vocabulary(parquets, encoder)

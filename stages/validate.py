@@ -12,6 +12,7 @@ from acclimate import artifacts, kinds
 from acclimate.adapters.great_expectations import Check, Suite, run_suites, write_findings
 from acclimate.data.leakage.contamination import DecontaminationConfig, EvaluationIndex, EvaluationText, decide
 from acclimate.data.leakage.hashing import hash_texts
+from acclimate.data.leakage.near_duplicates import TEXTS
 from acclimate.data.lengths import is_cut, log_cut
 from acclimate.data.options import ValidateConfig
 from acclimate.data.screening.drift import TextStatistics, drift
@@ -67,7 +68,7 @@ def run(params: Params, *, ingest: Path, tokenizer: Path, out: Out, docs: Out, c
     reads = load_tokenizer(tokenizer.parent)
     tokens = partial(count_tokens, reads)
     language = LanguageConfig(**facts["language"])
-    texts = [name for name in ("corpus", "heldout", "general") if _has_rows(ingest / f"{name}.parquet")]
+    texts = [name for name in TEXTS if _has_rows(ingest / f"{name}.parquet")]
     statistics = {name: _text_statistics(ingest / f"{name}.parquet") for name in texts}
     statistics |= {f"tables/{table.name}": _table_statistics(table) for table in tables}
     drifted = _drift_by_table(facts["reference"], statistics)

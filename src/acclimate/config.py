@@ -14,6 +14,7 @@ from acclimate import plugins
 from acclimate.adapters.options import RegisterConfig, TrackingConfig
 from acclimate.backbones.options import ModelConfig
 from acclimate.choices import ONLY_NAMES
+from acclimate.data.leakage.near_duplicates import TEXTS
 from acclimate.data.options import SOURCES, CorpusSource, IngestConfig, TaskConfig, TokenizeConfig, ValidateConfig
 from acclimate.errors import ConfigError
 from acclimate.evaluation.options import EvaluateConfig, ProbeConfig
@@ -161,8 +162,15 @@ def disagreements(config: Config) -> list[str]:
         problems += [f"encoders.{name}: so {_GIVEN[name]} is called; give this one another name" for name in taken]
     elif circle := _circle(config.encoders):
         problems.append(f"encoders: {' starts from '.join(circle)}, a circle; one of them must start from `{BASE}` or `{SCRATCH}`")
-    problems += [*_retention_that_recipes_cannot_use(config), *_terms_that_exclude_each_other(config)]
+    problems += [*_text_that_is_not_there(config), *_retention_that_recipes_cannot_use(config), *_terms_that_exclude_each_other(config)]
     return problems + list(_batches_that_cannot_be_shared_out(config))
+
+
+def _text_that_is_not_there(config: Config) -> list[str]:
+    wanting = [] if config.ingest.other else [name for name, encoder in config.encoders.items() if encoder.text == "other"]
+    shared = config.pretrain.get("text") == "other"
+    places = dict.fromkeys("pretrain.text" if shared else f"encoders.{name}.text" for name in wanting)
+    return [f"{place}: `other` is the text of ingest.other, which names none; name files there or write `corpus`" for place in places]
 
 
 def _retention_that_recipes_cannot_use(config: Config) -> Iterator[str]:
@@ -271,7 +279,7 @@ def parse_config(raw: Mapping[Any, Any], *, file: Path, components: bool = True)
 
 def _sources(raw: Mapping[Any, Any]) -> Iterator[tuple[str, Mapping[str, Any], str]]:
     """Kind, options and place of each source, as far as the sections around them are well formed."""
-    for table in ("corpus", "heldout", "general"):
+    for table in TEXTS:
         entries = _mapping_at(raw, "ingest").get(table)
         for index, entry in enumerate(entries if isinstance(entries, list) else []):
             with suppress(ValidationError, UnicodeEncodeError):  # the whole names them

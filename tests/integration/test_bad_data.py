@@ -298,17 +298,17 @@ def test_a_text_that_was_no_stock_sentence_is_at_fault_in_however_many_documents
         run_validate(change(ingested, tmp_path, "corpus.parquet", plant), tmp_path)
 
 
-def test_a_corpus_without_general_text_is_tokenized(ingested: Path, tiny_encoder_dir: Path, tmp_path: Path) -> None:
+def test_a_corpus_without_general_and_other_text_is_tokenized(ingested: Path, tiny_encoder_dir: Path, tmp_path: Path) -> None:
     tokenize.run(
         params_of(tokenize, TASKS), ingest=ingested, encoder=tiny_encoder_dir, verdict=ingested, out=tmp_path, context=context(tmp_path)
     )
     metrics = read_json(tmp_path / "metrics.json")
-    for name in ("corpus", "heldout", "general"):
+    for name in ("corpus", "heldout", "general", "other"):
         packed = read_packed(tmp_path, name)
         assert packed.word_starts is not None
         assert packed.ids.shape == packed.segments[:].shape == packed.word_starts[:].shape == (metrics[name]["rows"], 128)
         assert metrics[name]["tokens"] == packed.ids.size + metrics[name]["tokens_dropped"]
-    assert metrics["general"]["tokens"] == 0 < metrics["corpus"]["rows"]
+    assert metrics["general"]["tokens"] == metrics["other"]["tokens"] == 0 < metrics["corpus"]["rows"]
     assert np.load(tmp_path / "unigram.npy").sum() == metrics["corpus"]["tokens"]
 
 

@@ -124,6 +124,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "corpus": pq.read_table(SNAPSHOT / "corpus.parquet").slice(0, 400),
         "heldout": pq.read_table(SNAPSHOT / "heldout.parquet").slice(0, 40),
         "general": pq.read_table(SNAPSHOT / "general.parquet").slice(0, 200),
+        "other": pq.read_table(SNAPSHOT / "general.parquet").slice(0, 0),
     }
     params(
         directory,

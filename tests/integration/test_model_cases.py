@@ -225,8 +225,9 @@ def test_a_cased_tokenizer_stays_cased_wherever_it_goes(tmp_path: Path) -> None:
 def tokens_of(directory: Path, config: Config, base: Path) -> Path:
     """The stage `tokenize` of a corpus of the cases' texts."""
     texts = [row["text"] for path in (TOPIC, PRICE) for row in rows_of(path)] * 3
-    for name, part in (("corpus", texts[100:]), ("heldout", texts[:100]), ("general", texts[:100])):
-        pq.write_table(pa.table({"text": part, "id": [str(row) for row in range(len(part))]}), directory / f"{name}.parquet")
+    for name, part in (("corpus", texts[100:]), ("heldout", texts[:100]), ("general", texts[:100]), ("other", [])):
+        ids = pa.array([str(row) for row in range(len(part))], pa.string())
+        pq.write_table(pa.table({"text": pa.array(part, pa.string()), "id": ids}), directory / f"{name}.parquet")
     run(tokenize, config, directory, directory / "tokens", ingest=directory, encoder=base, verdict=directory)
     return directory / "tokens"
 

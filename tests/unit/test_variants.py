@@ -127,6 +127,14 @@ REFUSED = {
         {"encoders__scratch": {"start": "base"}},
         "encoders.scratch: so the encoder with random weights is called; give this one another name",
     ),
+    "text that is not there": (
+        {"encoders__x": {"start": "base", "text": "other"}, "ingest__other": []},
+        "encoders.x.text: `other` is the text of ingest.other, which names none; name files there or write `corpus`",
+    ),
+    "shared text that is not there": (
+        {"pretrain__text": "other", "encoders__x": {"start": "base"}, "ingest__other": []},
+        "pretrain.text: `other` is the text of ingest.other, which names none; name files there or write `corpus`",
+    ),
     "a reference that is not among the variants": (
         {"runs__reference": {"encoder": "base", "recipe": "lora"}},
         "runs.reference: base-lora is not among the variants of `encoders` and `recipes`: base-full, mlm-full",

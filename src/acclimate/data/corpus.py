@@ -70,6 +70,8 @@ class PartJob:
     evaluation_index: Path | None
     """A file of `EvaluationIndex.save`; None where nothing is to be decontaminated."""
     directory: Path
+    compared: bool = True
+    """Whether its rows are compared with others for near-duplicates."""
 
 
 @dataclass
@@ -96,7 +98,14 @@ class Prepared:
 
 
 def part_jobs(
-    table: str, sources: Sequence[CorpusSource], data: Path, rules: TextRules, scratch: Path, evaluation_index: Path | None
+    table: str,
+    sources: Sequence[CorpusSource],
+    data: Path,
+    rules: TextRules,
+    scratch: Path,
+    evaluation_index: Path | None,
+    *,
+    compared: bool = True,
 ) -> list[PartJob]:
     """The parts of several sources in a fixed order.
 
@@ -109,7 +118,7 @@ def part_jobs(
         module = plugins.load(_FAMILY, source.kind)
         for part in module.parts(source.options(where=where), data, where=where):
             directory = scratch / table / f"{len(jobs):06d}"
-            jobs.append(PartJob(table, where, source, part, data, rules, evaluation_index, directory))
+            jobs.append(PartJob(table, where, source, part, data, rules, evaluation_index, directory, compared))
     return jobs
 
 
@@ -166,11 +175,11 @@ def _write_part(job: PartJob, directory: Path) -> None:
 
 
 class _Fingerprinter:
-    """Fingerprints of a part's rows, some ten thousand in a shard. General text is compared with nothing."""
+    """Fingerprints of a part's rows, some ten thousand in a shard; none where they are compared with nothing."""
 
     def __init__(self, directory: Path, job: PartJob) -> None:
         self._directory, self._place, self._config = directory, job.table, job.rules.duplicates
-        self._is_on = job.table != "general"
+        self._is_on = job.compared
         self._pending: list[Row] = []
         self._shards = 0
 
@@ -262,12 +271,14 @@ class Joining:
         seen: keys of texts that were written.
         evaluation_keys: keys of dev and test texts, which must not be trained on.
         heldout_groups: groups that belong to the held-out part.
+        elsewhere: keys of texts that were written to other tables and may not stand in this one too, by the reason to give.
     """
 
     seen: KeySet = field(default_factory=KeySet)
     ids: KeySet = field(default_factory=KeySet)
     evaluation_keys: KeySet = field(default_factory=KeySet)
     heldout_groups: frozenset[str] = frozenset()
+    elsewhere: dict[str, KeySet] = field(default_factory=dict)
 
     def hold_back(self, keys: HashArray) -> None:
         """Texts that are evaluated on."""
@@ -367,6 +378,7 @@ def _joining_reasons(rows: list[Row], joining: Joining, near: Mapping[int, tuple
     """Why each row leaves; the plainest reason first: an exact repetition is not called a near one."""
     keys = hash_texts([row[1] for row in rows])
     is_evaluated, is_seen = joining.evaluation_keys.contains(keys), joining.seen.contains(keys)
+    elsewhere = {reason: seen.contains(keys) for reason, seen in joining.elsewhere.items()}
     reasons: list[tuple[str, str] | None] = []
     written: dict[int, None] = {}
     for index, (row, key) in enumerate(zip(rows, keys.tolist(), strict=True)):
@@ -374,6 +386,8 @@ def _joining_reasons(rows: list[Row], joining: Joining, near: Mapping[int, tuple
             reasons.append(("in_evaluation_set", ""))
         elif row[3] in joining.heldout_groups:
             reasons.append(("in_heldout_group", row[3]))
+        elif (place := next((reason for reason, found in elsewhere.items() if found[index]), None)) is not None:
+            reasons.append((place, ""))
         elif is_seen[index] or key in written:
             reasons.append(("duplicate", ""))
         elif start + index in near:

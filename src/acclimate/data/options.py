@@ -55,11 +55,14 @@ class CorpusSource(Options):
 
 
 class IngestConfig(Options):
-    """Unlabelled text: the domain, its held-out part, and general text to measure forgetting against."""
+    """Unlabelled text: the domain, its held-out part, general text to measure forgetting against, and text of another domain."""
 
     corpus: Annotated[list[CorpusSource], Field(min_length=1)]
     heldout: list[CorpusSource] = Field(default=[], description="when empty, `heldout_share` of the corpus groups is held out")
     general: list[CorpusSource] = []
+    other: list[CorpusSource] = Field(
+        default=[], description="text of another domain, on which a control is trained (`encoders.<name>.text: other`)"
+    )
     heldout_share: OpenShare = 0.02
     min_chars: Annotated[int, Field(ge=0)] = 20
     cleaning: CleaningConfig = CleaningConfig()

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from acclimate import kinds, plugins
+from acclimate.data.leakage.near_duplicates import TEXTS
 from acclimate.data.leakage.splits import require_split_names
 from acclimate.data.lengths import log_many_words
 from acclimate.data.options import SOURCES, CorpusSource, IngestConfig, TaskConfig
@@ -22,7 +23,7 @@ def data_problems(ingest: IngestConfig, tasks: Mapping[str, TaskConfig], data: P
     Sources that are not files are only listed, not read.
     """
     checks: list[Callable[[], None]] = [partial(_check_task, name, task, data) for name, task in tasks.items()]
-    for table in ("corpus", "heldout", "general"):
+    for table in TEXTS:
         checks += [partial(_check_source, f"ingest.{table}.{index}", source, data) for index, source in enumerate(getattr(ingest, table))]
     return list(_messages(checks))
 

@@ -101,6 +101,9 @@ class EncoderConfig(Options):
     """
 
     start: str = Field(description="the encoder that it continues: `base`, `scratch` (random weights), or another one of `encoders`")
+    text: Literal["corpus", "other"] = Field(
+        default="corpus", description="what it is trained on: the domain's, or as a control that of `ingest.other`"
+    )
     objectives: Annotated[tuple[Chosen[AnyObjective], ...], Choice("objectives", at_least=1, weighted=True)]
     retention: Annotated[tuple[Chosen[Retention], ...], Choice("retention")] = ()
     retain_by: Literal["probe", "loss"] = Field(

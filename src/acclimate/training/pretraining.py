@@ -44,14 +44,15 @@ class Pretraining:
     precision: Precision
     world: World
     facts: Facts
-    corpus: PackedText
+    text: PackedText
+    """What is trained on, by `config.text`; the losses are of the same text for every encoder."""
     heldout: PackedText
     general: PackedText
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of an optimizer step: rows of the corpus, as many as a batch has, times its accumulation."""
-        return self.config.batch_size * self.config.accumulation * int(self.corpus.ids.shape[1])
+        """Tokens of an optimizer step: rows of the text, as many as a batch has, times its accumulation."""
+        return self.config.batch_size * self.config.accumulation * int(self.text.ids.shape[1])
 
     @property
     def steps(self) -> int:
@@ -105,11 +106,11 @@ class Pretraining:
         return round(self.config.head_warmup_tokens / self.tokens_per_step) if trained.needs_warmup else 0
 
     def batches(self, steps: int, seed: int, *, heads_only: bool = False) -> Streams:
-        """Batches of the corpus, a stream for each objective; then those of general text that retention reads, unless heads train alone."""
+        """Batches of the text, a stream for each objective; then those of general text that retention reads, unless heads train alone."""
         config, streams = self.config, list[Stream[Any, Any]]()
         for chosen in config.objectives:
             view = chosen.component.view
-            source, general = source_of(view, self.corpus), Behind(source_of(view, self.general), config.heldout_rows)
+            source, general = source_of(view, self.text), Behind(source_of(view, self.general), config.heldout_rows)
             for kept in config.retention:
                 source = kept.component.source(source, general)
             order = Shuffled(len(source), config.batch_size, seed)
@@ -179,8 +180,8 @@ def require_fit(config: EncoderConfig, name: str, tokens: Path, encoder: Path) -
         ConfigError: the text has fewer rows or documents than a batch, or an objective wants a backbone of another shape.
         ModelError: rows are longer than the encoder's positions.
     """
-    corpus = read_packed(tokens, "corpus")
-    require_lengths(encoder, {"tokenize.sequence_length": int(corpus.ids.shape[1])})
+    text = read_packed(tokens, config.text)
+    require_lengths(encoder, {"tokenize.sequence_length": int(text.ids.shape[1])})
     model_type = artifacts.read_json(encoder / CONFIG).get("model_type")
     shape = family_of(model_type).shape
     for chosen in config.objectives:
@@ -190,9 +191,9 @@ def require_fit(config: EncoderConfig, name: str, tokens: Path, encoder: Path) -
             raise ConfigError(f"{where}: needs a backbone of the shape {wanted}; {model_type} is of the shape {shape}")
         view = chosen.component.view
         what = "documents of 8 tokens or more" if view is Documents else "rows"
-        num_rows = len(source_of(view, corpus))
+        num_rows = len(source_of(view, text))
         if num_rows < config.batch_size:
-            found = f"the text has {num_rows} {what}"
+            found = f"ingest.{config.text} has {num_rows} {what}"
             raise ConfigError(f"{where}: a batch has {config.batch_size} rows (batch_size), but {found}; lower it or give more text")
 
 
@@ -210,6 +211,8 @@ def read_pretraining(
 ) -> Pretraining:
     """Bind the objectives to packed text and the encoder's vocabulary.
 
+    How frequent words are is counted in the corpus for every encoder, so that the heads of a control start as those of the adapted one.
+
     Args:
         tokens: directory that the stage `tokenize` wrote.
         encoder: directory that training starts from.
@@ -221,5 +224,5 @@ def read_pretraining(
         return weights
 
     facts = Facts(read_vocabulary(encoder), pad_id, np.load(tokens / "unigram.npy"), checkpoint)
-    corpus, heldout, general = (read_packed(tokens, split) for split in ("corpus", "heldout", "general"))
-    return Pretraining(config, name, seed, precision, world, facts, corpus, heldout.head(config.heldout_rows), general)
+    text, heldout, general = (read_packed(tokens, split) for split in (config.text, "heldout", "general"))
+    return Pretraining(config, name, seed, precision, world, facts, text, heldout.head(config.heldout_rows), general)

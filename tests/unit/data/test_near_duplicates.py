@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from acclimate.data.leakage import near_duplicates
 from acclimate.data.leakage.near_duplicates import (
+    TEXTS,
     DuplicatesConfig,
     drop_reason,
     find_clusters,
@@ -252,6 +253,11 @@ def test_the_earlier_split_keeps_its_row_and_the_later_names_it(tmp_path: Path) 
         ("t:dev", "corpus", *["near_duplicate_of_dev"] * 3),
         ("t:train", "corpus", None, None, None),
         ("t:test", "heldout", None, None, None),
+        ("other", "other", *["near_duplicate"] * 3),
+        *((kept, "other", *[f"near_duplicate_of_{kept.rpartition(':')[2]}"] * 3) for kept in ("t:test", "t:dev", *TEXTS[:3])),
+        ("t:train", "other", None, None, None),
+        *((kept, "general", None, None, None) for kept in ("t:test", "t:dev", "t:train", "heldout", "corpus", "general")),
+        *(("general", other, None, None, None) for other in ("corpus", "t:train", "t:dev")),
         ("t:test", "t:train", None, "near_duplicate_of_test", "near_duplicate_of_test"),
         ("t:test", "u:train", None, "near_duplicate_of_test", "near_duplicate_of_test"),
         ("t:test", "t:dev", None, "near_duplicate_of_test", "near_duplicate_of_test"),
@@ -271,7 +277,9 @@ def test_nothing_is_found_in_nothing(tmp_path: Path) -> None:
 
 
 def test_a_shard_that_does_not_fit_is_refused_with_its_path(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"'test' is no place; allowed: corpus, heldout, or a table with :train, :dev or :test"):
+    with pytest.raises(
+        DataError, match=r"'test' is no place; allowed: heldout, corpus, general, other, or a table with :train, :dev or :test"
+    ):
         write_shard(tmp_path / "bad", "test", [], fingerprints([], CONFIG))
     with pytest.raises(DataError, match=r"absent: no readable shard of fingerprints"):
         find_clusters([tmp_path / "absent"], CONFIG)

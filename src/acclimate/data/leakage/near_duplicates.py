@@ -45,8 +45,11 @@ Flags = npt.NDArray[np.bool_]
 Dropped = dict[str, dict[int, tuple[str, str]]]
 """Place -> row in the place -> why it leaves and for which row."""
 
-RANK = ("test", "dev", "train", "heldout", "corpus")
+TEXTS = ("heldout", "corpus", "general", "other")
+"""Tables of unlabelled text, in the order in which they are written."""
+RANK = ("test", "dev", "train", *TEXTS)
 """Of similar rows the one in the earlier of these stays."""
+_OWN_ALIKE_LEAVE = ("heldout", "corpus", "other")
 _SIGNS_DECIDE = 48
 """Shorter texts are alike only where their signs are equal: a changed word inside them parts them too, and signs often stand at an end."""
 _NONE = np.uint32(0xFFFFFFFF)
@@ -55,7 +58,7 @@ _MAX_LAG = (
     256  # a power of two; in a band's group every member is compared with this many after it; a larger group of different texts is rare
 )
 _MEMBERS_AT_ONCE = 1 << 13
-_REASONS = ("", "near_duplicate", "near_duplicate_of_test", "near_duplicate_of_dev", "near_duplicate_of_heldout")
+_REASONS = ("", "near_duplicate", *(f"near_duplicate_of_{place}" for place in RANK if place not in ("train", "other")))
 
 
 class DuplicatesConfig(Options):
@@ -115,7 +118,7 @@ def write_shard(directory: Path, place: str, ids: Sequence[str], prints: Fingerp
     8 * bands + 4 * sketch + 4 bytes a row, and its id. Some ten thousand rows a shard keep the number of files low.
 
     Args:
-        place: "corpus", "heldout", or table and split such as "tables/section:test".
+        place: one of `TEXTS`, or table and split such as "tables/section:test".
     Raises:
         DataError: no such place.
     """
@@ -178,27 +181,29 @@ def split_of_place(place: str) -> str:
     """One of `RANK`.
 
     Raises:
-        DataError: a name that is neither corpus nor heldout nor ends in a split.
+        DataError: a name that is none of `TEXTS` and does not end in a split.
     """
     split = place.rpartition(":")[2]
-    if split not in RANK or (split in ("heldout", "corpus")) != (split == place):
-        raise DataError(f"near-duplicates: {place!r} is no place; allowed: corpus, heldout, or a table with :train, :dev or :test")
+    if split not in RANK or (split in TEXTS) != (split == place):
+        raise DataError(f"near-duplicates: {place!r} is no place; allowed: {', '.join(TEXTS)}, or a table with :train, :dev or :test")
     return split
 
 
 def drop_reason(kept: str, other: str, labelled: Literal["report", "leaks", "drop"]) -> str | None:
     """Why a row of place `other` leaves when it is a near-duplicate of one that stays in `kept`; None where both stay.
 
-    The corpus loses what is like its own rows, the held-out text, or any dev or test row; the held-out text what is like its own rows.
-    Neither loses what is like a training row, and no table what is like another's row of the same split: that is the same text under
-    another label. With `labelled` "leaks" a train split loses what is like any dev or test row, and a dev split what is like its own
-    table's test rows; with "drop" each split also loses what is like its own rows.
+    The corpus loses what is like its own rows, the held-out text, or any dev or test row; the held-out text what is like its own rows;
+    text of another domain also what is like the corpus or general text; general text nothing. None loses what is like a training row,
+    and no table what is like another's row of the same split: that is the same text under another label. With `labelled` "leaks" a
+    train split loses what is like any dev or test row, and a dev split what is like its own table's test rows; with "drop" each split
+    also loses what is like its own rows.
     """
     kept_split, other_split = split_of_place(kept), split_of_place(other)
     if kept == other:
-        return "near_duplicate" if labelled == "drop" or other_split in ("heldout", "corpus") else None
+        return "near_duplicate" if other_split in _OWN_ALIKE_LEAVE or (labelled == "drop" and other_split not in TEXTS) else None
     leaks = {
         "corpus": kept_split in ("test", "dev", "heldout"),
+        "other": kept_split in ("test", "dev", "heldout", "corpus", "general"),
         "train": kept_split in ("test", "dev") and labelled != "report",
         "dev": kept_split == "test" and kept.rpartition(":")[0] == other.rpartition(":")[0] and labelled != "report",
     }
