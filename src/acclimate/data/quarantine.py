@@ -70,6 +70,8 @@ class Quarantine:
         self.read: Counter[str] = Counter()
         self.kept: Counter[str] = Counter()
         self.not_sampled: Counter[str] = Counter()
+        self.rest: dict[str, tuple[int, int]] = {}
+        """Of a labelled table: training rows not sampled that were written beside it, and those with a label that train lacks."""
         self._rules: dict[str, Counter[str]] = {}
         self._pending: list[Entry] = []
         self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd") if path else None
@@ -154,6 +156,7 @@ class Quarantine:
                 "kept": self.kept[table],
                 "quarantined": sum(self.count(table).values()),
                 "not_sampled": self.not_sampled[table],
+                **dict(zip(("rest", "rest_of_unknown_label"), self.rest.get(table, ()), strict=False)),
                 "rules": dict(sorted(self.count(table).items())),
             }
             for table, read in self.read.items()

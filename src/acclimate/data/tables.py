@@ -26,6 +26,8 @@ from acclimate.data.screening.texts import TextCounts, carried, holds_placeholde
 from acclimate.errors import DataError
 from acclimate.redaction import redact
 
+REST = "rest"
+"""The file of the training rows that `max_train_rows` left out: a pool to draw from, beside train, where no row is wanted twice."""
 _SHOWN = 3
 logger = logging.getLogger(__name__)
 
@@ -81,7 +83,9 @@ def drop_rows(loaded: LoadedTable, split: Split, reasons: Mapping[int, tuple[str
 
 
 def finish_table(loaded: LoadedTable, out: Path, quarantine: Quarantine, *, seed: int) -> None:
-    """Sample each split and write train, dev and test with the schema.
+    """Sample each split and write train, dev and test with the schema, and as `rest` the training rows that sampling left out.
+
+    A row of the rest with a label that train lacks, which is therefore not in the schema's list, is left out there too, and counted.
 
     Raises:
         DataError: a split or a label list that cannot be trained or evaluated on.
@@ -91,12 +95,15 @@ def finish_table(loaded: LoadedTable, out: Path, quarantine: Quarantine, *, seed
     limits = {"train": config.max_train_rows, "dev": config.max_dev_rows, "test": config.max_test_rows}
     by_split: dict[Split, list[Row]] = {}
     for split in SPLITS:
-        by_split[split] = _sample(loaded.by_split[split], config, limits[split], loaded.table, quarantine, seed)
+        by_split[split] = _sample(loaded.by_split[split], config, limits[split], seed)
+        quarantine.not_sampled[loaded.table] += len(loaded.by_split[split]) - len(by_split[split])
         quarantine.kept[loaded.table] += len(by_split[split])
     if config.max_train_rows:
         where += f" with max_train_rows = {config.max_train_rows}"
     labels = _kind(config).collect_labels({split: [row.label for row in rows] for split, rows in by_split.items()}, where=where)
-    _write(loaded, by_split, labels, out)
+    rest = _rest(loaded, by_split["train"], quarantine, seed, any_label=labels is None)
+    files: dict[str, list[Row]] = {**{str(split): rows for split, rows in by_split.items()}, REST: rest}
+    _write(loaded, files, labels, out)
 
 
 def _require_rows(loaded: LoadedTable, where: str) -> None:
@@ -211,28 +218,37 @@ def read_file(
     return rows, examples.spelled, kinds_of_time
 
 
-def _sample(rows: list[Row], config: TaskConfig, limit: int | None, table: str, quarantine: Quarantine, seed: int) -> list[Row]:
+def _rest(loaded: LoadedTable, train: list[Row], quarantine: Quarantine, seed: int, *, any_label: bool) -> list[Row]:
+    """The training rows that were not sampled, in the order of their hash, unless one has a label that train lacks and lists matter."""
+    sampled, label_names = {row.id for row in train}, kinds.table(loaded.config.kind).label_names
+    known = {name for row in train for name in label_names(row.label)}
+    rest = _sample([row for row in loaded.by_split["train"] if row.id not in sampled], loaded.config, None, seed)
+    learnt = [row for row in rest if any_label or known.issuperset(label_names(row.label))]
+    quarantine.rest[loaded.table] = (len(learnt), len(rest) - len(learnt))
+    return learnt
+
+
+def _sample(rows: list[Row], config: TaskConfig, limit: int | None, seed: int) -> list[Row]:
     """At most `limit` rows in an order that their place in the file has no say in."""
     kind = kinds.table(config.kind)
     labels = [kind.label_names(row.label) for row in rows]
     chosen = sample_rows([row.id for row in rows], labels, limit or len(rows), seed=seed)
-    quarantine.not_sampled[table] += len(rows) - len(chosen)
     return [rows[index] for index in chosen]
 
 
-def _write(loaded: LoadedTable, by_split: dict[Split, list[Row]], labels: list[str] | None, out: Path) -> None:
+def _write(loaded: LoadedTable, files: Mapping[str, list[Row]], labels: list[str] | None, out: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     out.mkdir(parents=True, exist_ok=True)
     config, kind = loaded.config, _kind(loaded.config)
     types = kind.arrow_types()
-    for split, rows in by_split.items():
+    for file, rows in files.items():
         values = {name: [row.label if name == "label" else row.inputs[name] for row in rows] for name in types}
-        columns: dict[str, Any] = {"id": [row.id for row in rows]}
+        columns: dict[str, Any] = {"id": pa.array([row.id for row in rows], pa.string())}
         columns |= {name: pa.array(values[name], arrow_type) for name, arrow_type in types.items()}
-        columns["group"] = [row.group for row in rows]
-        pq.write_table(pa.table(columns), out / f"{split}.parquet")
+        columns["group"] = pa.array([row.group for row in rows], pa.string())
+        pq.write_table(pa.table(columns), out / f"{file}.parquet")
     schema = {
         "name": loaded.name,
         "kind": config.kind,
