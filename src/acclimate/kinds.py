@@ -53,10 +53,12 @@ Scores = dict[str, Floats]
 
 @dataclass(frozen=True)
 class Metric:
-    """A score's name and which way is better."""
+    """A score's name, which way is better, and when there is none."""
 
     name: str
     higher_is_better: bool = True
+    undefined_where: str = ""
+    """Where its values are NaN, as the end of a sentence; empty for one that always has a value."""
 
 
 @dataclass(frozen=True)
@@ -334,3 +336,9 @@ def higher_is_better(kind: str, name: str) -> bool:
     except ValueError as error:
         raise ConfigError(str(error)) from None
     return next(metric.higher_is_better for metric in metrics(kind).metrics if metric.name == name)
+
+
+def why_undefined(kind: str, name: str) -> str:
+    """When a metric of a kind has no value."""
+    where = next(metric.undefined_where for metric in metrics(kind).metrics if metric.name == name)
+    return f"{name} is undefined where {where}" if where else f"{name} is undefined"
