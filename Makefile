@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run flow plan check test test-cases test-kills test-security lint bench-data bench-train bench-gpu stack stack-down snapshot clean setup setup-dev
+.PHONY: help run flow plan check test test-cases test-kills test-security lint bench-data bench-train bench-gpu bench-anchors stack stack-down snapshot clean setup setup-dev
 
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -80,6 +80,9 @@ bench-train: setup-dev ## training beside its peers, a quarter of an hour on one
 
 bench-gpu: setup-dev ## the same on an NVIDIA GPU, in eight minutes
 	@python -m benchmarks.bench_gpu $(BENCH_ARGS) --json benchmarks/results/gpu.json
+
+bench-anchors: setup-dev ## our code beside published figures and Trainer, on public data by path; ANCHORS="--sick PATH --mrpc PATH ..."
+	@python -m benchmarks.anchors $(ANCHORS) --json benchmarks/results/anchors.json
 
 stack: setup ## Prefect, MLflow, work pools and a worker on this machine, behind a key, until `make stack-down`
 	@python -m infra.stack up
