@@ -14,6 +14,7 @@ from tools.debian.corpus import Unit, corpus_rows, line_keys
 from tools.debian.html import html_paragraphs
 from tools.debian.manuals import pack_paragraphs, split_long
 from tools.debian.mdoc import mdoc_paragraphs, spans_to_bio, spans_to_text
+from tools.debian.other import Essay, other_rows
 from tools.debian.packages import (
     drop_boilerplate,
     drop_duplicates,
@@ -25,10 +26,10 @@ from tools.debian.packages import (
 from tools.debian.pairs import jaccard, related_rows
 from tools.debian.roff import man_paragraphs, unescape
 from tools.debian.tasks import cut_text
-from tools.debian.wordnet import parse_gloss
+from tools.debian.wordnet import entries_of, parse_gloss, supersense_rows
 
 SNAPSHOT = Path(__file__).parents[2] / "data/debian"
-TABLES = ("corpus", "general", "heldout", "section", "works_with", "related", "tag_overlap", "entities")
+TABLES = ("corpus", "general", "heldout", "other", "supersense", "section", "works_with", "related", "tag_overlap", "entities")
 SPLIT_TABLES = {"section": "source", "works_with": "source", "entities": "page"}
 PAIR_TABLES = ("related", "tag_overlap")
 ENTITY_TYPES = {"FUNC", "ARG", "XREF", "CONST", "NAME", "VAR", "TYPE", "PATH", "CMD", "ERRNO"}
@@ -41,13 +42,13 @@ Description: Real-time strategy game of ancient warfare
 Description-md5: d943033bedada21853d2ae54a2578a7b
 Tag: game::strategy, interface::graphical,
  uitoolkit::sdl
-Options: games
+Section: games
 
 Package: 0ad-data-common
 Source: 0ad-data (0.0.26-1)
 Description: Real-time strategy game of ancient warfare (common data files)
 Description-md5: 8d014b839c4c4e9b6f82c7512d7e3496
-Options: games
+Section: games
 """
 TRANSLATION = """\
 Package: 0ad
@@ -202,6 +203,25 @@ def test_wordnet_line():
     assert parse_gloss(line) == 'nascent: being born or beginning; "the nascent chicks"'
 
 
+def test_entries_of_general_text_are_no_rows_of_supersense():
+    nouns = [f"lemma{i}: gloss number {'i' * i}" for i in range(40)] + ["again: gloss number iii"]
+    general = [{"id": "wordnet/noun/5", "text": "", "source": "wordnet"}]
+    entries = entries_of(general, [nouns, [], [], []])
+    assert entries == nouns[5:10]
+    rows = supersense_rows(nouns, ["act"] * 30 + ["food"] * 11, entries, quota={"train": 90, "dev": 9, "test": 9}, min_entries=30)
+    assert sorted(row["text"] for row in rows) == sorted(set(nouns[:30]) - set(entries))
+    assert {row["label"] for row in rows} == {"act"}
+    assert len(supersense_rows(nouns, ["act"] * 41, [], quota={"train": 4, "dev": 0, "test": 0}, min_entries=1)) == 4
+
+
+def test_other_text_keeps_a_paragraph_once():
+    shared, own = "Both pages say this, at some length, so it is kept.", "Only the second page says this, at some length."
+    rows = other_rows([Essay("a", (shared,)), Essay("b", (shared.upper(), own))], num_bytes=None)
+    assert sorted(line for row in rows for line in row["text"].split("\n")).count(own) == 1
+    assert sum(shared.lower() in row["text"].lower() for row in rows) == 1
+    assert len({row["group"] for row in other_rows([Essay("a", (shared,)), Essay("b", (own,))], num_bytes=1)}) == 1
+
+
 def test_documents_are_packed_and_cut_at_sentences():
     assert pack_paragraphs(["a" * 900, "b" * 500, "c" * 900]) == ["a" * 900 + "\n" + "b" * 500, "c" * 900]
     assert split_long("One two. Three four five.", 12) == ["One two.", "Three four", "five."]
@@ -227,7 +247,7 @@ def test_related_pairs_need_two_sources_of_one_split(packages):
 
 
 def test_snapshot_is_small():
-    assert sum(path.stat().st_size for path in SNAPSHOT.iterdir()) < 12e6
+    assert sum(path.stat().st_size for path in SNAPSHOT.iterdir()) < 13e6
 
 
 def test_provenance_tells_the_bytes_and_rows_of_every_table():
@@ -294,6 +314,24 @@ def test_no_dev_or_test_page_is_in_the_corpus():
     held_back = {row["page"] for row in read_rows("entities", "page", "split") if row["split"] != "train"}
     pages = {row["group"] for row in read_rows("corpus", "source", "group") if "manpages" in row["source"]}
     assert pages.isdisjoint(held_back)
+
+
+def test_supersense_has_19_classes_in_every_split_and_nothing_of_general_text():
+    rows, general = read_rows("supersense"), " ".join(row["text"] for row in read_rows("general", "text"))
+    for split, count in (("train", 6000), ("dev", 600), ("test", 1500)):
+        assert len(labels := [row["label"] for row in rows if row["split"] == split]) == count
+        assert len(set(labels)) == 19
+    assert all(split_of(row["id"]) == row["split"] for row in rows)
+    assert [row["id"] for row in rows if row["text"] in general] == []
+    assert len({row["text"].partition(": ")[2] for row in rows}) == len(rows)
+
+
+def test_other_text_is_as_long_as_the_corpus_and_shares_no_line_with_it(corpus_lines):
+    other, corpus = ([row["text"] for row in read_rows(name, "text")] for name in ("other", "corpus"))
+    assert 2_500_000 < sum(len(text.encode()) for text in other) < 4_000_000
+    mean = sum(map(len, corpus)) / len(corpus)
+    assert 0.9 * mean < sum(map(len, other)) / len(other) < 1.1 * mean
+    assert corpus_lines.isdisjoint(line_keys(other))
 
 
 def test_section_has_26_classes_in_every_split():

@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.debian import archive, corpus, manuals, packages, pairs, tasks, wordnet
+from tools.debian import archive, corpus, manuals, other, packages, pairs, tasks, wordnet
 from tools.debian.archive import DebFile, Release, sha256_of
 from tools.debian.corpus import DESCRIPTIONS, Unit, line_keys, protected_lines
 from tools.debian.manuals import MarkedPage
+from tools.debian.other import Essay
 from tools.debian.packages import Package, Split
 
 Tables = dict[str, list[dict[str, Any]]]
@@ -35,6 +36,8 @@ class Sizes:
     corpus_bytes: dict[str, int] | None
     heldout_bytes: dict[str, int]
     general_bytes: int
+    other_bytes: int | None
+    supersense: dict[Split, int]
     max_text_chars: int | None
     max_pair_chars: int | None
     num_related: int
@@ -54,6 +57,8 @@ SNAPSHOT = Sizes(
     },
     heldout_bytes={DESCRIPTIONS: 200_000, "freebsd-manpages": 100_000, "manpages": 40_000, "manpages-dev": 60_000},
     general_bytes=350_000,
+    other_bytes=3_500_000,
+    supersense={"train": 6_000, "dev": 600, "test": 1_500},
     max_text_chars=600,
     max_pair_chars=200,
     num_related=6_000,
@@ -64,6 +69,8 @@ FULL = Sizes(
     corpus_bytes=None,
     heldout_bytes={DESCRIPTIONS: 600_000, "freebsd-manpages": 300_000, "manpages": 120_000, "manpages-dev": 180_000},
     general_bytes=4_000_000,
+    other_bytes=None,
+    supersense={"train": 40_000, "dev": 4_000, "test": 4_000},
     max_text_chars=None,
     max_pair_chars=None,
     num_related=60_000,
@@ -82,12 +89,14 @@ class Archive:
     units: list[Unit]
     pages: list[MarkedPage]
     glosses: list[list[str]]
+    noun_files: list[str]
+    essays: list[Essay]
 
 
 def read_archive(cache: Path) -> Archive:
     """Download what the cache lacks, then read it."""
     archive.update_lists(cache)
-    debs = archive.fetch_packages([*manuals.PACKAGES, GENERAL_PACKAGE], cache)
+    debs = archive.fetch_packages([*manuals.PACKAGES, GENERAL_PACKAGE, other.PACKAGE], cache)
     known = packages.read_packages(
         archive.find_list(cache, "main_binary-*_Packages"),
         archive.find_list(cache, "main_i18n_Translation-en"),
@@ -104,15 +113,21 @@ def read_archive(cache: Path) -> Archive:
         units=corpus.description_units(known) + corpus.manual_units(texts),
         pages=pages,
         glosses=wordnet.read_glosses(debs[GENERAL_PACKAGE].root),
+        noun_files=wordnet.read_noun_files(debs[GENERAL_PACKAGE].root),
+        essays=list(other.read_essays(debs[other.PACKAGE].root)),
     )
 
 
 def make_tables(archive: Archive, sizes: Sizes) -> Tables:
     """All tables as rows, checked for leakage."""
+    general = wordnet.choose_general_rows(archive.glosses, num_bytes=sizes.general_bytes)
+    in_general = wordnet.entries_of(general, archive.glosses)
     tables: Tables = {
         "corpus": corpus.corpus_rows(archive.units, num_bytes=sizes.corpus_bytes),
         "heldout": corpus.heldout_rows(archive.units, num_bytes=sizes.heldout_bytes),
-        "general": wordnet.choose_general_rows(archive.glosses, num_bytes=sizes.general_bytes),
+        "general": general,
+        "other": other.other_rows(archive.essays, num_bytes=sizes.other_bytes),
+        "supersense": wordnet.supersense_rows(archive.glosses[0], archive.noun_files, in_general, quota=sizes.supersense),
         "section": tasks.section_rows(archive.packages, max_chars=sizes.max_text_chars),
         "works_with": tasks.works_with_rows(archive.packages, max_chars=sizes.max_text_chars),
         "related": pairs.related_rows(archive.packages, quota=_quota(sizes.num_related), max_chars=sizes.max_pair_chars),

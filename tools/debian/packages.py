@@ -98,7 +98,7 @@ def _package(stanza: dict[str, str], folded: str) -> Package:
     return Package(
         name=stanza["Package"],
         source=stanza.get("Source", stanza["Package"]).split(" ")[0],
-        section=stanza["Options"].rpartition("/")[2],
+        section=stanza["Section"].rpartition("/")[2],
         synopsis=synopsis.strip(),
         paragraphs=tuple(unfold_paragraphs(rest)),
         tags=tuple(sorted(set(re.findall(r"[^\s,]+::[^\s,]+", stanza.get("Tag", ""))))),

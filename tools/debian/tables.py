@@ -10,6 +10,8 @@ TEXT = pa.string()
 SCHEMAS: dict[str, dict[str, pa.DataType]] = {
     "corpus": {"id": TEXT, "text": TEXT, "source": TEXT, "group": TEXT},
     "general": {"id": TEXT, "text": TEXT, "source": TEXT},
+    "other": {"id": TEXT, "text": TEXT, "source": TEXT, "group": TEXT},
+    "supersense": dict.fromkeys(("id", "text", "label", "split"), TEXT),
     "heldout": {"id": TEXT, "text": TEXT, "source": TEXT, "group": TEXT},
     "section": dict.fromkeys(("id", "package", "source", "text", "section", "split"), TEXT),
     "works_with": {
