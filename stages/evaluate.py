@@ -14,6 +14,7 @@ from acclimate.evaluation import judgement
 from acclimate.evaluation.baselines import fit_baseline
 from acclimate.evaluation.judgement import Run, TaskJudgement, judge_task
 from acclimate.evaluation.options import EvaluateConfig
+from acclimate.evaluation.overfitting import overfitting_sentences
 from acclimate.evaluation.predictions import read_predictions
 from acclimate.settings import Options
 from acclimate.training.options import RunsConfig
@@ -52,9 +53,8 @@ def run(params: Params, *, finetune: Path, ingest_tables: Path, verdict: Path, o
         baseline = fit_baseline(ingest_tables / task, schema.kind, schema.labels, metric=schema.metric)
         judged[task] = judge_task(schema, runs, baseline, params.evaluate, reference=params.runs.reference, seed=params.seed)
     comparisons = judgement.compare_tasks(judged, params.evaluate)
-    for task, found in comparisons["tasks"].items():
-        for compared in found["variants"].values() or [found]:
-            logger.info("%s: %s", task, compared["verdict"])
+    comparisons["overfitting"] = overfitting_sentences(finetune, params.runs)
+    _say(comparisons)
     artifacts.write_json(out / "metrics.json", {task: each.metrics() for task, each in judged.items()})
     artifacts.write_json(out / "comparisons.json", comparisons)
     artifacts.write_json(out / "baselines.json", {task: each.baseline_card() for task, each in judged.items()})
@@ -71,9 +71,24 @@ def run(params: Params, *, finetune: Path, ingest_tables: Path, verdict: Path, o
             artifacts.write_csv(out / f"calibration_{task}.csv", list(rows[0]), rows)
     confusions = [each.confusion for each in judged.values() if each.confusion is not None]
     artifacts.write_csv(out / "confusion.csv", ["actual", "predicted"], confusions[0] if confusions else [])
-    artifacts.write_json(out / "headline.json", {task: {each.metric: _headline(each)} for task, each in judged.items()})
+    headline: dict[str, Any] = {task: {each.metric: _headline(each)} for task, each in judged.items()}
+    if comparisons["mean_over_tasks"]:
+        headline["mean over tasks"] = _headline_of_means(comparisons["mean_over_tasks"])
+    artifacts.write_json(out / "headline.json", headline)
     context.final_metrics.update(_flat(judged))
     context.artifacts += [out / name for name in ("metrics.json", "comparisons.json", "baselines.json", "scores.csv")]
+
+
+def _say(comparisons: dict[str, Any]) -> None:
+    for task, found in comparisons["tasks"].items():
+        for compared in found["variants"].values() or [found]:
+            logger.info("%s: %s", task, compared["sentence"])
+    for mean in comparisons["mean_over_tasks"]:
+        logger.info("%s", mean["sentence"])
+    for each in comparisons["missing"]:
+        logger.warning("%s: %s of %s is missing: %s", each["task"], each["metric"], each["variant"], each["reason"])
+    for told in comparisons["overfitting"]:
+        logger.warning("%s", told)
 
 
 def _require_decontaminated(verdict: Path, config: EvaluateConfig) -> None:
@@ -94,11 +109,19 @@ def _rename(bin_: dict[str, Any]) -> dict[str, Any]:
 
 def _headline(judged: TaskJudgement) -> dict[str, float]:
     """The deciding metric on test, few enough numbers for a line of `dvc metrics show`."""
-    found = {"baseline": judged.baseline.scores["test"][judged.metric]}
-    found |= {variant.name: judged.summary(variant)[judged.metric]["mean"] for variant in judged.variants}
+    scores = {"baseline": judged.baseline.scores["test"].get(judged.metric)}
+    scores |= {variant.name: judged.summary(variant).get(judged.metric, {}).get("mean") for variant in judged.variants}
+    found = {name: value for name, value in scores.items() if value is not None}
     for variant, each in judged.differences.items():
-        difference = each.by_metric[judged.metric]
-        found |= {f"{variant.name} difference": difference.mean, f"{variant.name} p": difference.p}
+        if difference := each.by_metric.get(judged.metric):
+            found |= {f"{variant.name} difference": difference.mean, f"{variant.name} p": difference.p}
+    return found
+
+
+def _headline_of_means(means: list[dict[str, Any]]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for each in means:
+        found |= {f"{each['variant']} difference": each["difference"]["mean"], f"{each['variant']} p": each["difference"]["p"]}
     return found
 
 
@@ -107,11 +130,13 @@ def _flat(judged: dict[str, TaskJudgement]) -> dict[str, float]:
     flat = {}
     for task, each in judged.items():
         for variant in each.variants:
-            flat[f"{task}/{variant.name}/{each.metric}"] = each.summary(variant)[each.metric]["mean"]
-        flat[f"{task}/baseline/{each.metric}"] = each.baseline.scores["test"][each.metric]
+            if found := each.summary(variant).get(each.metric):
+                flat[f"{task}/{variant.name}/{each.metric}"] = found["mean"]
+        if each.metric in each.baseline.scores["test"]:
+            flat[f"{task}/baseline/{each.metric}"] = each.baseline.scores["test"][each.metric]
         for variant, compared in each.differences.items():
-            values = asdict(compared.by_metric[each.metric]).items()
-            flat |= {f"{task}/{variant.name}/difference/{name}": value for name, value in values}
+            if difference := compared.by_metric.get(each.metric):
+                flat |= {f"{task}/{variant.name}/difference/{name}": value for name, value in asdict(difference).items()}
     return flat
 
 

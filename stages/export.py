@@ -106,7 +106,7 @@ def run(params: Params, *, task: str, finetune: Path, table: Path, verdict: Path
     run_of = {"encoder": chosen.variant.encoder, "recipe": chosen.variant.recipe, "seed": chosen.seed}
     write_json(out / "chosen.json", {**run_of, "variant": variant, "file": files[variant]})
     write_json(out / "parity.json", {"unit": scale.scale, "examples": reference.examples(rows, predictions, predictors[variant])})
-    context.final_metrics |= {f"{name}/{metric}": found["metric"][metric] for name, found in variants.items()}
+    context.final_metrics |= {f"{name}/{metric}": found["metric"][metric] for name, found in variants.items() if metric in found["metric"]}
     context.final_metrics |= {f"{name}/max_logit_difference": found.max_logit_difference for name, found in compared.items()}
     context.artifacts += [out / name for name in ("metrics.json", "chosen.json", "parity.json")]
 
@@ -142,7 +142,7 @@ def _measure_latency(
 def _report(variants: dict[str, dict[str, Any]], metric: str) -> None:
     for name, found in variants.items():
         times = ", ".join(f"{ms:.1f} ms at batch {batch}" for batch, ms in found["latency_ms"].items())
-        logger.info("%-5s %s %.4f  %s", name, metric, found["metric"][metric], times)
+        logger.info("%-5s %s %s  %s", name, metric, f"{found['metric'][metric]:.4f}" if metric in found["metric"] else "undefined", times)
 
 
 if __name__ == "__main__":

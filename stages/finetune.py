@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from acclimate.backbones.loading import load_backbone, require_lengths
 from acclimate.data.labelled import LabelledSplit, TableSchema, read_schema, read_split
 from acclimate.data.options import TaskConfig
 from acclimate.evaluation.metrics import score
+from acclimate.evaluation.overfitting import DEV_LOSS
 from acclimate.protocols import State
 from acclimate.runtime import require_disk, seed_everything, set_threads
 from acclimate.settings import Options
@@ -41,6 +43,8 @@ from acclimate.training.task_model import TaskModel, save_task_model
 from stages.command import Out, StageContext, main
 
 _LOGS_PER_RUN = 40
+_DEV_ROWS = 256
+"""Rows whose loss is measured after each epoch: enough to see it rise, few enough to cost little."""
 logger = logging.getLogger("stages.finetune")
 
 
@@ -93,7 +97,8 @@ def run(
     retained = _retain(model, start, splits["dev"], schema, config, precision)
     metrics = _predict(model, splits, schema, precision, out) | retained
     metrics["fit"] = _losses(trained, splits, config, precision)
-    logger.info("%s %s-%s seed %d: dev %s %.4f", task, encoder_name, recipe, seed, schema.metric, metrics["dev"][schema.metric])
+    shown = f"{metrics['dev'][schema.metric]:.4f}" if schema.metric in metrics["dev"] else "undefined"
+    logger.info("%s %s-%s seed %d: dev %s %s", task, encoder_name, recipe, seed, schema.metric, shown)
     save_task_model(model, encoder, out)
     history.write_csv(out / "history.csv")
     artifacts.write_json(out / "metrics.json", metrics)
@@ -138,7 +143,7 @@ def _train(
         config=loop,
         sink=TeeSink([history, context.sink]),
         checkpoints=CheckpointStore(context.checkpoint_directory),
-        evaluate=lambda: {f"dev/{name}": value for name, value in _scores(model, splits["dev"], schema, precision)[0].items()},
+        evaluate=_evaluation(trained, splits["dev"], schema, config, precision),
         world=world,
         identity=context.identity,
     )
@@ -158,6 +163,23 @@ def _train(
     )
 
 
+def _evaluation(
+    trained: FineTuned, dev: LabelledSplit, schema: TableSchema, config: RecipeConfig, precision: Precision
+) -> Callable[[], dict[str, float]]:
+    """What is measured after an epoch: the loss on the first dev rows, which shows overfitting, and what early stopping looks at."""
+    stream = task_stream(trained.model, dev, config, seed=0)
+    limit = min(stream.order.batches_per_epoch, -(-_DEV_ROWS // config.batch_size))
+
+    def evaluate() -> dict[str, float]:
+        found = {DEV_LOSS: mean_loss(trained, map(stream.batch, range(limit)), precision=precision)[0]}
+        if config.health.patience:
+            scores = _scores(trained.model, dev, schema, precision)[0]
+            found |= {f"dev/{name}": value for name, value in ({schema.metric: math.nan} | scores).items()}
+        return found
+
+    return evaluate
+
+
 def _retain(
     model: TaskModel, start: State, dev: LabelledSplit, schema: TableSchema, config: RecipeConfig, precision: Precision
 ) -> dict[str, dict[str, Any]]:
@@ -167,9 +189,10 @@ def _retain(
     up = kinds.higher_is_better(schema.kind, schema.metric)
 
     def score() -> float:
-        return _scores(model, dev, schema, precision)[0][schema.metric]
+        return _scores(model, dev, schema, precision)[0].get(schema.metric, -math.inf if up else math.inf)
 
     scores = keep_best(model.base, start, config.retention, score, higher_is_better=up)
+    scores = {name: value for name, value in scores.items() if math.isfinite(value)}
     if not scores:
         return {}
     kept = next(iter(scores))
@@ -201,12 +224,14 @@ def _predict(model: TaskModel, splits: dict[str, LabelledSplit], schema: TableSc
 
 
 def _losses(trained: FineTuned, splits: dict[str, LabelledSplit], config: RecipeConfig, precision: Precision) -> dict[str, float]:
-    """Mean loss per target of the trained model on dev rows and on as many training rows: the gap is overfitting."""
+    """Mean loss per target of the trained model on dev rows and on as many training rows, and again on the dev rows of each epoch."""
     found = {}
     for name in ("train", "dev"):
         stream = task_stream(trained.model, splits[name], config, seed=0)
         limit = min(stream.order.batches_per_epoch, -(-len(splits["dev"].ids) // config.batch_size))
-        found[f"{name}_loss"] = mean_loss(trained, map(stream.batch, range(limit)), precision=precision)
+        found[f"{name}_loss"], _ = mean_loss(trained, map(stream.batch, range(limit)), precision=precision)
+    limit = min(limit, -(-_DEV_ROWS // config.batch_size))
+    found["dev_loss_at_end"], found["dev_loss_error"] = mean_loss(trained, map(stream.batch, range(limit)), precision=precision)
     return found
 
 

@@ -33,6 +33,7 @@ from acclimate.adapters.registry import register
 from acclimate.config import Config, parse_config
 from acclimate.data.tokens.encoding import load_tokenizer
 from acclimate.errors import ConfigError, ModelError
+from acclimate.evaluation.overfitting import overfits, read_losses
 from acclimate.params_file import read_yaml
 from acclimate.sinks import MemorySink
 from stages import backbone, export, finetune, pretrain, tokenize
@@ -123,13 +124,30 @@ def encoder(tmp_path: Path) -> Path:
     return taken_in(tmp_path, write_model(tmp_path / "model"))
 
 
+@pytest.mark.parametrize(("epochs", "rate", "expected"), [(30, 2e-3, True), (3, 1e-5, False)])
+def test_a_run_that_learns_noise_overfits_and_one_that_barely_learns_does_not(
+    epochs: int, rate: float, expected: bool, encoder: Path, tmp_path: Path
+) -> None:
+    """Labels that say nothing about the texts can only be learnt by heart."""
+    table = write_table(tmp_path, "topic", metric="macro_f1")
+    generator = np.random.default_rng(0)
+    for split in ("train", "dev"):
+        rows = pq.read_table(table / f"{split}.parquet").to_pydict()
+        pq.write_table(pa.table(rows | {"label": generator.permutation(rows["label"]).tolist()}), table / f"{split}.parquet")
+    config = config_of("topic", finetune={"epochs": epochs, "learning_rate": rate, "head_learning_rate": rate, "dropout": 0.0})
+    losses = read_losses(fine_tuned(tmp_path, config, encoder, table))
+    assert losses is not None
+    assert len(losses.by_epoch) == epochs
+    assert overfits([losses]) == expected
+
+
 def test_accumulation_has_no_part_in_looking_at_few_dev_rows(encoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """90 training rows are 12 batches of 8, an accumulated step takes 8 of them; the 30 dev rows are 4."""
     config = config_of("topic", finetune={"accumulation": 8})
     with caplog.at_level(logging.WARNING):
         out = fine_tuned(tmp_path, config, encoder, write_table(tmp_path, "topic", metric="macro_f1"))
     fit = json.loads((out / "metrics.json").read_text())["fit"]
-    assert fit.keys() == {"train_loss", "dev_loss"}
+    assert fit.keys() == {"train_loss", "dev_loss", "dev_loss_at_end", "dev_loss_error"}
     assert np.isfinite(list(fit.values())).all()
     assert "training rows" not in caplog.text
     fewer = config_of("topic", finetune={"batch_size": 64, "accumulation": 2})

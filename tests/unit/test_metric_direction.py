@@ -19,9 +19,10 @@ from acclimate import kinds
 from acclimate.adapters.gates import read_candidate
 from acclimate.data.labelled import TableSchema
 from acclimate.evaluation.baselines import fit_baseline
-from acclimate.evaluation.judgement import _best_on_dev, decide
+from acclimate.evaluation.judgement import _best_on_dev
 from acclimate.evaluation.metrics import score
 from acclimate.evaluation.significance import Comparison
+from acclimate.evaluation.verdicts import judge
 from acclimate.export.choice import best_run
 from acclimate.sinks import MemorySink
 from acclimate.training.options import Variant
@@ -114,10 +115,9 @@ def test_the_baselines_penalty_is_the_best_on_dev(metric: str, tmp_path: Path) -
 @pytest.mark.parametrize("metric", sorted(BEST))
 def test_the_verdict_and_the_gates_baseline_follow_the_metric(metric: str, tmp_path: Path) -> None:
     lower = not kinds.higher_is_better("regression", metric)
-    fell, rose = (Comparison(mean=mean, low=mean - 0.1, high=mean + 0.1, p=0.001) for mean in (-1.0, 1.0))
-    assert [decide(each, 0.001, 0.95, lower_is_better=lower) for each in (fell, rose)] == (
-        ["better", "worse"] if lower else ["worse", "better"]
-    )
+    both = {mean: Comparison(mean, mean - 0.1, mean + 0.1, 0.001, 0.05, 100.0) for mean in (-1.0, 1.0)}
+    found = judge(both, confidence=0.95, margin=0.01, lower_is_better=dict.fromkeys(both, lower))
+    assert [each.verdict for each in found.values()] == (["better", "worse"] if lower else ["worse", "better"])
     files = {
         "task.json": {"kind": "regression"},
         "chosen.json": {"encoder": "base", "recipe": "full", "seed": 0, "variant": "fp32", "file": "model.onnx"},

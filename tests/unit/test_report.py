@@ -94,7 +94,7 @@ def test_the_numbers_of_the_artifacts_stand_in_page_and_summary(artifacts, writt
         assert len(values) == 3
         for number in (
             *(f"{value:.3f}" for value in values),
-            f"{compared['difference'][metric]['mean']:+.3f}",
+            f"{compared['differences'][metric]['mean']:+.3f}",
             f"{compared['p_holm']:.3f}",
         ):
             assert number in page
@@ -238,10 +238,10 @@ def test_smaller_pipelines_are_reported_as_well(tmp_path, runs):
     assert ("confusion" in shown) == ("section" in runs.all_tasks)
     compared = json.loads((tmp_path / "evaluate/comparisons.json").read_text())["tasks"][runs.all_tasks[0]]
     if len(runs.encoders) == 1:
-        assert compared["verdict"] == f"only {runs.encoders[0]}-full was fine-tuned (runs): nothing to compare"
-        assert compared["verdict"] in _page(out)
+        assert compared["sentence"] == f"only {runs.encoders[0]}-full was fine-tuned (runs): nothing to compare"
+        assert compared["sentence"] in _page(out)
     else:
-        assert "one seed: seeds were not resampled" in compared["variants"]["mlm-full"]["verdict"]
+        assert "one seed, so the interval speaks of rows alone" in compared["variants"]["mlm-full"]["sentence"]
 
 
 def test_every_variant_is_compared_with_the_reference_and_p_adjusted_over_all(tmp_path: Path) -> None:
@@ -250,16 +250,11 @@ def test_every_variant_is_compared_with_the_reference_and_p_adjusted_over_all(tm
     found = json.loads((tmp_path / "evaluate/comparisons.json").read_text())
     others = ["base-lora", "mlm-full", "mlm-lora"]
     assert {task: list(each["variants"]) for task, each in found["tasks"].items()} == {"section": others, "entities": others}
-    assert found["comparisons"] == 6
+    assert found["comparisons"] == 9  # three variants on two tasks, and the mean of each
+    assert [each["variant"] for each in found["mean_over_tasks"]] == others
     compared = [each for task in found["tasks"].values() for each in task["variants"].values()]
-    raw = {
-        id(each): each["difference"][metric]["p"]
-        for each in compared
-        for metric in ("macro_f1", "entity_f1")
-        if metric in each["difference"]
-    }
-    smallest = min(compared, key=lambda each: raw[id(each)])
-    assert smallest["p_holm"] == pytest.approx(min(1.0, 6 * raw[id(smallest)]))
+    smallest = min([*compared, *found["mean_over_tasks"]], key=lambda each: each["difference"]["p"])
+    assert smallest["p_holm"] == pytest.approx(min(1.0, 9 * smallest["difference"]["p"]))
     out = report_artifacts.write_report(tmp_path, many)
     for text in (_page(out), (out / "summary.txt").read_text()):
         assert all(text.count(name) >= 2 for name in others)
@@ -282,10 +277,9 @@ def test_a_leftover_run_that_params_does_not_name_changes_nothing(artifacts, cop
 def test_the_judgement_adjusts_p_and_names_the_scope(artifacts):
     tasks = json.loads((artifacts / "evaluate/comparisons.json").read_text())["tasks"]
     found = {task: each["variants"]["mlm-full"] for task, each in tasks.items()}
-    assert found["section"]["seeds_resampled"]
-    assert not found["entities"]["seeds_resampled"]
-    assert found["section"]["p_holm"] >= found["section"]["difference"]["macro_f1"]["p"]
-    assert "3 seeds" in found["section"]["verdict"]
+    assert found["section"]["p_holm"] >= found["section"]["difference"]["p"]
+    assert "900 test rows, 3 seeds" in found["section"]["sentence"]
+    assert "one seed, so the interval speaks of rows alone" in found["entities"]["sentence"]
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (4.9132, 4.9133), (-3e4, 1.2e5), (0.31, 0.31)])

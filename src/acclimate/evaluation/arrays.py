@@ -36,6 +36,11 @@ def ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.divide(numerator, denominator, out=np.zeros_like(numerator, dtype=np.float64), where=denominator > 0)
 
 
+def ratio_or_nan(numerator: Floats, denominator: Floats) -> Floats:
+    """Division where anything divided by nothing is NaN: undefined."""
+    return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan, dtype=np.float64), where=denominator > 0)
+
+
 def f1(hits: Floats, predicted: Floats, gold: Floats) -> Floats:
     """F1 from counts; 0 where there is neither prediction nor gold."""
     return ratio(2 * hits, predicted + gold)

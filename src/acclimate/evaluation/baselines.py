@@ -9,7 +9,7 @@ from typing import Any
 
 from acclimate import kinds
 from acclimate.errors import DataError
-from acclimate.evaluation.metrics import score
+from acclimate.evaluation.metrics import goodness, score
 
 _SPLITS = ("train", "dev", "test")
 
@@ -38,7 +38,6 @@ def fit_baseline(table: Path, kind: str, labels: Sequence[str] | None, *, metric
     baseline, model = kinds.baseline(kind), kinds.model(kind)
     rows = {split: _read(table / f"{split}.parquet") for split in _SPLITS}
     gold = {split: model.gold(columns["label"], labels) for split, columns in rows.items()}
-    sign = 1.0 if kinds.higher_is_better(kind, metric) else -1.0
     scored = [
         Baseline(
             baseline.description,
@@ -49,7 +48,7 @@ def fit_baseline(table: Path, kind: str, labels: Sequence[str] | None, *, metric
         )
         for inverse_penalty, predictions in baseline.candidates(rows, gold, labels)
     ]
-    return max(scored, key=lambda found: sign * found.scores["dev"][metric])
+    return max(scored, key=lambda found: goodness(found.scores["dev"], kind, metric))
 
 
 def _read(path: Path) -> dict[str, list[Any]]:

@@ -5,28 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from acclimate import kinds
 from acclimate.data.labelled import TableSchema
 from acclimate.evaluation.baselines import Baseline
 from acclimate.evaluation.calibration import CalibrationBin, calibration_bins, expected_calibration_error
-from acclimate.evaluation.metrics import RowStatistics, row_statistics, score
+from acclimate.evaluation.metrics import RowStatistics, goodness, row_statistics, score
 from acclimate.evaluation.options import EvaluateConfig
 from acclimate.evaluation.predictions import Predictions, require_same_rows
-from acclimate.evaluation.significance import Comparison, PairedComparison, compare, holm
+from acclimate.evaluation.significance import Comparison, PairedComparison, compare, mean_of
+from acclimate.evaluation.verdicts import Judged, judge, scope_of, sentence
 from acclimate.training.options import Variant
 
 Value = TypeVar("Value")
+_MEAN = "mean_over_tasks"
 Run = tuple[Variant, int]
 """A variant and a seed."""
 
-Decision = Literal["better", "worse", "no difference shown"]
-
 METHOD = (
-    "paired bootstrap over test rows and seeds, percentile interval (Efron and Tibshirani 1993; Koehn 2004; Dror et al. 2018); "
-    "p adjusted over all comparisons by Holm 1979"
+    "paired bootstrap over test rows (Efron and Tibshirani 1993; Koehn 2004) with the variance between seeds added to it (Owen 2007; "
+    "Dror et al. 2018), Student's interval (Satterthwaite 1946); equivalence by two one-sided tests (Schuirmann 1987); p adjusted over all "
+    "comparisons by Holm 1979"
 )
+Missing = dict[str, str]
+"""What has no figure, and why: variant, metric, reason; `task` is added where all tasks are told of together."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class TaskJudgement:
     kind: str
     metric: str
     scores: dict[Run, dict[str, dict[str, float]]]
-    """For each run and split, every metric."""
+    """For each run and split, every metric that is defined."""
     baseline: Baseline
     reference: Variant
     differences: dict[Variant, PairedComparison]
@@ -56,15 +59,32 @@ class TaskJudgement:
         return list(dict.fromkeys(variant for variant, _ in self.scores))
 
     def summary(self, variant: Variant) -> dict[str, dict[str, Any]]:
-        """Mean, standard deviation and each seed's value of every test metric. One seed has no deviation."""
+        """Mean, standard deviation and each seed's value of every test metric that all seeds have. One seed has no deviation."""
         seeds = {seed: splits["test"] for (each, seed), splits in self.scores.items() if each == variant}
         found: dict[str, dict[str, Any]] = {}
         for metric in kinds.metric_names(self.kind):
+            if any(metric not in scores for scores in seeds.values()):
+                continue
             values = [scores[metric] for scores in seeds.values()]
             found[metric] = {"mean": fmean(values), "seeds": {str(seed): scores[metric] for seed, scores in seeds.items()}}
             if len(values) > 1:
                 found[metric]["std"] = stdev(values)
         return found
+
+    @property
+    def missing(self) -> list[Missing]:
+        """Figures that cannot be computed, with their reasons: scores on test, and differences."""
+        found: dict[tuple[str, str], str] = {}
+        for metric in kinds.metric_names(self.kind):
+            for (variant, seed), splits in self.scores.items():
+                if metric not in splits["test"]:
+                    found.setdefault((variant.name, metric), f"{kinds.why_undefined(self.kind, metric)}: seed {seed}")
+            if metric not in self.baseline.scores["test"]:
+                found["baseline", metric] = kinds.why_undefined(self.kind, metric)
+        for variant, difference in self.differences.items():
+            for metric, reason in difference.missing.items():
+                found.setdefault((variant.name, metric), f"no difference to {self.reference.name}: {reason}")
+        return [{"variant": variant, "metric": metric, "reason": reason} for (variant, metric), reason in found.items()]
 
     def metrics(self) -> dict[str, Any]:
         """The task's part of metrics.json."""
@@ -139,8 +159,7 @@ def judge_task(
 
 def _best_on_dev(scores: Mapping[Run, Mapping[str, Mapping[str, float]]], schema: TableSchema, reference: Variant) -> Run:
     """As export chooses: best dev metric, of equal ones not the reference's, then the first in params.yaml."""
-    sign = -1.0 if kinds.higher_is_better(schema.kind, schema.metric) else 1.0
-    return min(scores, key=lambda run: (sign * scores[run]["dev"][schema.metric], run[0] == reference))
+    return min(scores, key=lambda run: (-goodness(scores[run]["dev"], schema.kind, schema.metric), run[0] == reference))
 
 
 def _by_variant(values: Mapping[Run, Value]) -> dict[Variant, dict[int, Value]]:
@@ -154,7 +173,7 @@ def _by_variant(values: Mapping[Run, Value]) -> dict[Variant, dict[int, Value]]:
 def _differences(
     statistics: Mapping[Run, RowStatistics], reference: Variant, config: EvaluateConfig, seed: int
 ) -> dict[Variant, PairedComparison]:
-    """Each variant minus the reference, paired by row and by seed."""
+    """Each variant minus the reference, paired by row. A seed gives two encoders nothing in common that would pair them by seed too."""
     by_variant = _by_variant(statistics)
     before = by_variant.pop(reference, {})
     return {
@@ -163,6 +182,7 @@ def _differences(
             samples=config.bootstrap_samples,
             confidence=config.confidence,
             seed=seed,
+            paired_seeds=False,
         )
         for variant, after in by_variant.items()
         if before
@@ -203,54 +223,74 @@ def _calibration_error(kind: str, tests: Mapping[Run, Predictions], num_bins: in
 
 
 def compare_tasks(judged: Mapping[str, TaskJudgement], config: EvaluateConfig) -> dict[str, Any]:
-    """Comparisons.json: every interval, p adjusted over all variants and tasks, and one sentence a comparison."""
-    compared = {
-        (task, variant): difference.by_metric[each.metric]
+    """Comparisons.json: every interval, verdicts over all variants and tasks together, and one sentence a comparison."""
+    reference = next(iter(judged.values())).reference.name
+    compared: dict[tuple[str, str], Comparison] = {
+        (task, variant.name): difference.by_metric[each.metric]
         for task, each in judged.items()
         for variant, difference in each.differences.items()
+        if each.metric in difference.by_metric
     }
-    adjusted = holm({pair: each.p for pair, each in compared.items()})
-    tasks: dict[str, Any] = {}
-    for task, each in judged.items():
-        found: dict[str, Any] = {"metric": each.metric, "confusion_of": each.confusion_of, "variants": {}}
-        found["over_baseline"] = {variant.name: asdict(over.by_metric[each.metric]) for variant, over in each.over_baseline.items()}
-        for variant, difference in each.differences.items():
-            p_holm, lower_is_better = adjusted[task, variant], not kinds.higher_is_better(each.kind, each.metric)
-            decision = decide(compared[task, variant], p_holm, config.confidence, lower_is_better=lower_is_better)
-            found["variants"][variant.name] = {
-                "decision": decision,
-                "p_holm": p_holm,
-                "rows": difference.rows,
-                "seeds": difference.seeds,
-                "seeds_resampled": difference.seeds_resampled,
-                "difference": {metric: asdict(value) for metric, value in difference.by_metric.items()},
-                "verdict": _sentence(each, variant, decision, p_holm if len(compared) > 1 else None, config.confidence),
-            }
-        if not each.differences:
-            found["verdict"] = f"only {each.reference.name} was fine-tuned (runs): nothing to compare"
-        tasks[task] = found
-    reference = next(iter(judged.values())).reference.name
-    told = {"samples": config.bootstrap_samples, "confidence": config.confidence, "comparisons": len(compared)}
-    return {"method": METHOD, "reference": reference, **told, "tasks": tasks}
+    lower = {key: not kinds.higher_is_better(judged[key[0]].kind, judged[key[0]].metric) for key in compared}
+    averaged = _averaged(compared, lower)
+    means = {name: mean_of([compared[task, name] for task in tasks], confidence=config.confidence) for name, tasks in averaged.items()}
+    everything = {**compared, **{(_MEAN, name): mean for name, mean in means.items()}}
+    verdicts = judge(
+        everything, confidence=config.confidence, margin=config.margin, lower_is_better=dict.fromkeys(everything, False) | lower
+    )
+    told = {"samples": config.bootstrap_samples, "confidence": config.confidence, "margin": config.margin, "comparisons": len(everything)}
+    return {
+        "method": METHOD,
+        "reference": reference,
+        **told,
+        "tasks": {task: _of_task(task, each, verdicts, config) for task, each in judged.items()},
+        "mean_over_tasks": [
+            _of_mean(name, tasks, verdicts[_MEAN, name], reference, [judged[task] for task in tasks], config)
+            for name, tasks in averaged.items()
+        ],
+        "left_out_of_mean": [
+            {"task": task, "reason": f"{each.metric} is better when lower, and has a unit"}
+            for task, each in judged.items()
+            if not kinds.higher_is_better(each.kind, each.metric)
+        ],
+        "missing": [{"task": task, **missing} for task, each in judged.items() for missing in each.missing],
+    }
 
 
-def decide(difference: Comparison, p: float, confidence: float, *, lower_is_better: bool) -> Decision:
-    """Whether the adjusted p and the interval both exclude zero, and on which side."""
-    if p > 1 - confidence or difference.low <= 0 <= difference.high:
-        return "no difference shown"
-    return "better" if (difference.mean > 0) != lower_is_better else "worse"
+def _averaged(compared: Mapping[tuple[str, str], Comparison], lower_is_better: Mapping[tuple[str, str], bool]) -> dict[str, list[str]]:
+    """For each variant the tasks whose metrics can be averaged; a mean over one task is none."""
+    found: dict[str, list[str]] = {}
+    for task, name in compared:
+        if not lower_is_better[task, name]:
+            found.setdefault(name, []).append(task)
+    return {name: tasks for name, tasks in found.items() if len(tasks) > 1}
 
 
-def _sentence(judged: TaskJudgement, variant: Variant, decision: Decision, p_holm: float | None, confidence: float) -> str:
-    difference = judged.differences[variant]
-    each = difference.by_metric[judged.metric]
-    compared = "no difference shown between {} and {}" if decision == "no difference shown" else f"{{}} is {decision} than {{}}"
-    numbers = f"{judged.metric} {each.mean:+.3f}, {confidence:.0%} interval {each.low:+.3f} to {each.high:+.3f}, p {format_p(each.p)}"
-    holm_note = f" ({format_p(p_holm)} after Holm)" if p_holm is not None else ""
-    scope = f"{difference.seeds} seeds" if difference.seeds_resampled else "one seed: seeds were not resampled"
-    return f"{compared.format(variant.name, judged.reference.name)}: {numbers}{holm_note}; {difference.rows} test rows, {scope}"
+def _of_task(task: str, each: TaskJudgement, verdicts: Mapping[tuple[str, str], Judged], config: EvaluateConfig) -> dict[str, Any]:
+    found: dict[str, Any] = {"metric": each.metric, "confusion_of": each.confusion_of, "variants": {}}
+    found["over_baseline"] = {
+        variant.name: asdict(over.by_metric[each.metric]) for variant, over in each.over_baseline.items() if each.metric in over.by_metric
+    }
+    for variant, difference in each.differences.items():
+        shown: dict[str, Any] = {"rows": difference.rows, "seeds": difference.seeds}
+        shown["differences"] = {metric: asdict(value) for metric, value in difference.by_metric.items()}
+        if judged := verdicts.get((task, variant.name)):
+            names = {"name": variant.name, "against": each.reference.name, "task": task, "metric": each.metric}
+            scope = scope_of(difference.rows, difference.seeds)
+            shown |= judged.record(sentence(judged, **names, confidence=config.confidence, scope=scope))
+        else:
+            shown["sentence"] = f"{variant.name} cannot be compared with {each.reference.name} on {task}: {difference.missing[each.metric]}"
+        found["variants"][variant.name] = shown
+    if not each.differences:
+        found["sentence"] = f"only {each.reference.name} was fine-tuned (runs): nothing to compare"
+    return found
 
 
-def format_p(p: float) -> str:
-    """P as text: `0.012`, `< 0.001`."""
-    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+def _of_mean(
+    name: str, tasks: list[str], judged: Judged, reference: str, judgements: list[TaskJudgement], config: EvaluateConfig
+) -> dict[str, Any]:
+    """The mean over tasks of a variant minus the reference."""
+    rows = sum(len(each.baseline.test_gold) for each in judgements)
+    names = {"name": name, "against": reference, "task": f"the mean over {len(tasks)} tasks", "metric": "deciding metric"}
+    told = sentence(judged, **names, confidence=config.confidence, scope=f"{rows:,} test rows of {', '.join(tasks)}")
+    return {"variant": name, "against": reference, "tasks": tasks, **judged.record(told)}

@@ -9,7 +9,8 @@ Shapes: U units, S resamples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ class RowStatistics:
 
 
 def score(kind: str, gold: Any, predictions: Any, *, labels: Sequence[str] | None) -> dict[str, float]:
-    """Score predictions against gold labels.
+    """Score predictions against gold labels, by every metric that is defined for them.
 
     Args:
         kind: a kind of task.
@@ -46,9 +47,16 @@ def score(kind: str, gold: Any, predictions: Any, *, labels: Sequence[str] | Non
 
 
 def plain_scores(statistics: RowStatistics) -> dict[str, float]:
-    """Every metric, each unit counted once."""
+    """Every metric that is defined, each unit counted once."""
     scores = resampled_scores(statistics, np.ones((1, len(statistics.per_row))))
-    return {name: float(values[0]) for name, values in scores.items()}
+    return {name: float(values[0]) for name, values in scores.items() if np.isfinite(values[0])}
+
+
+def goodness(scores: Mapping[str, float], kind: str, metric: str) -> float:
+    """A score for ranking: higher is better, and an undefined one is worse than any."""
+    if metric not in scores:
+        return -math.inf
+    return scores[metric] if kinds.higher_is_better(kind, metric) else -scores[metric]
 
 
 def row_statistics(kind: str, gold: Any, predictions: Any, *, labels: Sequence[str] | None) -> RowStatistics:
@@ -66,7 +74,7 @@ def resampled_scores(statistics: RowStatistics, weights_SU: Floats) -> dict[str,
         weights_SU: how often each unit counts; all ones is the plain score, multinomial counts are bootstrap resamples.
 
     Returns:
-        Each metric's values, shape (S,).
+        Each metric's values, shape (S,); NaN where it is undefined.
     """
     scores = kinds.metrics(statistics.kind).scores(statistics.per_row, np.asarray(weights_SU, dtype=np.float64))
     return {name: scores[name] for name in kinds.metric_names(statistics.kind)}

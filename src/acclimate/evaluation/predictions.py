@@ -9,6 +9,7 @@ from typing import Any
 from acclimate.errors import DataError
 
 PREDICTIONS = "predictions.parquet"
+_IDS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -55,5 +56,16 @@ def require_same_rows(predictions: dict[str, Predictions]) -> None:
     for name, other in predictions.items():
         if other.ids != first.ids:
             raise DataError(
-                f"{name} and {first_name} predict different rows ({len(other.ids)} and {len(first.ids)}); fine-tune both on one table"
+                f"{name} and {first_name} predict different test rows: {_difference(other.ids, first.ids)}; fine-tune both on one table"
             )
+
+
+def _difference(left: list[str], right: list[str]) -> str:
+    """How two lists of ids differ: `2 of 5 and 3 of 6 ids are only on one side: 'a', 'b', ...`."""
+    only_left, only_right = ([each for each in side if each not in other] for side, other in ((left, set(right)), (right, set(left))))
+    differing = [*only_left, *only_right]
+    if not differing:
+        place = next((row for row, pair in enumerate(zip(left, right, strict=False)) if pair[0] != pair[1]), min(len(left), len(right)))
+        return f"the same ids in another order or number ({len(left)} and {len(right)}), from row {place} on"
+    shown = ", ".join(map(repr, differing[:_IDS_SHOWN])) + (", ..." if len(differing) > _IDS_SHOWN else "")
+    return f"{len(only_left)} of {len(left)} and {len(only_right)} of {len(right)} ids are on one side only: {shown}"

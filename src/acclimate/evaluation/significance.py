@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import nctdtrinc, stdtr, stdtrit
 
 from acclimate import kinds
 from acclimate.errors import DataError
@@ -44,9 +44,9 @@ class Comparison:
         return float(stdtr(self.degrees_of_freedom, (abs(self.mean) - margin) / self.standard_error))
 
     def detectable(self, alpha: float, *, power: float = 0.8) -> float:
-        """The difference that a two-sided test at `alpha` finds with this probability."""
-        quantiles = stdtrit(self.degrees_of_freedom, [1 - alpha / 2, power])
-        return float(quantiles.sum()) * self.standard_error
+        """The difference that a two-sided test at `alpha` finds with this probability, by the noncentral t."""
+        limit = stdtrit(self.degrees_of_freedom, 1 - alpha / 2)
+        return float(nctdtrinc(self.degrees_of_freedom, 1 - power, limit)) * self.standard_error
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,13 @@ class Resampled:
 
 
 def compare(
-    before: Sequence[RowStatistics], after: Sequence[RowStatistics], *, samples: int, confidence: float, seed: int
+    before: Sequence[RowStatistics],
+    after: Sequence[RowStatistics],
+    *,
+    samples: int,
+    confidence: float,
+    seed: int,
+    paired_seeds: bool = True,
 ) -> PairedComparison:
     """`compare_resampled` of two lists of runs. Arguments and errors as `resampled` and `compare_resampled`."""
     rows = {len(statistics.per_row) for statistics in (*before, *after)}
@@ -83,7 +89,7 @@ def compare(
             f"{len(before)} and {len(after)} runs over {sorted(rows)} rows do not pair up; each seed needs both, over the same rows"
         )
     sides = [resampled(side, samples=samples, seed=seed) for side in (before, after)]
-    return compare_resampled(*sides, confidence=confidence)
+    return compare_resampled(*sides, confidence=confidence, paired_seeds=paired_seeds)
 
 
 def resampled(statistics: Sequence[RowStatistics], *, samples: int, seed: int, metrics: Sequence[str] | None = None) -> Resampled:
@@ -110,7 +116,7 @@ def resampled(statistics: Sequence[RowStatistics], *, samples: int, seed: int, m
     return Resampled(kind, num_rows, {name: observed[name][0] for name in names}, scores)
 
 
-def compare_resampled(before: Resampled, after: Resampled, *, confidence: float) -> PairedComparison:
+def compare_resampled(before: Resampled, after: Resampled, *, confidence: float, paired_seeds: bool = True) -> PairedComparison:
     """(after - before) for every metric: the mean over seeds, its standard error over rows and seeds, interval and p.
 
     Rows are shared by all seeds, so the two are crossed, and each adds its own variance:
@@ -132,6 +138,8 @@ def compare_resampled(before: Resampled, after: Resampled, *, confidence: float)
         before: K seeds.
         after: the same seeds in the same order; resampled with the same seed.
         confidence: of the interval, in (0, 1).
+        paired_seeds: the seeds' variance is that of the K differences, with K - 1 degrees of freedom: right where a seed gives both sides
+            the same draw. Else each side has its own, with 2 (K - 1) degrees together: as valid, and with few seeds more powerful.
 
     Returns:
         A comparison for each metric that is defined for all runs and for nearly all resamples; why not, for the others.
@@ -147,14 +155,15 @@ def compare_resampled(before: Resampled, after: Resampled, *, confidence: float)
     found: dict[str, Comparison] = {}
     missing: dict[str, str] = {}
     for name in names:
-        observed_K, resamples_SK = after.observed[name] - before.observed[name], after.resamples[name] - before.resamples[name]
-        defined_S = np.isfinite(resamples_SK).all(axis=1)
-        if not np.isfinite(observed_K).all():
+        observed_2K = np.stack([before.observed[name], after.observed[name]])
+        resamples_2SK = np.stack([before.resamples[name], after.resamples[name]])
+        defined_S = np.isfinite(resamples_2SK).all(axis=(0, 2))
+        if not np.isfinite(observed_2K).all():
             missing[name] = kinds.why_undefined(before.kind, name)
         elif (undefined := int((~defined_S).sum())) > MAX_UNDEFINED * samples:
             missing[name] = f"{kinds.why_undefined(before.kind, name)}, in {undefined} of {samples} resamples; allowed {MAX_UNDEFINED:.0%}"
         else:
-            found[name] = _compare(observed_K, resamples_SK[defined_S], rows, confidence)
+            found[name] = _compare(observed_2K, resamples_2SK[:, defined_S], rows, confidence, paired_seeds=paired_seeds)
     return PairedComparison(found, rows, seeds, samples, missing)
 
 
@@ -172,23 +181,27 @@ def _scores(statistics: Sequence[RowStatistics], weights_SR: Floats, names: Sequ
     return {name: np.stack([each[name] for each in scores], axis=1) for name in names}
 
 
-def _compare(observed_K: Floats, resamples_SK: Floats, rows: int, confidence: float) -> Comparison:
-    samples, seeds = resamples_SK.shape
+def _compare(observed_2K: Floats, resamples_2SK: Floats, rows: int, confidence: float, *, paired_seeds: bool) -> Comparison:
+    _, samples, seeds = resamples_2SK.shape
     unbiased = rows / max(1, rows - 1)
-    of_rows = unbiased * float(resamples_SK.mean(axis=1).var(ddof=1))
+    of_rows = unbiased * float((resamples_2SK[1] - resamples_2SK[0]).mean(axis=1).var(ddof=1))
     variance, freedom = of_rows, float(max(1, min(rows, samples) - 1))
     if seeds > 1:
-        of_seeds = float(observed_K.var(ddof=1)) / seeds
-        shared = unbiased * float((resamples_SK - resamples_SK.mean(axis=0)).var(axis=1, ddof=1).mean()) / seeds
-        variance = of_rows + max(0.0, of_seeds - shared)
-        freedom = _satterthwaite([of_rows, of_seeds], [freedom, seeds - 1], total=variance)
-    return _comparison(float(observed_K.mean()), math.sqrt(variance), freedom, confidence, smallest_p=1 / (samples + 1))
+        observed_PK, resamples_PSK = (np.diff(each, axis=0) if paired_seeds else each for each in (observed_2K, resamples_2SK))
+        of_seeds_P = observed_PK.var(axis=1, ddof=1) / seeds
+        centred_PSK = resamples_PSK - resamples_PSK.mean(axis=1, keepdims=True)
+        shared = unbiased * float(centred_PSK.var(axis=2, ddof=1).mean(axis=1).sum()) / seeds
+        variance = of_rows + max(0.0, float(of_seeds_P.sum()) - shared)
+        freedom = _satterthwaite([of_rows, *of_seeds_P], [freedom, *[seeds - 1] * len(of_seeds_P)], total=variance)
+    difference = float(observed_2K[1].mean() - observed_2K[0].mean())
+    return _comparison(difference, math.sqrt(variance), freedom, confidence, smallest_p=1 / (samples + 1))
 
 
 def _satterthwaite(variances: Sequence[float] | Floats, freedoms: Sequence[float], *, total: float | None = None) -> float:
-    """Degrees of freedom of a sum of variances."""
+    """Degrees of freedom of a sum of variances; never below the fewest."""
     spread = sum(variance**2 / freedom for variance, freedom in zip(variances, freedoms, strict=True))
-    return (sum(variances) if total is None else total) ** 2 / spread if spread > 0 else min(freedoms)
+    whole = float(sum(variances)) if total is None else total
+    return max(float(min(freedoms)), float(whole**2 / spread) if spread > 0 else 0.0)
 
 
 def _comparison(mean: float, standard_error: float, freedom: float, confidence: float, *, smallest_p: float) -> Comparison:

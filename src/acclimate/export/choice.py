@@ -35,16 +35,22 @@ def best_run(
     Raises:
         DataError: a run is missing or has no such dev metric.
     """
-    runs = [_read_run(directory, variant, seed, metric) for variant in variants for seed in seeds]
+    found = [_read_run(directory, variant, seed, metric) for variant in variants for seed in seeds]
+    runs = [run for run in found if run is not None]
+    if not runs:
+        path = directory / f"{variants[0].name}-{seeds[0]}" / "metrics.json"
+        dev = artifacts.read_json(path)["dev"]
+        raise DataError(f"{path}: no dev metric {metric!r}; it has: {', '.join(dev)}, and no other run has it: it is undefined for all")
     sign = 1.0 if lower_is_better else -1.0
     return min(runs, key=lambda run: (sign * run.dev_metric, run.variant == reference))
 
 
-def _read_run(directory: Path, variant: Variant, seed: int, metric: str) -> FinetunedRun:
+def _read_run(directory: Path, variant: Variant, seed: int, metric: str) -> FinetunedRun | None:
+    """None where the metric is undefined."""
     run = directory / f"{variant.name}-{seed}"
     dev = artifacts.read_json(run / "metrics.json")["dev"]
     if metric not in dev:
-        raise DataError(f"{run / 'metrics.json'}: no dev metric {metric!r}; it has: {', '.join(dev)}")
+        return None
     return FinetunedRun(variant, seed, run, float(dev[metric]))
 
 
@@ -67,7 +73,9 @@ def choose_variant(
     """
     if optimize_for == "accuracy":
         return REFERENCE
-    sign = 1.0 if lower_is_better else -1.0
-    reference = variants[REFERENCE]["metric"][metric]
-    eligible = [name for name, found in variants.items() if sign * (found["metric"][metric] - reference) <= max_metric_loss]
+    sign, reference = (1.0 if lower_is_better else -1.0), variants[REFERENCE]["metric"].get(metric)
+    if reference is None:  # undefined: then nothing says that another variant is as good
+        return REFERENCE
+    known = {name: found["metric"][metric] for name, found in variants.items() if metric in found["metric"]}
+    eligible = [name for name, value in known.items() if sign * (value - reference) <= max_metric_loss]
     return min(eligible, key=lambda name: float(variants[name]["latency_ms"][str(batch)]))

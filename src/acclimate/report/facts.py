@@ -176,7 +176,7 @@ class Facts:
 
     def difference(self, task: str, variant: str, metric: str) -> Json | None:
         """A variant minus the reference with its interval; None for the reference itself."""
-        found: Json | None = self.comparison(task, variant).get("difference", {}).get(metric)
+        found: Json | None = self.comparison(task, variant).get("differences", {}).get(metric)
         return found
 
 

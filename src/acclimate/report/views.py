@@ -43,9 +43,13 @@ def scores_by_seed(facts: Facts, task: str) -> str:
     """The test score of each seed beside the baseline's."""
     found = facts.metrics[task]
     metric, tone = found["metric"], tones(list(found["variants"]), facts.reference)
-    rows = [Dots("baseline", [found["baseline"]["test"][metric]], "baseline")]
-    rows += [Dots(variant, list(scores[metric]["seeds"].values()), tone[variant]) for variant, scores in found["variants"].items()]
-    return charts.dot_chart(rows, x_label=f"{metric_name(metric)} on test rows")
+    rows = [Dots("baseline", [value], "baseline") for name, value in found["baseline"]["test"].items() if name == metric]
+    rows += [
+        Dots(variant, list(scores[metric]["seeds"].values()), tone[variant])
+        for variant, scores in found["variants"].items()
+        if metric in scores
+    ]
+    return charts.dot_chart(rows, x_label=f"{metric_name(metric)} on test rows") if rows else ""
 
 
 def pretraining_losses(found: Pretraining) -> str:

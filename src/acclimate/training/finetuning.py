@@ -53,11 +53,7 @@ class FineTuned(Trained[LabelledBatch]):
 
     def forward(self, batch: LabelledBatch, stream: str) -> Losses:
         """The task's loss and the terms'."""
-
-        def run() -> tuple[Tensor, Tensor]:
-            outputs = self.model.standardized(batch.ids_BT, batch.mask_BT, batch.type_ids_BT, batch.real)
-            return outputs, self._row_losses(outputs, batch.targets)
-
+        run = partial(self._run, batch)
         outputs, losses_B = run()
         for term in self.terms:
             losses_B = term.reweigh(losses_B, batch, outputs)
@@ -65,6 +61,14 @@ class FineTuned(Trained[LabelledBatch]):
         for term in self.terms:
             losses |= term.losses(run, batch, outputs)
         return losses
+
+    def _run(self, batch: LabelledBatch) -> tuple[Tensor, Tensor]:
+        outputs = self.model.standardized(batch.ids_BT, batch.mask_BT, batch.type_ids_BT, batch.real)
+        return outputs, self._row_losses(outputs, batch.targets)
+
+    def row_losses(self, batch: LabelledBatch) -> Tensor:
+        """The task's loss of each row, without further terms, (B,)."""
+        return self._run(batch)[1]
 
     def passes(self, batch: LabelledBatch, stream: str, call: Callable[[LabelledBatch, str], Losses]) -> Iterator[Losses | Tensor]:
         """Those of the term that has some."""
@@ -196,8 +200,8 @@ def task_batches(stream: Stream[RowNumbers, LabelledBatch], config: RecipeConfig
 
 
 def evaluate_every(stream: Stream[RowNumbers, LabelledBatch], config: RecipeConfig) -> int:
-    """Steps from one score on dev to the next: an epoch where early stopping needs it, else 0."""
-    return max(1, stream.order.batches_per_epoch // config.accumulation) if config.health.patience else 0
+    """Steps from one evaluation on dev to the next: an epoch."""
+    return max(1, stream.order.batches_per_epoch // config.accumulation)
 
 
 def rates(config: RecipeConfig) -> Rates:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from acclimate.data.tokens.encoding import Encoded
-from acclimate.training.batches import TASK_LOSS, LabelledBatch, by_length, pad_rows
-from acclimate.training.finetuning import STREAM, FineTuned
+from acclimate.training.batches import LabelledBatch, by_length, pad_rows
+from acclimate.training.finetuning import FineTuned
 from acclimate.training.precision import Precision
 from acclimate.training.task_model import TaskModel
 
@@ -37,13 +37,18 @@ def predict_logits(model: TaskModel, encoded: Encoded, *, precision: Precision) 
     return logits
 
 
-def mean_loss(trained: FineTuned, batches: Iterable[LabelledBatch], *, precision: Precision) -> float:
-    """The task's loss for each target, without dropout; 0 where nothing is predicted."""
+def mean_loss(trained: FineTuned, batches: Iterable[LabelledBatch], *, precision: Precision) -> tuple[float, float]:
+    """The task's loss for each target, without dropout, and its standard error over rows; 0 where nothing is predicted."""
     device = next(trained.parameters()).device
-    total, num_targets = 0.0, 0
+    losses_R, targets_R = np.empty(0), np.empty(0)
     trained.eval()
     with torch.inference_mode(), precision.autocast():
         for batch in batches:
-            total += float(trained(batch.to(device), STREAM)[TASK_LOSS])
-            num_targets += batch.counts()[TASK_LOSS]
-    return total / num_targets if num_targets else 0.0
+            losses_R = np.append(losses_R, trained.row_losses(batch.to(device)).double().cpu().numpy())
+            targets_R = np.append(targets_R, batch.terms_B.double().cpu().numpy())
+    if not targets_R.sum():
+        return 0.0, 0.0
+    mean = losses_R.sum() / targets_R.sum()
+    residuals_R = losses_R - mean * targets_R
+    error = np.sqrt((residuals_R**2).sum() * len(residuals_R) / max(1, len(residuals_R) - 1)) / targets_R.sum()
+    return float(mean), float(error)

@@ -76,14 +76,14 @@ def test_equivalence_is_two_one_sided_tests(seeds):
         assert found.p_equivalent(margin) == pytest.approx(max(tails), rel=1e-6)
 
 
-def test_the_smallest_detectable_difference_is_found_four_times_in_five():
-    each = Comparison(0.0, -0.02, 0.02, 1.0, 0.01, 30.0)
-    effect = each.detectable(0.05)
+@pytest.mark.parametrize("freedom", [2.0, 4.0, 30.0, 1000.0])
+def test_the_smallest_detectable_difference_is_found_four_times_in_five(freedom):
+    each = Comparison(0.0, -0.02, 0.02, 1.0, 0.01, freedom)
     generator = np.random.default_rng(0)
-    drawn = effect + each.standard_error * generator.standard_normal(20_000)
-    errors = each.standard_error * np.sqrt(generator.chisquare(30, 20_000) / 30)
-    found = (np.abs(drawn) / errors > student.ppf(0.975, 30)).mean()
-    assert found == pytest.approx(0.8, abs=0.01)
+    drawn = each.detectable(0.05) + each.standard_error * generator.standard_normal(20_000)
+    errors = each.standard_error * np.sqrt(generator.chisquare(freedom, 20_000) / freedom)
+    found = (np.abs(drawn) / errors > student.ppf(0.975, freedom)).mean()
+    assert found == pytest.approx(0.8, abs=0.01)  # 20,000 draws: 0.003
 
 
 def test_a_mean_over_tasks_adds_their_variances():

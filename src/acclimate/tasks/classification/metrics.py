@@ -19,14 +19,15 @@ class Metrics:
     """Predictions are logits, (R, C).
 
     F1 is macro-averaged over the labels present in gold or predictions, and weighted by gold counts, as sklearn does by default;
-    Matthews correlation by Gorodkin 2004 (https://doi.org/10.1016/j.compbiolchem.2004.09.006).
+    Matthews correlation by Gorodkin 2004 (https://doi.org/10.1016/j.compbiolchem.2004.09.006); 0 where one label alone is predicted,
+    as in sklearn, since that is no better than chance.
     """
 
     metrics: ClassVar[tuple[kinds.Metric, ...]] = (
         kinds.Metric("accuracy"),
         kinds.Metric("macro_f1"),
         kinds.Metric("weighted_f1"),
-        kinds.Metric("mcc"),
+        kinds.Metric("mcc", undefined_where="all gold labels are one"),
     )
 
     def row_statistics(self, gold: Any, predictions: Any, labels: Sequence[str] | None) -> Floats:
@@ -69,7 +70,7 @@ def _matthews(hits_S: Floats, predicted_SC: Floats, gold_SC: Floats, total_S: Fl
     covariance_S = hits_S * total_S - (predicted_SC * gold_SC).sum(axis=1)
     predicted_S = total_S**2 - (predicted_SC**2).sum(axis=1)
     gold_S = total_S**2 - (gold_SC**2).sum(axis=1)
-    return ratio(covariance_S, np.sqrt(predicted_S * gold_S))
+    return np.where(gold_S > 0, ratio(covariance_S, np.sqrt(predicted_S * gold_S)), np.nan)
 
 
 COMPONENT: type[kinds.Metrics] = Metrics

@@ -11,16 +11,21 @@ from typing import Any, ClassVar
 import numpy as np
 
 from acclimate import kinds
-from acclimate.evaluation.arrays import Floats, f1, finite, matrix, sigmoid
+from acclimate.evaluation.arrays import Floats, f1, finite, matrix, ratio_or_nan, sigmoid
 
 
 class Metrics:
     """Predictions are logits, (R, C); a label is given where its sigmoid is above 0.5.
 
-    F1 from pooled counts, F1 averaged over all labels, and the share of rows that are wholly right.
+    F1 from pooled counts, F1 averaged over all labels (0 for one that is neither gold nor predicted, as in sklearn), and the share of
+    rows that are wholly right.
     """
 
-    metrics: ClassVar[tuple[kinds.Metric, ...]] = (kinds.Metric("micro_f1"), kinds.Metric("macro_f1"), kinds.Metric("subset_accuracy"))
+    metrics: ClassVar[tuple[kinds.Metric, ...]] = (
+        kinds.Metric("micro_f1", undefined_where="neither gold nor prediction holds a label"),
+        kinds.Metric("macro_f1"),
+        kinds.Metric("subset_accuracy"),
+    )
 
     def row_statistics(self, gold: Any, predictions: Any, labels: Sequence[str] | None) -> Floats:
         """Hits, predicted and gold counts per label, side by side; exact matches and rows."""
@@ -34,7 +39,7 @@ class Metrics:
         totals = weights_SU @ statistics_UK
         hits_SC, predicted_SC, gold_SC = np.split(totals[:, :-2], 3, axis=1)
         return {
-            "micro_f1": f1(hits_SC.sum(axis=1), predicted_SC.sum(axis=1), gold_SC.sum(axis=1)),
+            "micro_f1": ratio_or_nan(2 * hits_SC.sum(axis=1), predicted_SC.sum(axis=1) + gold_SC.sum(axis=1)),
             "macro_f1": f1(hits_SC, predicted_SC, gold_SC).mean(axis=1),
             "subset_accuracy": totals[:, -2] / totals[:, -1],
         }

@@ -11,15 +11,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from acclimate import kinds
-from acclimate.evaluation.arrays import Floats, finite, matrix, ratio
+from acclimate.evaluation.arrays import Floats, finite, matrix, ratio_or_nan
+
+_CONSTANT = "the gold values or the predictions are all equal"
+_ROUNDING = 1e-13
+"""Relative spread that summing equal numbers leaves."""
 
 
 class Metrics:
-    """Predictions are numbers, (R, 1): Pearson and Spearman correlation (0 where one side is constant), root mean squared error."""
+    """Predictions are numbers, (R, 1): Pearson and Spearman correlation (undefined where one side is constant, as in scipy), error."""
 
     metrics: ClassVar[tuple[kinds.Metric, ...]] = (
-        kinds.Metric("pearson"),
-        kinds.Metric("spearman"),
+        kinds.Metric("pearson", undefined_where=_CONSTANT),
+        kinds.Metric("spearman", undefined_where=_CONSTANT),
         kinds.Metric("rmse", higher_is_better=False),
     )
 
@@ -61,11 +65,16 @@ def _weighted_ranks(values_R: Floats, weights_SR: Floats) -> Floats:
 
 def _correlation(left_SR: Floats, right_SR: Floats, weights_SR: Floats) -> Floats:
     total_S1 = weights_SR.sum(axis=1, keepdims=True)
-    left_SR = left_SR - (left_SR * weights_SR).sum(axis=1, keepdims=True) / total_S1
-    right_SR = right_SR - (right_SR * weights_SR).sum(axis=1, keepdims=True) / total_S1
+    left_SR, right_SR = (_centred(values_SR, weights_SR / total_S1) for values_SR in (left_SR, right_SR))
     covariance_S = (weights_SR * left_SR * right_SR).sum(axis=1)
     left_S, right_S = (weights_SR * left_SR**2).sum(axis=1), (weights_SR * right_SR**2).sum(axis=1)
-    return ratio(covariance_S, np.sqrt(left_S * right_S))
+    return ratio_or_nan(covariance_S, np.sqrt(left_S * right_S))
+
+
+def _centred(values_SR: Floats, shares_SR: Floats) -> Floats:
+    """Minus the mean; exactly 0 where all values that count are equal, whatever rounding leaves."""
+    centred_SR = values_SR - (values_SR * shares_SR).sum(axis=1, keepdims=True)
+    return np.where(np.abs(centred_SR) > _ROUNDING * np.abs(values_SR), centred_SR, 0.0)
 
 
 COMPONENT: type[kinds.Metrics] = Metrics

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from acclimate import kinds
 from acclimate.errors import DataError
-from acclimate.evaluation.arrays import Floats, f1, finite, ratio
+from acclimate.evaluation.arrays import Floats, finite, ratio_or_nan
 
 
 class Metrics:
@@ -24,9 +24,9 @@ class Metrics:
     """
 
     metrics: ClassVar[tuple[kinds.Metric, ...]] = (
-        kinds.Metric("entity_f1"),
-        kinds.Metric("entity_precision"),
-        kinds.Metric("entity_recall"),
+        kinds.Metric("entity_f1", undefined_where="neither gold nor prediction holds an entity"),
+        kinds.Metric("entity_precision", undefined_where="no entity is predicted"),
+        kinds.Metric("entity_recall", undefined_where="no entity is gold"),
         kinds.Metric("token_accuracy"),
     )
 
@@ -38,10 +38,10 @@ class Metrics:
         """From the weighted counts."""
         hits_S, predicted_S, gold_S, words_hit_S, words_S = (weights_SU @ statistics_UK).T
         return {
-            "entity_f1": f1(hits_S, predicted_S, gold_S),
-            "entity_precision": ratio(hits_S, predicted_S),
-            "entity_recall": ratio(hits_S, gold_S),
-            "token_accuracy": ratio(words_hit_S, words_S),
+            "entity_f1": ratio_or_nan(2 * hits_S, predicted_S + gold_S),
+            "entity_precision": ratio_or_nan(hits_S, predicted_S),
+            "entity_recall": ratio_or_nan(hits_S, gold_S),
+            "token_accuracy": ratio_or_nan(words_hit_S, words_S),
         }
 
     def confidence(self, gold: Any, predictions: Any) -> None:
