@@ -7,11 +7,10 @@ rows padded to the longest of a batch. Only the code differs, and the random dra
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +146,10 @@ class MeanPooled(nn.Module):
 def by_trainer(encoder: Path, rows: Rows, settings: Settings, seed: int) -> dict[str, float]:
     """Fine-tune by transformers' Trainer, as its example run_glue calls it, and score its predictions on dev and test."""
     from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     names = labels_of(rows)
     tokenizer = AutoTokenizer.from_pretrained(str(encoder))
     start = time.perf_counter()
@@ -200,16 +202,3 @@ def _scores(split: str, gold: Sequence[int], logits: np.ndarray) -> dict[str, fl
     if np.asarray(logits).shape[1] == 2:
         found[f"{split}_f1"] = f1_score(gold, predicted)
     return {name: float(value) for name, value in found.items()}
-
-
-def describe(settings: Settings) -> dict[str, Any]:
-    """For the JSON: a run made with others is not taken up again."""
-    return asdict(settings)
-
-
-def quiet() -> None:
-    """Keep the libraries' own lines off the table."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    logging.getLogger("transformers").setLevel(logging.ERROR)

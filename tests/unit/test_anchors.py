@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from benchmarks import anchor_data
 from benchmarks.anchor_data import DataMissingError, read_banking77, read_mrpc, read_scientific, read_sick
 from benchmarks.anchor_frozen import undersampled
-from benchmarks.anchors import Results, equivalence_lines, frozen_lines, main, table
+from benchmarks.anchor_results import Results, equivalence_lines, frozen_lines, table
+from benchmarks.anchors import finetuned, main
 from benchmarks.equivalence import welch_equivalence
 
 
@@ -224,6 +225,26 @@ def test_equivalence_is_told_for_seeds_in_their_order():
 def test_results_survive_and_are_taken_up(tmp_path):
     Results.at(tmp_path / "new/a.json").put("mrpc", {"runs": 1})
     assert Results.at(tmp_path / "new/a.json").found == {"mrpc": {"runs": 1}}
+
+
+def test_a_stopped_series_of_fine_tunings_goes_on_where_it_stopped(tmp_path):
+    from benchmarks.anchor_finetuning import Settings
+
+    ran = []
+
+    def train(encoder, rows, settings, seed):
+        ran.append((settings.epochs, seed))
+        return {"test_accuracy": 0.5, "seconds": 1.0}
+
+    def go(seeds, **changes):
+        chosen = dataclasses.replace(Settings(1e-4, 2, 32, 128), **changes)
+        return finetuned("mrpc", {}, {"ours": train}, chosen, seeds, tmp_path, Results.at(tmp_path / "a.json"))
+
+    go(2)
+    assert list(go(3)["runs"]["ours"]) == ["0", "1", "2"]
+    assert ran == [(2, 0), (2, 1), (2, 2)]
+    assert list(go(1, epochs=3)["runs"]["ours"]) == ["0"], "runs by other settings are not taken"
+    assert ran[-1] == (3, 0)
 
 
 def test_what_has_no_path_is_skipped_with_a_line(tmp_path, capsys):
