@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
-from acclimate import plugins
+from acclimate import kinds, plugins
 from acclimate.adapters.options import RegisterConfig, TrackingConfig
 from acclimate.backbones.options import ModelConfig
 from acclimate.choices import ONLY_NAMES
@@ -142,6 +142,7 @@ def disagreements(config: Config) -> list[str]:
         *((where, "tasks", names, tasks) for where, names in _tasks_named(config).items()),
         ("runs.encoders", "encoders", runs.encoders, encoders),
         ("runs.recipes", "recipes", runs.recipes, config.recipes),
+        ("probe.controls", "encoders", config.probe.controls, [*encoders, "scratch"]),
         *((f"encoders.{name}.start", "encoders", [each.start], encoders) for name, each in config.encoders.items()),
     ]
     problems = [
@@ -162,7 +163,12 @@ def disagreements(config: Config) -> list[str]:
         problems += [f"encoders.{name}: so {_GIVEN[name]} is called; give this one another name" for name in taken]
     elif circle := _circle(config.encoders):
         problems.append(f"encoders: {' starts from '.join(circle)}, a circle; one of them must start from `{BASE}` or `{SCRATCH}`")
-    problems += [*_text_that_is_not_there(config), *_retention_that_recipes_cannot_use(config), *_terms_that_exclude_each_other(config)]
+    problems += [
+        *_text_that_is_not_there(config),
+        *_what_the_ledger_cannot_judge(config),
+        *_retention_that_recipes_cannot_use(config),
+        *_terms_that_exclude_each_other(config),
+    ]
     return problems + list(_batches_that_cannot_be_shared_out(config))
 
 
@@ -171,6 +177,21 @@ def _text_that_is_not_there(config: Config) -> list[str]:
     shared = config.pretrain.get("text") == "other"
     places = dict.fromkeys("pretrain.text" if shared else f"encoders.{name}.text" for name in wanting)
     return [f"{place}: `other` is the text of ingest.other, which names none; name files there or write `corpus`" for place in places]
+
+
+def _what_the_ledger_cannot_judge(config: Config) -> Iterator[str]:
+    probe, runs = config.probe, config.runs
+    for name in ("tasks", "general_tasks"):
+        for task in getattr(probe, name):
+            if task in config.tasks and not kinds.is_sentence_level(config.tasks[task].kind):
+                yield f"probe.{name}: {task!r}: {kinds.not_sentence_level(config.tasks[task].kind)}"
+    for task in probe.general_tasks:
+        if task in runs.all_tasks:
+            yield f"probe.general_tasks: {task!r} is fine-tuned (runs); what is lost on a task is measured where nothing is trained on it"
+    for control in probe.controls:
+        if control in runs.encoders:
+            is_reference = " as the reference" if control == runs.reference.encoder else ""
+            yield f"probe.controls: {control!r} is already compared{is_reference}, being one of runs.encoders; name it in one of them"
 
 
 def _retention_that_recipes_cannot_use(config: Config) -> Iterator[str]:
@@ -196,6 +217,7 @@ def _tasks_named(config: Config) -> dict[str, list[str]]:
         "runs.tasks": config.runs.tasks,
         "runs.single_seed_tasks": config.runs.single_seed_tasks,
         "probe.tasks": config.probe.tasks,
+        "probe.general_tasks": config.probe.general_tasks,
         "export.tasks": config.export.tasks,
     }
 

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -250,8 +250,22 @@ class Baseline(Protocol):
     ) -> list[tuple[float | None, dict[str, Any]]]:
         """Fit on train. For each penalty of the grid (None: no penalty) the predictions of dev and test."""
 
-    def probe(self, train: ProbeRows, others: Sequence[ProbeRows], *, num_outputs: int, regularization: float) -> list[Any]:
-        """Fit a linear model on standardised features; its predictions for each other split."""
+    def probe(
+        self, train: ProbeRows, others: Sequence[ProbeRows], *, num_outputs: int, regularization: float, tolerance: float
+    ) -> list[Any]:
+        """Fit a linear model on standardised features; its predictions for each other split.
+
+        Args:
+            tolerance: of the mean loss's gradient, where an iteration finds the model.
+        """
+
+
+@runtime_checkable
+class SentenceBaseline(Baseline, Protocol):
+    """A kind with one vector and one label for each example: the probe ledger may judge it."""
+
+    def repeated(self, gold: Any, num_outputs: int) -> Floats:
+        """Predictions that say the given labels, (R, C): what a row's nearest neighbour answers."""
 
 
 def table(kind: str) -> type[Table]:
@@ -303,6 +317,28 @@ def decode_file(kind: str) -> Path:
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin)
+
+
+def is_sentence_level(kind: str) -> bool:
+    """Whether a kind has one vector and one label for each example, as the probe ledger needs it."""
+    return isinstance(baseline(kind), SentenceBaseline)
+
+
+def sentence_baseline(kind: str) -> SentenceBaseline:
+    """The baseline of a kind that the probe ledger may judge.
+
+    Raises:
+        ConfigError: it may not; the message names the kinds that it may.
+    """
+    if not isinstance(found := baseline(kind), SentenceBaseline):
+        raise ConfigError(not_sentence_level(kind))
+    return found
+
+
+def not_sentence_level(kind: str) -> str:
+    """Why the probe ledger cannot judge a kind."""
+    allowed = ", ".join(each for each in plugins.names("tasks") if is_sentence_level(each))
+    return f"kind {kind} has answers within a text; the ledger judges kinds with one answer for each: {allowed}"
 
 
 @cache

@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 
 def matrix(rows: Any) -> Floats:
     """A column of equally long lists as one matrix."""
+    if isinstance(rows, np.ndarray) and rows.ndim == 2:
+        return rows.astype(np.float64, copy=False)
     return np.stack([np.asarray(row, dtype=np.float64) for row in rows])
 
 

@@ -14,6 +14,8 @@ import numpy as np
 
 from acclimate.evaluation.arrays import Floats
 
+TOLERANCE = 1e-3
+"""Of the gradient of the mean loss, where L-BFGS stops. A baseline a few steps short of the optimum scores the same."""
 _NEVER = -50.0
 """Logit of a label that no training row has: probability 2e-22."""
 
@@ -24,7 +26,9 @@ def standardized(train: Any, others: Sequence[Any]) -> tuple[Any, list[Any]]:
     return (train - mean_D) / scale_D, [(features - mean_D) / scale_D for features in others]
 
 
-def logistic_logits(train: Any, gold_R: Any, others: Sequence[Any], *, num_labels: int, inverse_penalty: float) -> list[Floats]:
+def logistic_logits(
+    train: Any, gold_R: Any, others: Sequence[Any], *, num_labels: int, inverse_penalty: float, tolerance: float = TOLERANCE
+) -> list[Floats]:
     """Multinomial logistic regression by L-BFGS.
 
     Returns:
@@ -37,13 +41,15 @@ def logistic_logits(train: Any, gold_R: Any, others: Sequence[Any], *, num_label
         for found in logits:
             found[:, present] = 0.0
         return logits
-    model = _fit_logistic(train, gold_R, inverse_penalty)
+    model = _fit_logistic(train, gold_R, inverse_penalty, tolerance)
     for found, features in zip(logits, others, strict=True):
         found[:, present] = np.maximum(np.log(np.maximum(model.predict_proba(features), 1e-30)), _NEVER)
     return logits
 
 
-def one_vs_rest_logits(train: Any, gold_RC: Any, others: Sequence[Any], *, inverse_penalty: float) -> list[Floats]:
+def one_vs_rest_logits(
+    train: Any, gold_RC: Any, others: Sequence[Any], *, inverse_penalty: float, tolerance: float = TOLERANCE
+) -> list[Floats]:
     """One logistic regression per label.
 
     Returns:
@@ -57,7 +63,7 @@ def one_vs_rest_logits(train: Any, gold_RC: Any, others: Sequence[Any], *, inver
             for found in logits:
                 found[:, label] = constant
             continue
-        model = _fit_logistic(train, gold_R, inverse_penalty)
+        model = _fit_logistic(train, gold_R, inverse_penalty, tolerance)
         for found, features in zip(logits, others, strict=True):
             found[:, label] = model.decision_function(features)
     return logits
@@ -76,14 +82,13 @@ def ridge_logits(train: Any, gold_R: Any, others: Sequence[Any], *, inverse_pena
         return [model.predict(features)[:, None] for features in others]
 
 
-def _fit_logistic(train: Any, gold_R: Any, inverse_penalty: float) -> Any:
+def _fit_logistic(train: Any, gold_R: Any, inverse_penalty: float, tolerance: float) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings(), _one_thread():
-        # A probe or a baseline a few L-BFGS steps short of the optimum scores the same; the limit keeps its time bounded.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return LogisticRegression(C=inverse_penalty, max_iter=200, tol=1e-3).fit(train, gold_R)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the limit keeps its time bounded
+        return LogisticRegression(C=inverse_penalty, max_iter=200, tol=tolerance).fit(train, gold_R)
 
 
 def _one_thread() -> contextlib.AbstractContextManager[Any]:

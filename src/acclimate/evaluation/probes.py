@@ -15,6 +15,7 @@ import numpy as np
 from acclimate import kinds
 from acclimate.data.labelled import LabelledSplit, TableSchema, read_schema, read_split
 from acclimate.evaluation.features import layer_features
+from acclimate.evaluation.linear import TOLERANCE
 from acclimate.evaluation.metrics import RowStatistics, resampled_scores, row_statistics
 from acclimate.kinds import ProbeRows
 
@@ -98,11 +99,13 @@ def layer_statistics(
 
 
 def probe_statistics(
-    schema: TableSchema, train: ProbeRows, evaluations: Sequence[ProbeRows], *, regularization: float
+    schema: TableSchema, train: ProbeRows, evaluations: Sequence[ProbeRows], *, regularization: float, tolerance: float = TOLERANCE
 ) -> list[RowStatistics]:
     """Fit one linear model on given features and predict each evaluation split."""
     num_outputs = kinds.model(schema.kind).num_outputs(schema.labels)
-    found = kinds.baseline(schema.kind).probe(train, evaluations, num_outputs=num_outputs, regularization=regularization)
+    found = kinds.baseline(schema.kind).probe(
+        train, evaluations, num_outputs=num_outputs, regularization=regularization, tolerance=tolerance
+    )
     return [
         row_statistics(schema.kind, split.gold, predictions, labels=schema.labels)
         for split, predictions in zip(evaluations, found, strict=True)

@@ -116,7 +116,9 @@ def resampled(statistics: Sequence[RowStatistics], *, samples: int, seed: int, m
     return Resampled(kind, num_rows, {name: observed[name][0] for name in names}, scores)
 
 
-def compare_resampled(before: Resampled, after: Resampled, *, confidence: float, paired_seeds: bool = True) -> PairedComparison:
+def compare_resampled(
+    before: Resampled, after: Resampled, *, confidence: float, paired_seeds: bool = True, pool_variance: float = 0.0
+) -> PairedComparison:
     """(after - before) for every metric: the mean over seeds, its standard error over rows and seeds, interval and p.
 
     Rows are shared by all seeds, so the two are crossed, and each adds its own variance:
@@ -140,6 +142,8 @@ def compare_resampled(before: Resampled, after: Resampled, *, confidence: float,
         confidence: of the interval, in (0, 1).
         paired_seeds: the seeds' variance is that of the K differences, with K - 1 degrees of freedom: right where a seed gives both sides
             the same draw. Else each side has its own, with 2 (K - 1) degrees together: as valid, and with few seeds more powerful.
+        pool_variance: where seeds are draws from one pool, the variance of the pool's choice as a multiple of that between draws
+            (`draws.pool_variance`).
 
     Returns:
         A comparison for each metric that is defined for all runs and for nearly all resamples; why not, for the others.
@@ -163,7 +167,8 @@ def compare_resampled(before: Resampled, after: Resampled, *, confidence: float,
         elif (undefined := int((~defined_S).sum())) > MAX_UNDEFINED * samples:
             missing[name] = f"{kinds.why_undefined(before.kind, name)}, in {undefined} of {samples} resamples; allowed {MAX_UNDEFINED:.0%}"
         else:
-            found[name] = _compare(observed_2K, resamples_2SK[:, defined_S], rows, confidence, paired_seeds=paired_seeds)
+            given = (observed_2K, resamples_2SK[:, defined_S], rows, confidence)
+            found[name] = _compare(*given, paired_seeds=paired_seeds, pool_variance=pool_variance)
     return PairedComparison(found, rows, seeds, samples, missing)
 
 
@@ -181,16 +186,19 @@ def _scores(statistics: Sequence[RowStatistics], weights_SR: Floats, names: Sequ
     return {name: np.stack([each[name] for each in scores], axis=1) for name in names}
 
 
-def _compare(observed_2K: Floats, resamples_2SK: Floats, rows: int, confidence: float, *, paired_seeds: bool) -> Comparison:
+def _compare(
+    observed_2K: Floats, resamples_2SK: Floats, rows: int, confidence: float, *, paired_seeds: bool, pool_variance: float
+) -> Comparison:
     _, samples, seeds = resamples_2SK.shape
     unbiased = rows / max(1, rows - 1)
     of_rows = unbiased * float((resamples_2SK[1] - resamples_2SK[0]).mean(axis=1).var(ddof=1))
     variance, freedom = of_rows, float(max(1, min(rows, samples) - 1))
     if seeds > 1:
         observed_PK, resamples_PSK = (np.diff(each, axis=0) if paired_seeds else each for each in (observed_2K, resamples_2SK))
-        of_seeds_P = observed_PK.var(axis=1, ddof=1) / seeds
+        weight = 1 / seeds + pool_variance
+        of_seeds_P = observed_PK.var(axis=1, ddof=1) * weight
         centred_PSK = resamples_PSK - resamples_PSK.mean(axis=1, keepdims=True)
-        shared = unbiased * float(centred_PSK.var(axis=2, ddof=1).mean(axis=1).sum()) / seeds
+        shared = unbiased * float(centred_PSK.var(axis=2, ddof=1).mean(axis=1).sum()) * weight
         variance = of_rows + max(0.0, float(of_seeds_P.sum()) - shared)
         freedom = _satterthwaite([of_rows, *of_seeds_P], [freedom, *[seeds - 1] * len(of_seeds_P)], total=variance)
     difference = float(observed_2K[1].mean() - observed_2K[0].mean())

@@ -56,10 +56,18 @@ class Baseline:
         """Log-probabilities."""
         return tfidf_candidates(rows, gold, partial(logistic_logits, num_labels=len(labels or ())))
 
-    def probe(self, train: kinds.ProbeRows, others: Sequence[kinds.ProbeRows], *, num_outputs: int, regularization: float) -> list[Any]:
+    def probe(
+        self, train: kinds.ProbeRows, others: Sequence[kinds.ProbeRows], *, num_outputs: int, regularization: float, tolerance: float
+    ) -> list[Any]:
         """Log-probabilities."""
         features, rest = standardized(train.features, [split.features for split in others])
-        return [*logistic_logits(features, train.gold, rest, num_labels=num_outputs, inverse_penalty=1 / regularization)]
+        return [
+            *logistic_logits(features, train.gold, rest, num_labels=num_outputs, inverse_penalty=1 / regularization, tolerance=tolerance)
+        ]
+
+    def repeated(self, gold: Any, num_outputs: int) -> Floats:
+        """1 for the label and 0 for the others."""
+        return np.asarray(np.eye(num_outputs)[np.asarray(gold, dtype=np.int64)])
 
 
-COMPONENT: type[kinds.Baseline] = Baseline
+COMPONENT: type[kinds.SentenceBaseline] = Baseline

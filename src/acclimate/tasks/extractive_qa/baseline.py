@@ -64,7 +64,9 @@ class Baseline:
             for answer in (nearest, first, none)
         ]
 
-    def probe(self, train: kinds.ProbeRows, others: Sequence[kinds.ProbeRows], *, num_outputs: int, regularization: float) -> list[Any]:
+    def probe(
+        self, train: kinds.ProbeRows, others: Sequence[kinds.ProbeRows], *, num_outputs: int, regularization: float, tolerance: float
+    ) -> list[Any]:
         """One regression for the start and one for the end over tokens of contexts; their log-odds are the logits.
 
         It always gives a span. Most windows hold no answer, so a probe that may say so says nothing else, in every layer.
@@ -73,7 +75,7 @@ class Baseline:
         kept = _sample(ends_K2, _firsts(train))
         features, rest = standardized(train.features[kept], [split.features for split in others])
         by_end = [
-            logistic_logits(features, gold_K, rest, num_labels=2, inverse_penalty=1 / regularization)
+            logistic_logits(features, gold_K, rest, num_labels=2, inverse_penalty=1 / regularization, tolerance=tolerance)
             for gold_K in ends_K2[kept].T.astype(int)
         ]
         return [

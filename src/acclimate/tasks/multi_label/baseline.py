@@ -58,10 +58,16 @@ class Baseline:
         """Log-odds."""
         return tfidf_candidates(rows, gold, one_vs_rest_logits)
 
-    def probe(self, train: kinds.ProbeRows, others: Sequence[kinds.ProbeRows], *, num_outputs: int, regularization: float) -> list[Any]:
+    def probe(
+        self, train: kinds.ProbeRows, others: Sequence[kinds.ProbeRows], *, num_outputs: int, regularization: float, tolerance: float
+    ) -> list[Any]:
         """Log-odds."""
         features, rest = standardized(train.features, [split.features for split in others])
-        return [*one_vs_rest_logits(features, train.gold, rest, inverse_penalty=1 / regularization)]
+        return [*one_vs_rest_logits(features, train.gold, rest, inverse_penalty=1 / regularization, tolerance=tolerance)]
+
+    def repeated(self, gold: Any, num_outputs: int) -> Floats:
+        """1 for a label that is given and -1 for one that is not."""
+        return np.asarray(2.0 * np.asarray(gold, dtype=np.float64) - 1.0)
 
 
-COMPONENT: type[kinds.Baseline] = Baseline
+COMPONENT: type[kinds.SentenceBaseline] = Baseline

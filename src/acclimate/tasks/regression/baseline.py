@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
 from acclimate import kinds
+from acclimate.evaluation.arrays import Floats
 from acclimate.evaluation.linear import ridge_logits, standardized
 from acclimate.evaluation.tfidf import tfidf_candidates
 
@@ -24,10 +27,16 @@ class Baseline:
         """Numbers."""
         return tfidf_candidates(rows, gold, ridge_logits, inverse_penalties=_INVERSE_PENALTIES)
 
-    def probe(self, train: kinds.ProbeRows, others: Sequence[kinds.ProbeRows], *, num_outputs: int, regularization: float) -> list[Any]:
+    def probe(
+        self, train: kinds.ProbeRows, others: Sequence[kinds.ProbeRows], *, num_outputs: int, regularization: float, tolerance: float
+    ) -> list[Any]:
         """Numbers. The penalty is per row, so that the squared error's growth with the rows does not drown it."""
         features, rest = standardized(train.features, [split.features for split in others])
         return [*ridge_logits(features, train.gold, rest, inverse_penalty=1 / (regularization * len(features)))]
 
+    def repeated(self, gold: Any, num_outputs: int) -> Floats:
+        """The numbers."""
+        return np.asarray(gold, dtype=np.float64)[:, None]
 
-COMPONENT: type[kinds.Baseline] = Baseline
+
+COMPONENT: type[kinds.SentenceBaseline] = Baseline

@@ -43,13 +43,15 @@ class Baseline:
 
         return [(None, {split: [encode(words) for words in rows[split]["words"]] for split in ("dev", "test")})]
 
-    def probe(self, train: kinds.ProbeRows, others: Sequence[kinds.ProbeRows], *, num_outputs: int, regularization: float) -> list[Any]:
+    def probe(
+        self, train: kinds.ProbeRows, others: Sequence[kinds.ProbeRows], *, num_outputs: int, regularization: float, tolerance: float
+    ) -> list[Any]:
         """Log-probabilities of each row's words, flat."""
         assert train.per_row is not None
         kept = [tags[:count] for tags, count in zip(train.gold, train.per_row, strict=True)]
         gold = np.concatenate(kept)[:MAX_TRAIN_WORDS]
         features, rest = standardized(train.features[:MAX_TRAIN_WORDS], [split.features for split in others])
-        logits = logistic_logits(features, gold, rest, num_labels=num_outputs, inverse_penalty=1 / regularization)
+        logits = logistic_logits(features, gold, rest, num_labels=num_outputs, inverse_penalty=1 / regularization, tolerance=tolerance)
         return [_by_row(found, split) for found, split in zip(logits, others, strict=True)]
 
 

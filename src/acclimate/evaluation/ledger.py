@@ -1,0 +1,134 @@
+"""The probe ledger of one encoder on one task: what can be read off its frozen features, over many draws of labelled rows.
+
+Shapes: L layers, R rows, D width, K draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from acclimate import kinds
+from acclimate.data.labelled import TableSchema
+from acclimate.evaluation.arrays import Floats
+from acclimate.evaluation.draws import Rows
+from acclimate.evaluation.metrics import RowStatistics, plain_scores, row_statistics
+from acclimate.evaluation.neighbours import nearest_rows
+from acclimate.evaluation.options import ProbeConfig, ProbeName, Size
+from acclimate.evaluation.significance import Resampled, resampled
+
+TOLERANCE = 1e-4
+"""Of the linear probe's gradient. At 1e-3 a fit on 100 to 4,000 rows says of 6 to 10 % of the judged rows what the optimum does not,
+at 1e-4 of 1 %, for 2.5 times the time (docs/decisions.md)."""
+PROBES: tuple[ProbeName, ...] = ("linear", "neighbour")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Frozen features of every layer, (L, R, D), and the gold labels of their rows."""
+
+    features_LRD: NDArray[np.float32]
+    gold: Any
+    """(R,), or (R, C) of a kind with several labels."""
+
+    @property
+    def layers(self) -> int:
+        """How many there are, the embeddings included."""
+        return len(self.features_LRD)
+
+    def at(self, layer: int, rows: Rows | slice = slice(None)) -> kinds.ProbeRows:
+        """What a probe reads of a layer."""
+        return kinds.ProbeRows(self.features_LRD[layer][rows], self.gold[rows])
+
+
+@dataclass(frozen=True)
+class Point:
+    """A probe's score on the judged rows, for each draw; NaN where the metric is undefined."""
+
+    rows: Size
+    layer: int
+    probe: ProbeName
+    values_K: Floats
+    dev_K: Floats | None = None
+    """On the dev rows, where they choose a layer."""
+
+
+@dataclass(frozen=True)
+class EncoderLedger:
+    """All points, and the declared ones on resamples of the judged rows."""
+
+    points: list[Point]
+    declared: dict[Size, Resampled]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What is measured of every encoder of a task."""
+
+    schema: TableSchema
+    config: ProbeConfig
+    draws: Mapping[Size, Sequence[Rows]]
+    seed: int
+
+    @property
+    def chooses_layer(self) -> Size:
+        """At how many rows dev chooses a layer: the most that are declared, as far as there are so many."""
+        declared: list[Size] = [size for size in self.draws if size in self.config.declared.rows]
+        return (declared or [*self.draws])[-1]
+
+    def of_encoder(self, pool: Split, judged: Split, dev: Split | None) -> EncoderLedger:
+        """Fit both probes on each layer and each draw.
+
+        Args:
+            dev: rows that choose a layer for display; None where there are none.
+        """
+        points, declared = [], dict[Size, Resampled]()
+        for layer in range(pool.layers):
+            nearest = nearest_rows(
+                pool.features_LRD[layer], judged.features_LRD[layer], [rows for each in self.draws.values() for rows in each]
+            )
+            for size, draws in self.draws.items():
+                of_neighbour, nearest = nearest[: len(draws)], nearest[len(draws) :]
+                chosen = dev if size == self.chooses_layer else None
+                linear = [self._linear(pool.at(layer, rows), judged.at(layer), chosen.at(layer) if chosen else None) for rows in draws]
+                by_probe: dict[ProbeName, list[RowStatistics]] = {
+                    "linear": [on_judged for on_judged, _ in linear],
+                    "neighbour": [self._statistics(judged.gold, self._repeated(pool.gold[rows])) for rows in of_neighbour],
+                }
+                on_dev = np.array([self._score(found) for _, found in linear if found is not None])
+                for probe, statistics in by_probe.items():
+                    values_K = np.array([self._score(each) for each in statistics])
+                    points.append(Point(size, layer, probe, values_K, on_dev if probe == "linear" and len(on_dev) else None))
+                if layer == pool.layers - 1 and size in self.config.declared.rows:
+                    declared[size] = self._resampled(by_probe[self.config.declared.probe])
+        return EncoderLedger(points, declared)
+
+    def _linear(
+        self, train: kinds.ProbeRows, judged: kinds.ProbeRows, dev: kinds.ProbeRows | None
+    ) -> tuple[RowStatistics, RowStatistics | None]:
+        splits = [judged, *([dev] if dev else [])]
+        found = kinds.sentence_baseline(self.schema.kind).probe(
+            train, splits, num_outputs=self._num_outputs, regularization=self.config.regularization, tolerance=TOLERANCE
+        )
+        on_judged, *on_dev = (self._statistics(split.gold, predictions) for split, predictions in zip(splits, found, strict=True))
+        return on_judged, on_dev[0] if on_dev else None
+
+    def _repeated(self, gold: NDArray[Any]) -> Floats:
+        return kinds.sentence_baseline(self.schema.kind).repeated(gold, self._num_outputs)
+
+    def _statistics(self, gold: Any, predictions: Any) -> RowStatistics:
+        return row_statistics(self.schema.kind, gold, predictions, labels=self.schema.labels)
+
+    def _score(self, statistics: RowStatistics) -> float:
+        return plain_scores(statistics)[self.schema.metric]
+
+    def _resampled(self, statistics: Sequence[RowStatistics]) -> Resampled:
+        return resampled(statistics, samples=self.config.bootstrap_samples, seed=self.seed, metrics=[self.schema.metric])
+
+    @property
+    def _num_outputs(self) -> int:
+        return kinds.model(self.schema.kind).num_outputs(self.schema.labels)
