@@ -25,6 +25,7 @@ from acclimate import artifacts, leftovers, lifeline, locks
 from acclimate.code import LOCK, Code, Digests
 from acclimate.config import Config, defined, load_config
 from acclimate.dvc_records import problems
+from acclimate.energy import Energy
 from acclimate.errors import AcclimateError, ConfigError, DataError, DoesNotFitError, LostProcessError, disk_faults_named
 from acclimate.forecasts import forecast, params_digest
 from acclimate.launch import (
@@ -207,7 +208,7 @@ def _execute_alone(
 ) -> None:
     from acclimate.adapters.tracking import Tracker
 
-    started_at = time.time()
+    started_at, energy = time.time(), Energy()
     values = params.model_dump(mode="json", by_alias=True)
     identity = {str(arguments[flag]): md5 for flag, md5 in inputs.items()}
     with Tracker(config.tracking, stage=name, params=values, inputs=identity) as tracker:
@@ -231,7 +232,9 @@ def _execute_alone(
         "run_id": run_id,
         "tracking_uri": tracker.uri,
         "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started_at)),
-        "wall_s": round(process_age_s(), 2),
+        "wall_s": (wall_s := round(process_age_s(), 2)),
+        **({"price": wall_s / 3600 * config.train.price_per_hour} if config.train.price_per_hour else {}),
+        **({"joules": joules} if (joules := energy.joules()) is not None else {}),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "git_commit": tracker.git_commit,
         "outs_md5": outs_md5,

@@ -87,6 +87,7 @@ def compared(tasks: Mapping[str, TaskLedger], sides: Sides, config: ProbeConfig,
     }
     return {
         "declared": config.declared.model_dump(mode="json"),
+        "draws": config.draws,
         "method": METHOD,
         "confidence": confidence,
         "margin": config.margin,

@@ -52,14 +52,17 @@ class Dots:
 
 @dataclass(frozen=True)
 class _Scale:
-    """A linear map from data to pixels."""
+    """A map from data to pixels, linear or logarithmic."""
 
     low: float
     high: float
     start: float
     end: float
+    log: bool = False
 
     def __call__(self, value: float) -> float:
+        if self.log:
+            return _Scale(math.log(self.low), math.log(self.high), self.start, self.end)(math.log(value))
         return round(self.start + (value - self.low) / ((self.high - self.low) or 1.0) * (self.end - self.start), 1)
 
 
@@ -72,15 +75,24 @@ def ticks(low: float, high: float, most: int = _MAX_TICKS) -> list[float]:
     return [round(index * step, 10) for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def line_chart(series: Sequence[Series], *, x_label: str, y_label: str, y_range: tuple[float, float] | None = None) -> str:
-    """Lines over a shared horizontal axis, with a legend; empty where no series has a point."""
+def line_chart(
+    series: Sequence[Series], *, x_label: str, y_label: str, y_range: tuple[float, float] | None = None, log_x: bool = False
+) -> str:
+    """Lines over a shared horizontal axis, with a legend; empty where no series has a point.
+
+    Args:
+        log_x: a logarithmic axis, marked at the points of the first series.
+    """
     drawn = [each for each in series if len(each.x)]
     if not drawn:
         return ""
     xs, ys = [x for each in drawn for x in each.x], [y for each in drawn for y in each.y]
     low, high = y_range or _padded(min(ys), max(ys))
-    x_scale, y_scale = _Scale(min(xs), max(xs), _LEFT, WIDTH - _RIGHT), _Scale(low, high, HEIGHT - _BOTTOM, _TOP)
-    parts = [_axes(x_scale, y_scale, x_label, y_label), *(_line(each, x_scale, y_scale) for each in drawn)]
+    x_scale, y_scale = _Scale(min(xs), max(xs), _LEFT, WIDTH - _RIGHT - 14 * log_x, log_x), _Scale(low, high, HEIGHT - _BOTTOM, _TOP)
+    parts = [
+        _axes(x_scale, y_scale, x_label, y_label, drawn[0].x if log_x else ticks(min(xs), max(xs), 6)),
+        *(_line(each, x_scale, y_scale) for each in drawn),
+    ]
     names = legend([(each.name, each.tone, each.style) for each in drawn]) if len(drawn) > 1 else ""
     return _svg("".join(parts), f"{y_label} by {x_label}") + names
 
@@ -98,7 +110,10 @@ def interval_chart(intervals: Sequence[Interval], *, x_label: str) -> str:
     low, high = _padded(min(0.0, *(each.low for each in intervals)), max(0.0, *(each.high for each in intervals)))
     height = _TOP + 44 * len(intervals) + _BOTTOM
     x_scale = _Scale(low, high, 16, WIDTH - 16)
-    parts = [_x_axis(x_scale, height, x_label, signs=True), f'<path class="zero" d="M{x_scale(0)} {_TOP - 6}V{height - _BOTTOM}"/>']
+    parts = [
+        _x_axis(x_scale, height, x_label, ticks(low, high, 6), signs=True),
+        f'<path class="zero" d="M{x_scale(0)} {_TOP - 6}V{height - _BOTTOM}"/>',
+    ]
     for row, each in enumerate(intervals):
         y = _TOP + 30 + 44 * row
         tone = "baseline" if each.low <= 0 <= each.high else "first"
@@ -118,7 +133,7 @@ def dot_chart(rows: Sequence[Dots], *, x_label: str) -> str:
     height = _TOP + 34 * len(rows) + _BOTTOM
     left = max(84, 14 + 7 * max(len(_short(row.name, _MAX_NAME)) for row in rows))
     x_scale = _Scale(*_padded(min(values), max(values)), left, WIDTH - 16)
-    parts = [_x_axis(x_scale, height, x_label)]
+    parts = [_x_axis(x_scale, height, x_label, ticks(x_scale.low, x_scale.high, 6))]
     for index, row in enumerate(rows):
         y, mean, name = _TOP + 18 + 34 * index, sum(row.values) / len(row.values), _short(row.name, _MAX_NAME)
         dots = "".join(
@@ -194,16 +209,15 @@ def _line(series: Series, x_scale: _Scale, y_scale: _Scale) -> str:
     return f'<path class="line {escape(series.tone)} {series.style}" d="{path}"/>' + (dots if series.markers else "")
 
 
-def _axes(x_scale: _Scale, y_scale: _Scale, x_label: str, y_label: str) -> str:
+def _axes(x_scale: _Scale, y_scale: _Scale, x_label: str, y_label: str, x_marks: Sequence[float]) -> str:
     marks = ticks(y_scale.low, y_scale.high)
     lines = "".join(f'<path class="grid" d="M{_LEFT} {y_scale(tick)}H{WIDTH - _RIGHT}"/>' for tick in marks)
     texts = "".join(f'<text class="end" x="{_LEFT - 6}" y="{y_scale(tick) + 4}">{_tick(tick, marks)}</text>' for tick in marks)
     label = f'<text class="axis" transform="translate(11 {(HEIGHT - _BOTTOM + _TOP) / 2}) rotate(-90)">{escape(y_label)}</text>'
-    return lines + texts + label + _x_axis(x_scale, HEIGHT, x_label)
+    return lines + texts + label + _x_axis(x_scale, HEIGHT, x_label, x_marks)
 
 
-def _x_axis(x_scale: _Scale, height: float, x_label: str, *, signs: bool = False) -> str:
-    marks = ticks(x_scale.low, x_scale.high, 6)
+def _x_axis(x_scale: _Scale, height: float, x_label: str, marks: Sequence[float], *, signs: bool = False) -> str:
     y = height - _BOTTOM
     texts = "".join(f'<text class="mid" x="{x_scale(tick)}" y="{y + 15}">{_tick(tick, marks, signs)}</text>' for tick in marks)
     middle = (x_scale.start + x_scale.end) / 2

@@ -138,6 +138,9 @@ class Facts:
     finetuned: list[FinetunedRun]
     probe: Json
     probe_layers: Rows
+    ledger: Json
+    """The declared comparisons of the probe ledger; empty where none was made."""
+    curves: Json
     exports: dict[str, Json]
     registrations: dict[str, Json]
     ingested: Json
@@ -215,6 +218,8 @@ def read_facts(
         finetuned=_finetuned(sources.finetune, runs),
         probe=_json(sources.probe / "metrics.json", {}),
         probe_layers=_csv(sources.probe / "layers.csv"),
+        ledger=_json(sources.probe / "comparisons.json", {}),
+        curves=_json(sources.probe / "curves.json", {}),
         exports={task: found for task in tasks if (found := _export(sources.export / task))},
         registrations={task: found for task in tasks if (found := _json(sources.register / task / "registration.json", {}))},
         ingested=_json(sources.ingest / "metrics.json", {}),

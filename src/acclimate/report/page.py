@@ -6,7 +6,7 @@ import re
 import textwrap
 from collections.abc import Callable
 
-from acclimate.report import views
+from acclimate.report import views, worth
 from acclimate.report.facts import Facts
 from acclimate.report.render import render
 from acclimate.report.wording import METRIC_NAMES
@@ -22,12 +22,12 @@ def page(facts: Facts, *, docs_link: str | None) -> str:
     Args:
         docs_link: of the Data Docs, relative to the page; None when there are none.
     """
-    return render("report.html", title=facts.title, facts=facts, views=views, metrics=METRIC_NAMES, docs_link=docs_link)
+    return render("report.html", title=facts.title, facts=facts, views=views, worth=worth, metrics=METRIC_NAMES, docs_link=docs_link)
 
 
 def summary(facts: Facts) -> str:
     """The report in about a dozen lines, none wider than 100 columns; what was not made has no line."""
-    return render("summary.txt", facts=facts, views=views, entry=_entry).translate(_ASCII).replace("\u202f", " ")
+    return render("summary.txt", facts=facts, views=views, worth=worth, entry=_entry).translate(_ASCII).replace("\u202f", " ")
 
 
 def _entry(name: str, caller: Callable[[], str]) -> str:

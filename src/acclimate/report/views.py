@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from acclimate.report import charts, wording
+from acclimate.report import charts, wording, worth
 from acclimate.report.charts import Dots, Interval, Series
 from acclimate.report.facts import Facts, Json, Pretraining, Rows, Table
 from acclimate.report.wording import metric_name
@@ -107,6 +107,24 @@ def probe_scores(facts: Facts, task: str) -> str:
     rows = [row for row in facts.probe_layers if (row["task"], row["metric"]) == (task, metric)]
     lines = _by(rows, "encoder", facts.runs.reference.encoder, "layer", "value")
     return charts.line_chart(lines, x_label="layer (0: embeddings)", y_label=f"{metric_name(metric)} on test rows")
+
+
+def scores_by_rows(facts: Facts, task: str) -> str:
+    """The declared probe's score by labelled rows, a line for each encoder."""
+    found = worth.curve(facts, task)
+    lines = _lines(found, facts.runs.reference.encoder)
+    return charts.line_chart(lines, x_label="labelled rows", y_label=metric_name(facts.curves[task]["metric"]), log_x=True)
+
+
+def scores_by_tokens(facts: Facts, task: str) -> str:
+    """The declared probe's score by tokens trained on, a line for each declared number of rows; empty below three encoders."""
+    lines = _lines(worth.over_tokens(facts, task), "")
+    return charts.line_chart(lines, x_label="tokens trained on", y_label=metric_name(facts.curves[task]["metric"]))
+
+
+def _lines(found: Mapping[str, Sequence[tuple[float, float]]], reference: str) -> list[Series]:
+    tone = tones(list(found), reference)
+    return [Series(name, [x for x, _ in points], [y for _, y in points], tone[name], markers=True) for name, points in found.items()]
 
 
 def confusion(rows: Rows) -> tuple[str, list[tuple[str, str, int, float]]]:

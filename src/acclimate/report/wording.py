@@ -75,6 +75,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def energy(joules: float) -> str:
+    """Joules as `12.3 Wh` or `1.40 kWh`."""
+    return f"{joules / 3600:.1f} Wh" if joules < 3.6e6 else f"{joules / 3.6e6:.2f} kWh"
+
+
 def p_value(p: float) -> str:
     """`0.012`, or `< 0.001`."""
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
