@@ -22,7 +22,7 @@ from acclimate.config import load_config
 from acclimate.data.labelled import TableSchema, read_schema
 from acclimate.evaluation.metrics import RowStatistics, row_statistics
 from acclimate.evaluation.predictions import read_predictions
-from acclimate.evaluation.significance import compare
+from acclimate.evaluation.significance import Resampled, compare_resampled, resampled
 from acclimate.evaluation.verdicts import judge
 from acclimate.runtime import configure_logging
 from acclimate.sinks import MemorySink
@@ -73,12 +73,14 @@ def judge_groups(task: str, out: Path) -> dict[str, object]:
     """Judge disjoint pairs of groups, which are independent but for the test rows, and random pairs, which share seeds."""
     config, schema = load_config().evaluate, read_schema(ARTIFACTS / "ingest/tables" / task)
     runs = sorted(out.glob("base-full-*/predictions.parquet"), key=lambda path: int(path.parent.name.split("-")[-1]))
-    statistics = [_statistics(path.parent, schema) for path in runs]
+    every = resampled(
+        [_statistics(path.parent, schema) for path in runs], samples=config.bootstrap_samples, seed=0, metrics=[schema.metric]
+    )
     generator = np.random.default_rng(0)
 
     def verdict(seeds: Sequence[int]) -> str:
-        sides = ([statistics[seed] for seed in side] for side in (seeds[:GROUP], seeds[GROUP:]))
-        compared = compare(*sides, samples=config.bootstrap_samples, confidence=config.confidence, seed=0).by_metric[schema.metric]
+        sides = (_part(every, seeds[:GROUP]), _part(every, seeds[GROUP:]))
+        compared = compare_resampled(*sides, confidence=config.confidence, paired_seeds=False).by_metric[schema.metric]
         judged = judge({task: compared}, confidence=config.confidence, margin=config.margin, lower_is_better={task: False})[task]
         spread.append((compared.standard_error, judged.detectable, compared.degrees_of_freedom))
         return judged.verdict
@@ -92,6 +94,12 @@ def judge_groups(task: str, out: Path) -> dict[str, object]:
         "random pairs (dependent)": _rate(Counter(map(verdict, random))),
         "median standard error, detectable, degrees of freedom": np.median(spread, axis=0).round(4).tolist(),
     }
+
+
+def _part(every: Resampled, seeds: Sequence[int]) -> Resampled:
+    """Some of the runs; each was resampled once."""
+    parts = ({name: values[..., list(seeds)] for name, values in scores.items()} for scores in (every.observed, every.resamples))
+    return Resampled(every.kind, every.rows, *parts)
 
 
 def _statistics(directory: Path, schema: TableSchema) -> RowStatistics:
