@@ -94,7 +94,7 @@ def params_of(stage: Any, tasks: dict[str, dict[str, Any]], **settings: Any) -> 
     raw = read_yaml(ROOT / "params.yaml")
     names = list(tasks)
     raw["ingest"] = {"corpus": [{"data": "manuals.txt"}], "general": [], "heldout_share": 0.2}
-    raw["tasks"], raw["probe"], raw["export"]["tasks"] = tasks, {"tasks": names[:1]}, names[:1]
+    raw["tasks"], raw["probe"], raw["export"]["tasks"] = tasks, {}, names[:1]
     raw["runs"] = {**raw["runs"], "tasks": names, "single_seed_tasks": []}
     for name, values in settings.items():
         raw[name] = {**raw[name], **values}

@@ -65,7 +65,7 @@ def configured(store: str) -> Config:
     raw["tasks"] = {NAME: TASK}
     raw["runs"] |= {"tasks": [NAME], "single_seed_tasks": [], "encoders": ["base"], "seeds": [0]}
     raw["finetune"] |= {"epochs": 1, "precision": "fp32"}
-    raw["probe"] = {"tasks": [NAME]}
+    raw["probe"] = {}
     raw["export"] |= {"tasks": [NAME], "latency_rounds": 2}
     raw["evaluate"] |= {"bootstrap_samples": 50}
     raw["tracking"] |= {"uri": store}

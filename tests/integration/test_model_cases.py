@@ -53,7 +53,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*AnyType:UserWarning")  # MLflo
 def config_of(name: str, *, task: dict[str, Any] | None = None, **changes: dict[str, Any]) -> Config:
     """The project's params.yaml with one task; `task` overrides its keys, and `changes` those of the sections."""
     raw = copy.deepcopy(read_yaml(ROOT / "params.yaml"))
-    raw |= {"tasks": {name: {**TASKS[name], **(task or {})}}, "probe": {"tasks": [name]}, "export": {"tasks": [name]}}
+    raw |= {"tasks": {name: {**TASKS[name], **(task or {})}}, "probe": {}, "export": {"tasks": [name]}}
     raw["runs"] = {"tasks": [name], "encoders": ["base"], "recipes": ["full"], "seeds": [0]}
     raw["runs"]["reference"] = {"encoder": "base", "recipe": "full"}
     raw["finetune"] |= {"epochs": 1, "batch_size": 8, "precision": "fp32"}

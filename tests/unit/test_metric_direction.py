@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,13 +21,16 @@ from acclimate.adapters.gates import read_candidate
 from acclimate.data.labelled import TableSchema
 from acclimate.evaluation.baselines import fit_baseline
 from acclimate.evaluation.judgement import _best_on_dev
+from acclimate.evaluation.ledger import EncoderLedger, Point
+from acclimate.evaluation.ledger_tables import layers
+from acclimate.evaluation.ledger_verdicts import TaskLedger
 from acclimate.evaluation.metrics import score
 from acclimate.evaluation.significance import Comparison
 from acclimate.evaluation.verdicts import judge
 from acclimate.export.choice import best_run
 from acclimate.sinks import MemorySink
 from acclimate.training.options import Variant
-from stages import finetune, probe
+from stages import finetune
 from stages.command import StageContext
 
 BEST = {"rmse": min, "pearson": max, "spearman": max}
@@ -76,8 +80,11 @@ def test_early_stopping_waits_for_a_lower_error(
 @settings(max_examples=100, deadline=None)
 @given(metric=METRIC, scores=SCORES)
 def test_the_probed_layer_is_the_best_on_dev(metric: str, scores: list[float]) -> None:
-    found = probe._choose_layer([{metric: each} for each in scores], [{metric: -each} for each in scores], schema(metric))
+    points = [Point(100, layer, "linear", np.full(2, -each), np.full(2, each)) for layer, each in enumerate(scores)]
+    ledger = TaskLedger("regression", metric, False, 200, 50, {"base": len(scores)}, {"base": EncoderLedger(points, {})}, {})
+    found = layers(ledger)["base"]
     assert scores[found["best_layer"]] == BEST[metric](scores)
+    assert found["best"][metric] == -scores[found["best_layer"]] and found["last"][metric] == -scores[-1]
 
 
 @settings(max_examples=100, deadline=None)

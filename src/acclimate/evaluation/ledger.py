@@ -94,7 +94,7 @@ class Ledger:
             for size, draws in self.draws.items():
                 of_neighbour, nearest = nearest[: len(draws)], nearest[len(draws) :]
                 chosen = dev if size == self.chooses_layer else None
-                linear = [self._linear(pool.at(layer, rows), judged.at(layer), chosen.at(layer) if chosen else None) for rows in draws]
+                linear = [self.linear(pool.at(layer, rows), judged.at(layer), chosen.at(layer) if chosen else None) for rows in draws]
                 by_probe: dict[ProbeName, list[RowStatistics]] = {
                     "linear": [on_judged for on_judged, _ in linear],
                     "neighbour": [self._statistics(judged.gold, self._repeated(pool.gold[rows])) for rows in of_neighbour],
@@ -107,9 +107,10 @@ class Ledger:
                     declared[size] = self._resampled(by_probe[self.config.declared.probe])
         return EncoderLedger(points, declared)
 
-    def _linear(
+    def linear(
         self, train: kinds.ProbeRows, judged: kinds.ProbeRows, dev: kinds.ProbeRows | None
     ) -> tuple[RowStatistics, RowStatistics | None]:
+        """Fit the linear probe on a draw; what the metric needs to know of the judged and of the dev rows."""
         splits = [judged, *([dev] if dev else [])]
         found = kinds.sentence_baseline(self.schema.kind).probe(
             train, splits, num_outputs=self._num_outputs, regularization=self.config.regularization, tolerance=TOLERANCE
