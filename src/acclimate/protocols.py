@@ -235,7 +235,11 @@ class Trained(nn.Module, Generic[BatchT]):
         return None
 
 
-@dataclass(frozen=True)
+def _no_documents() -> Source[Documents]:
+    raise AssertionError("these facts were made without the corpus")
+
+
+@dataclass(frozen=True, eq=False)
 class Facts:
     """What an objective may know besides the backbone."""
 
@@ -245,6 +249,8 @@ class Facts:
     """How often the corpus holds each token."""
     checkpoint: Callable[[], State]
     """Every tensor of the file that the backbone was loaded from, heads included."""
+    documents: Callable[[], Source[Documents]] = _no_documents
+    """The documents of the text that is trained on, each as a batch of `Documents` holds it."""
 
 
 class Objective(Protocol[ViewT_contra, BatchT]):

@@ -24,7 +24,7 @@ from acclimate.backbones.loading import load_backbone
 from acclimate.data.labelled import LabelledSplit
 from acclimate.data.tokens.encoding import load_tokenizer, read_vocabulary
 from acclimate.data.tokens.packing import pack
-from acclimate.protocols import Batch, Draw, Facts, Group, Rates, State, Trained
+from acclimate.protocols import Batch, Documents, Draw, Facts, Group, Rates, State, Trained
 from acclimate.training.distributed import World, join_world, leave_world, sharded_copy, whole
 from acclimate.training.finetuning import FineTuned, task_stream
 from acclimate.training.mixture import Mixture
@@ -64,7 +64,13 @@ def objective(name: str, encoders: Path, *, steps: int = 3, retention: dict[str,
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     bits = np.packbits(generator.random(len(ids)) < 0.6)
     text = pack(ids, starts, sequence_length=TOKENS, word_start_bits=bits)
-    facts = Facts(read_vocabulary(directory), backbone.pad_id, np.bincount(ids, minlength=backbone.vocabulary_size), dict)
+    facts = Facts(
+        read_vocabulary(directory),
+        backbone.pad_id,
+        np.bincount(ids, minlength=backbone.vocabulary_size),
+        dict,
+        partial(source_of, Documents, text),
+    )
     kept = {each: plugins.configure("retention", each, options, where=each) for each, options in (retention or {}).items()}
     source = source_of(component.view, text)
     for each in kept.values():

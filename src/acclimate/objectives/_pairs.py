@@ -1,4 +1,4 @@
-"""Batches of two texts a row, and their vectors, for the objectives that contrast texts.
+"""Batches of two texts a row, their vectors and InfoNCE, for the objectives that contrast texts.
 
 Shape suffixes: B rows, T tokens, D width.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone
 from acclimate.protocols import Batch
@@ -68,4 +68,26 @@ def sentence_vectors(backbone: Backbone, ids_BT: Tensor, mask_BT: Tensor) -> Ten
     hidden_BTD = backbone.padded(ids_BT, mask_BT).float()
     weights_BT1 = mask_BT.unsqueeze(-1).to(hidden_BTD.dtype)
     mean_BD = (hidden_BTD * weights_BT1).sum(1) / weights_BT1.sum(1).clamp_min(1.0)
-    return torch.nn.functional.normalize(mean_BD, dim=-1)
+    return nn.functional.normalize(mean_BD, dim=-1)
+
+
+def halves(document_T: Tensor, place: float) -> tuple[Tensor, Tensor]:
+    """Both parts of a document that is cut in its middle third; they keep the special tokens at the ends.
+
+    Args:
+        place: in the middle third, from 0 to 1.
+    """
+    inner = len(document_T) - 2
+    cut = max(1, min(inner - 1, round(inner * (1 + place) / 3)))
+    return framed(document_T, 0, cut), framed(document_T, cut, inner)
+
+
+def info_nce(left_BD: Tensor, right_BD: Tensor, temperature: float) -> Tensor:
+    """Each left vector finds its right one among those of the batch, and the reverse; summed over the rows.
+
+    The vectors are of length 1 (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748).
+    """
+    scores_BB = left_BD @ right_BD.T / temperature
+    own_B = torch.arange(len(left_BD), device=left_BD.device)
+    both = [nn.functional.cross_entropy(scores, own_B, reduction="sum") for scores in (scores_BB, scores_BB.T)]
+    return (both[0] + both[1]) / 2

@@ -1,6 +1,6 @@
 """Two disjoint halves of a text attract each other, those of other texts repel (DeCLUTR, Giorgi et al. 2021, https://arxiv.org/abs/2006.03659).
 
-The loss is InfoNCE over the batch (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748). Shape suffixes: B rows, D width.
+Shape suffixes: B rows, D width.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import nn
 
 from acclimate.backbones.base import Backbone
-from acclimate.objectives._pairs import PairBatch, framed, pair_batch, sentence_vectors
+from acclimate.objectives._pairs import PairBatch, halves, info_nce, pair_batch, sentence_vectors
 from acclimate.protocols import Documents, Draw, Facts, Losses, Objective, Trained
 from acclimate.settings import Options
 
@@ -29,10 +29,7 @@ class HalvesModel(Trained[PairBatch]):
         """Each half finds its other half among those of the batch, in both directions."""
         left_BD = sentence_vectors(self.backbone, batch.left_BT, batch.left_mask_BT)
         right_BD = sentence_vectors(self.backbone, batch.right_BT, batch.right_mask_BT)
-        scores_BB = left_BD @ right_BD.T / self._temperature
-        own_B = torch.arange(len(left_BD), device=left_BD.device)
-        both = [nn.functional.cross_entropy(scores, own_B, reduction="sum") for scores in (scores_BB, scores_BB.T)]
-        return {"halves": (both[0] + both[1]) / 2}
+        return {"halves": info_nce(left_BD, right_BD, self._temperature)}
 
     def kept(self) -> nn.Module:
         """The backbone."""
@@ -53,14 +50,9 @@ class Halves(Options):
         return HalvesModel(backbone, self.temperature)
 
     def batch(self, view: Documents, facts: Facts, draw: Draw) -> PairBatch:
-        """Both halves keep the special tokens at the ends."""
+        """Both halves of each text."""
         places = torch.rand(len(view.ids), generator=draw.generator()).tolist()
-        left, right = [], []
-        for document_T, place in zip(view.ids, places, strict=True):
-            inner = len(document_T) - 2
-            cut = max(1, min(inner - 1, round(inner * (1 + place) / 3)))
-            left.append(framed(document_T, 0, cut))
-            right.append(framed(document_T, cut, inner))
+        left, right = zip(*(halves(ids_T, place) for ids_T, place in zip(view.ids, places, strict=True)), strict=True)
         return pair_batch(left, right, facts.pad_id, "halves")
 
 

@@ -223,6 +223,7 @@ def read_pretraining(
         weights: State = load_file(encoder / "model.safetensors")
         return weights
 
-    facts = Facts(read_vocabulary(encoder), pad_id, np.load(tokens / "unigram.npy"), checkpoint)
     text, heldout, general = (read_packed(tokens, split) for split in (config.text, "heldout", "general"))
+    documents = partial(source_of, Documents, text)
+    facts = Facts(read_vocabulary(encoder), pad_id, np.load(tokens / "unigram.npy"), checkpoint, documents)
     return Pretraining(config, name, seed, precision, world, facts, text, heldout.head(config.heldout_rows), general)
