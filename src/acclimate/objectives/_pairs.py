@@ -72,13 +72,18 @@ def sentence_vectors(backbone: Backbone, ids_BT: Tensor, mask_BT: Tensor) -> Ten
 
 
 def halves(document_T: Tensor, place: float) -> tuple[Tensor, Tensor]:
-    """Both parts of a document that is cut in its middle third; they keep the special tokens at the ends.
+    """Both parts of a document that is cut in its middle third.
 
     Args:
         place: in the middle third, from 0 to 1.
     """
+    return parted(document_T, round((len(document_T) - 2) * (1 + place) / 3))
+
+
+def parted(document_T: Tensor, cut: int) -> tuple[Tensor, Tensor]:
+    """A document before and behind a token, at least one on each side; both parts keep the special tokens at the ends."""
     inner = len(document_T) - 2
-    cut = max(1, min(inner - 1, round(inner * (1 + place) / 3)))
+    cut = max(1, min(inner - 1, cut))
     return framed(document_T, 0, cut), framed(document_T, cut, inner)
 
 

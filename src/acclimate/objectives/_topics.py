@@ -67,7 +67,7 @@ def topic_space(facts: Facts, *, num_topics: int, max_documents: int) -> TopicSp
     Raises:
         DataError: hardly a token stands in several documents.
     """
-    from sklearn.decomposition import TruncatedSVD
+    from sklearn.utils.extmath import randomized_svd
     from threadpoolctl import threadpool_limits
 
     documents = facts.documents()
@@ -82,9 +82,9 @@ def topic_space(facts: Facts, *, num_topics: int, max_documents: int) -> TopicSp
     idf_V[columns] = np.log((1 + len(numbers_N)) / frequency_V[columns])
     weighted_NV = _weighted(counts_NV, idf_V)[:, columns]
     with threadpool_limits(1):  # the order of sums, and so the bits, would follow the number of threads
-        svd = TruncatedSVD(min(num_topics, len(columns) - 1), n_iter=3, random_state=0).fit(weighted_NV)
-    topics_VK = np.zeros((len(idf_V), len(svd.components_)), dtype=np.float32)
-    topics_VK[columns] = (svd.components_ / np.sqrt(np.maximum(svd.singular_values_, 1e-6))[:, None]).T
+        _, strength_K, topics_KC = randomized_svd(weighted_NV, min(num_topics, len(columns) - 1), n_iter=3, random_state=0)
+    topics_VK = np.zeros((len(idf_V), len(strength_K)), dtype=np.float32)
+    topics_VK[columns] = (topics_KC / np.sqrt(np.maximum(strength_K, 1e-6))[:, None]).T
     vectors_NK = _of_length_1(weighted_NV @ topics_VK[columns])
     logger.info("topics: %d, of %d documents and %d tokens", topics_VK.shape[1], len(numbers_N), len(columns))
     return TopicSpace(documents, numbers_N, vectors_NK, idf_V, topics_VK)

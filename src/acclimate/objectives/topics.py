@@ -2,7 +2,7 @@
 
 Topics are those of latent semantic analysis of the text that is trained on (Deerwester et al. 1990), so no label and no link between
 texts is needed. Two losses share the vectors of a batch of pairs:
-- contrast: a text finds its nearest text by topic, or its own other half, among the batch, as documents find cited ones in SPECTER
+- contrast: a text finds its nearest text by topic, or another part of itself, among the batch, as documents find cited ones in SPECTER
   (Cohan et al. 2020, https://arxiv.org/abs/2004.07180);
 - similarity: each text's similarities to all others of the batch, as a distribution, follow those of their topics, as a student
   follows its teacher in SEED (Fang et al. 2021, https://arxiv.org/abs/2101.04731).
@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from acclimate.backbones.base import Backbone
-from acclimate.objectives._pairs import PairBatch, framed, halves, info_nce, pair_batch, sentence_vectors
+from acclimate.objectives._pairs import PairBatch, framed, halves, info_nce, pair_batch, parted, sentence_vectors
 from acclimate.objectives._topics import TopicSpace, topic_space
 from acclimate.protocols import Batch, Documents, Draw, Facts, Losses, Objective, Trained
 from acclimate.settings import Count, Options, Positive, Share
@@ -81,7 +81,10 @@ def _divergence(student_RD: Tensor, teacher_RK: Tensor, temperature: float) -> T
 
 
 class Topics(Options):
-    """A text meets one of its nearest texts by topic, or, in a share of the pairs, its own other half."""
+    """A text meets one of its nearest texts by topic, or, in a share of the pairs, another part of itself.
+
+    Its parts are its halves, or its opening, often a title, and the rest.
+    """
 
     view: ClassVar[type[Documents]] = Documents
     divisible: ClassVar[bool] = False  # the rows of a batch are compared with each other
@@ -89,7 +92,9 @@ class Topics(Options):
 
     topics: Count = 200
     neighbours: Count = 4
-    own_share: Share = 0.5
+    own_share: Share = 0.67
+    opening_share: Share = Field(default=0.5, description="of the pairs of a text with itself")
+    opening: Count = Field(default=12, description="tokens of the opening at most; a third of it at least")
     contrast_weight: Positive = 1.0
     similarity_weight: Positive = 1.0
     temperature: Positive = 0.05
@@ -106,15 +111,15 @@ class Topics(Options):
         return topic_space(facts, num_topics=self.topics, max_documents=self.max_documents)
 
     def batch(self, view: Documents, facts: Facts, draw: Draw) -> TopicBatch:
-        """Each side is cut to `max_length` tokens; a text without neighbours meets its own half."""
+        """Each side is cut to `max_length` tokens; a text without neighbours meets a part of itself."""
         space = self._space(facts)
         left_topics_BK = space.vectors(view.ids)
         right_topics_BK = left_topics_BK.copy()
         near = space.neighbours(left_topics_BK, self.neighbours)
         left, right = [], []
-        for row, (own, place) in enumerate(torch.rand(len(view.ids), 2, generator=draw.generator()).tolist()):
+        for row, (own, opening, place) in enumerate(torch.rand(len(view.ids), 3, generator=draw.generator()).tolist()):
             if own < self.own_share or not len(near[row]):
-                pair = halves(view.ids[row], place)
+                pair = self._opened(view.ids[row], place) if opening < self.opening_share else halves(view.ids[row], place)
             else:
                 number = int(near[row][int(place * len(near[row]))])
                 pair, right_topics_BK[row] = (view.ids[row], space.document(number)), space.vectors_NK[number]
@@ -122,6 +127,10 @@ class Topics(Options):
             right.append(self._cut(pair[1]))
         pairs = pair_batch(left, right, facts.pad_id, "topics")
         return TopicBatch(torch.from_numpy(left_topics_BK), torch.from_numpy(right_topics_BK), pairs)
+
+    def _opened(self, ids_T: Tensor, place: float) -> tuple[Tensor, Tensor]:
+        least = max(1, self.opening // 3)
+        return parted(ids_T, least + int(place * (self.opening - least + 1)))
 
     def _cut(self, ids_T: Tensor) -> Tensor:
         return framed(ids_T, 0, self.max_length - 2)
