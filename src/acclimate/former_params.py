@@ -14,6 +14,7 @@ _RENAMED = {
     "finetune.lr": "learning_rate",
     "finetune.head_lr": "head_learning_rate",
     "train.micro_rows": "micro_batch_size",
+    "probe.max_train_rows": "max_pool_rows",
 }
 _FORMER_ENCODER = "adapted"
 
