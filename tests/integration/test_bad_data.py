@@ -257,7 +257,7 @@ def test_without_decontamination_the_data_pass_and_scores_are_given_only_where_t
     run_validate(out, tmp_path)
     verdict = tmp_path / "validate" / "verdict.json"
     assert read_json(verdict) == {"passed": True, "corpus_decontaminated": False}
-    for variant in ("base-full", "mlm-full"):
+    for variant in ("base-full", "adapted-full"):
         write_predictions(out / "tables" / "topic", tmp_path / "finetune" / "topic" / f"{variant}-0", seed=len(variant))
     (tmp_path / "evaluate").mkdir()
     paths = {"finetune": tmp_path / "finetune", "ingest_tables": out / "tables", "verdict": verdict, "out": tmp_path / "evaluate"}

@@ -130,6 +130,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         directory,
         tokenize={"sequence_length": 64, "backend": "reference"},
         pretrain={
+            "objectives": {"mlm": {"rate": 0.2}, "topics": {"topics": 20}},
             "tokens": 300 * 8 * 64,
             "head_warmup_tokens": 40 * 8 * 64,
             "batch_size": 8,
@@ -201,7 +202,7 @@ def write_encoder(directory: Path, texts: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def pretraining(project: Path) -> Stage:
-    command = "stages.pretrain --encoder-name mlm --tokens artifacts/tokenize --start-from artifacts/base"
+    command = "stages.pretrain --encoder-name adapted --tokens artifacts/tokenize --start-from artifacts/base"
     out = "artifacts/pretrain"
     return Stage(project, (*command.split(), "--out", out), (out,), "records/pretrain.json", 300)
 

@@ -57,6 +57,7 @@ def config_of(name: str, *, task: dict[str, Any] | None = None, **changes: dict[
     raw["runs"] = {"tasks": [name], "encoders": ["base"], "recipes": ["full"], "seeds": [0]}
     raw["runs"]["reference"] = {"encoder": "base", "recipe": "full"}
     raw["finetune"] |= {"epochs": 1, "batch_size": 8, "precision": "fp32"}
+    raw["pretrain"] |= {"objectives": {"mlm": {"rate": 0.2}}}
     for section, values in changes.items():
         raw[section] |= values
     return parse_config(raw, file=Path("params.yaml"))
@@ -258,7 +259,7 @@ def test_an_encoder_with_padded_embeddings_is_pretrained_and_fine_tuned(model_ty
     model = write_model(tmp_path / "model", model_type, vocab_size=192)
     assert load_tokenizer(model).get_vocab_size() <= 120
     config, base = config_of("topic", pretrain=PRETRAIN, tokenize={"sequence_length": 32}), taken_in(tmp_path, model)
-    run(pretrain, config, tmp_path, tmp_path / "mlm", encoder_name="mlm", tokens=tokens_of(tmp_path, config, base), start_from=base)
+    run(pretrain, config, tmp_path, tmp_path / "mlm", encoder_name="adapted", tokens=tokens_of(tmp_path, config, base), start_from=base)
     losses = json.loads((tmp_path / "mlm" / "metrics.json").read_text())["heldout_loss"]
     assert losses["end"] < losses["start"]
     assert Counter(tensor.shape[0] for tensor in load_file(tmp_path / "mlm" / "model.safetensors").values())[192] == 1
@@ -299,7 +300,7 @@ def test_texts_and_rows_longer_than_the_positions_are_refused_before_anything_is
         fine_tuned(tmp_path, config, base, write_table(tmp_path, "topic", metric="macro_f1"))
     tokens = tokens_of(tmp_path, config, base)
     with pytest.raises(ModelError, match=rf"tokenize.sequence_length: {most + 1} tokens, .* end at {most}"):
-        run(pretrain, config, tmp_path, tmp_path / "mlm", encoder_name="mlm", tokens=tokens, start_from=base)
+        run(pretrain, config, tmp_path, tmp_path / "mlm", encoder_name="adapted", tokens=tokens, start_from=base)
     fits = config_of("topic", task={"max_length": most})
     fine_tuned(tmp_path / "fits", fits, base, tmp_path / "tables" / "topic")
 

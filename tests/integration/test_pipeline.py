@@ -119,8 +119,8 @@ def changed(project: Path) -> set[str]:
     [
         ("strategies/lora.py", set()),
         ("strategies/mine.py", set()),
-        ("strategies/full.py", {"finetune@section-base-full-0", "finetune-once@entities-mlm-full-0", "export@section"}),
-        ("retention/weight_average.py", {"pretrain@mlm", "retain@mlm"}),
+        ("strategies/full.py", {"finetune@section-base-full-0", "finetune-once@entities-adapted-full-0", "export@section"}),
+        ("retention/weight_average.py", {"pretrain@adapted", "retain@adapted"}),
         ("report/page.py", {"report"}),
     ],
 )

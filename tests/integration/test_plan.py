@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
-FINETUNED = [f"finetune@section-{encoder}-full-0" for encoder in ("base", "mlm")]
-FINETUNED += [f"finetune-once@entities-{encoder}-full-0" for encoder in ("base", "mlm")]
+FINETUNED = [f"finetune@section-{encoder}-full-0" for encoder in ("base", "adapted")]
+FINETUNED += [f"finetune-once@entities-{encoder}-full-0" for encoder in ("base", "adapted")]
 
 
 def run(project: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -62,15 +62,15 @@ def planned(project: Path) -> str:
 
 
 def test_every_training_stage_has_a_line_and_a_prediction_and_leaves_nothing(project: Path, planned: str) -> None:
-    for name in ("pretrain mlm ", "finetune section full ", "finetune entities full ", "all training "):
+    for name in ("pretrain adapted ", "pretrain other ", "finetune section full ", "finetune entities full ", "all training "):
         assert any(line.startswith(name) for line in planned.splitlines()), planned
     assert next(line for line in planned.splitlines() if line.startswith("stage")).endswith("cost")
     stages = json.loads((project / ".acclimate/plan.json").read_text())["stages"]
-    assert set(stages) == {"pretrain@mlm", *FINETUNED}
+    assert set(stages) == {"pretrain@adapted", "pretrain@other", *FINETUNED}
     for found in stages.values():
         assert found["wall_s"] == pytest.approx(sum(found["parts_s"].values()))
         assert found["peak_rss_mb"] > 200
-    assert stages["pretrain@mlm"]["steps"] == 8
+    assert stages["pretrain@adapted"]["steps"] == 8
     assert {path.stem for path in (project / "records").iterdir() if path.suffix == ".json"} == {
         "backbone",
         "ingest",
@@ -94,9 +94,14 @@ def test_what_cannot_fit_is_refused_in_a_line_a_stage_and_the_plan_stays(project
     before = (project / ".acclimate/plan.json").read_bytes()
     done = run(project, "acclimate", "plan", "--memory-mb", "300")
     assert done.returncode == 1
-    assert "acclimate plan: 3 of 3 training stages do not fit" in done.stderr.splitlines()
+    assert "acclimate plan: 4 of 4 training stages do not fit" in done.stderr.splitlines()
     refused = [line for line in done.stderr.splitlines() if "needs" in line]
-    assert [line.split(":")[0].strip() for line in refused] == ["pretrain mlm", "finetune entities full", "finetune section full"]
+    assert [line.split(":")[0].strip() for line in refused] == [
+        "pretrain adapted",
+        "pretrain other",
+        "finetune entities full",
+        "finetune section full",
+    ]
     assert all("has 300 MB; would fit: no setting" in line for line in refused)
     assert (project / ".acclimate/plan.json").read_bytes() == before
 
@@ -106,4 +111,4 @@ def test_a_trial_that_is_killed_says_why(project: Path, planned: str) -> None:
     (project / "kill/sitecustomize.py").write_text("import os, sys\nif '--try' in sys.orig_argv: os.kill(os.getpid(), 9)")
     done = run(project, "acclimate", "plan", PYTHONPATH=f"{project / 'src'}:{project / 'kill'}")
     assert done.returncode == 1
-    assert "acclimate plan: pretrain mlm: the system killed the trial, most likely because memory ran out" in done.stderr
+    assert "acclimate plan: pretrain adapted: the system killed the trial, most likely because memory ran out" in done.stderr

@@ -17,7 +17,7 @@ import pytest
 from acclimate.params_file import read_yaml
 from tests.integration.test_launch import ROOT, WAIT_S, Project
 
-PRETRAIN = ("--encoder-name", "mlm", "--tokens", "tokens", "--start-from", "encoder", "--out", "{}", "--record", "{}.json")
+PRETRAIN = ("--encoder-name", "adapted", "--tokens", "tokens", "--start-from", "encoder", "--out", "{}", "--record", "{}.json")
 FINETUNE = (
     *(
         "--task",
@@ -49,7 +49,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, tiny_encoder_dir: Path) ->
     (directory / "verdict.json").write_text("{}")
     params = read_yaml(ROOT / "params.yaml")
     params["pretrain"] |= {"tokens": 10 * 320, "head_warmup_tokens": 4 * 320, "batch_size": 5, "accumulation": 2, "heldout_rows": 8}
-    params["pretrain"] |= {"evaluations": 1, "precision": "fp32"}
+    params["pretrain"] |= {"objectives": {"mlm": {"rate": 0.2}}, "evaluations": 1, "precision": "fp32"}
     params["pretrain"] |= {"retain_by": "loss", "retention": {"weight_average": {"shares": [0.5, 1.0]}}}
     params["finetune"] |= {"epochs": 2, "batch_size": 5, "dropout": 0.0, "precision": "fp32"}
     return Project(directory, directory / "mlflow.db", params)
@@ -128,7 +128,7 @@ def test_pretrain_in_two_processes_gives_what_one_gives_once(project: Project, p
     assert record["processes"] == 2
     client = MlflowClient(f"sqlite:///{project.directory / 'mlflow.db'}")
     (experiment,) = (experiment for experiment in client.search_experiments() if experiment.name != "Default")
-    stages = [stored for stored in client.search_runs([experiment.experiment_id]) if stored.info.run_name == "pretrain@mlm"]
+    stages = [stored for stored in client.search_runs([experiment.experiment_id]) if stored.info.run_name == "pretrain@adapted"]
     assert len(stages) == 2  # one of each command
     assert {stored.info.status for stored in stages} == {"FINISHED"}
     assert record["run_id"] in {stored.info.run_id for stored in stages}

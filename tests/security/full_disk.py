@@ -24,7 +24,7 @@ from acclimate.errors import disk_fault
 
 ROOT = Path(__file__).parents[2]
 SNAPSHOT = ROOT / "data" / "debian"
-ENCODERS = ("base", "mlm")
+ENCODERS = ("base", "adapted")
 FINETUNED = "artifacts/finetune/section/"
 COMMANDS = {
     "ingest": "--data data --out artifacts/ingest",
@@ -34,9 +34,9 @@ COMMANDS = {
     "--out artifacts/validate --docs reports/data_docs",
     "tokenize": "--ingest artifacts/ingest --encoder artifacts/encoders/base --verdict artifacts/validate/verdict.json "
     "--out artifacts/tokenize",
-    "pretrain": "--encoder-name mlm --tokens artifacts/tokenize --start-from artifacts/encoders/base --out artifacts/pretrain/mlm",
-    "retain": "--encoder-name mlm --start-from artifacts/encoders/base --pretrain artifacts/pretrain/mlm --tables artifacts/ingest/tables "
-    "--verdict artifacts/validate/verdict.json --out artifacts/encoders/mlm",
+    "pretrain": "--encoder-name adapted --tokens artifacts/tokenize --start-from artifacts/encoders/base --out artifacts/pretrain/adapted",
+    "retain": "--encoder-name adapted --start-from artifacts/encoders/base --pretrain artifacts/pretrain/adapted "
+    "--tables artifacts/ingest/tables --verdict artifacts/validate/verdict.json --out artifacts/encoders/adapted",
     **{
         f"finetune-{encoder}": f"--task section --encoder-name {encoder} --recipe full --seed 0 --encoder artifacts/encoders/{encoder} "
         f"--table artifacts/ingest/tables/section --verdict artifacts/validate/verdict.json --out {FINETUNED}{encoder}-full-0"
@@ -75,9 +75,11 @@ def write_project(directory: Path) -> None:
     raw = read_yaml(ROOT / "params.yaml")
     raw["model"] = {"source": "path", "name": "model"}
     raw["ingest"] |= {name: [{"data": f"{name}.parquet", "text": "text", "id": "id"}] for name in ("corpus", "heldout", "general")}
-    raw["ingest"] |= {"workers": 1}
+    raw["ingest"] |= {"workers": 1, "other": []}
     raw["tasks"] = {"section": raw["tasks"]["section"] | {"data": "section.parquet", "max_length": 32, "max_train_rows": 96}}
     raw["tasks"]["section"] |= {"max_dev_rows": 64, "max_test_rows": 64}
+    raw["encoders"] = {"adapted": raw["encoders"]["adapted"]}
+    raw["probe"] = {"controls": ["scratch"], "rows": [20, 40], "draws": 2, "declared": {"rows": [20]}, "bootstrap_samples": 100}
     raw["runs"] |= {"single_seed_tasks": [], "seeds": [0]}
     raw["tokenize"] |= {"sequence_length": 64, "backend": "reference"}
     budget = {
@@ -87,7 +89,12 @@ def write_project(directory: Path) -> None:
         "heldout_rows": 8,
         "checkpoint_every_s": 0.001,
     }
-    raw["pretrain"] |= {**budget, "retain_by": "loss", "retention": {"weight_average": {"shares": [0.5, 1.0]}}}
+    raw["pretrain"] |= {
+        **budget,
+        "objectives": {"mlm": {}, "topics": {"topics": 20}},
+        "retain_by": "loss",
+        "retention": {"weight_average": {"shares": [0.5, 1.0]}},
+    }
     raw["finetune"] |= {"epochs": 1, "checkpoint_every_s": 0.001}
     raw["evaluate"] |= {"bootstrap_samples": 100}
     raw["export"] |= {"latency_rounds": 1, "latency_batches": [1]}
@@ -103,7 +110,7 @@ def command(stage: str) -> list[str]:
 def outs(stage: str) -> list[Path]:
     """The outs of a stage, its record left out: it holds times."""
     words = COMMANDS[stage].split()
-    return [Path(value) for flag, value in zip(words[::2], words[1::2], strict=True) if flag in ("--out", "--docs")]
+    return [Path(value) for flag, value in zip(words[::2], words[1::2], strict=True) if flag in ("--out", "--docs", "--scratch")]
 
 
 def digests(paths: list[Path]) -> dict[str, str]:

@@ -49,7 +49,7 @@ def test_the_form_refuses_in_one_line(path):
             "seed",
             "finetune.learning_rate",
             "recipes.lora.strategy.lora.rank",
-            "encoders.mlm.start",
+            "encoders.adapted.start",
             "pretrain.optimizer.learning_rate",
             "runs.seeds",
             "tokenize.sequence_length",

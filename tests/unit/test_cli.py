@@ -41,7 +41,11 @@ def test_check_names_every_mistake_at_once(project, capsys):
 
 def test_check_names_every_mistake_in_the_options_of_components_and_sources(project, capsys):
     text = (project / "params.yaml").read_text()
-    for old, new in (("{rate:", "{rat:"), ("{enabled: true, ngram: 13", "{enabled: true, ngran: 13"), ("- {data:", "- {dada:")):
+    for old, new in (
+        ("objectives: topics", "objectives: {mlm: {rat: 0.2}}"),
+        ("{enabled: true, ngram: 13", "{enabled: true, ngran: 13"),
+        ("- {data:", "- {dada:"),
+    ):
         assert old in text, old
         text = text.replace(old, new)
     (project / "params.yaml").write_text(text)
@@ -108,16 +112,18 @@ def test_profile_replaces_a_choice_of_components_whole(project):
     (project / "params.one.yaml").write_text("pretrain: {objectives: {mlm: {mask_share: 1.0}}}\nrecipes: {lora: {strategy: full}}\n")
     apply_profile(Path("params.yaml"), "one")
     config = load_config(Path("params.yaml"))
-    assert config.encoder("mlm").objectives[0].component.rate == 0.15
+    assert config.encoder("adapted").objectives[0].component.rate == 0.15
     assert config.recipe("lora").strategy.name == "full"
 
 
 def test_profile_passes_over_budgets_of_recipes_encoders_and_tasks_that_are_not_there(project):
-    budgets = "recipes: {a: {epochs: 1}, b: {strategy: lora}}\nencoders: {a: {tokens: 1}, b: {start: mlm}}\ntasks: {a: {max_length: 8}}\n"
+    budgets = (
+        "recipes: {a: {epochs: 1}, b: {strategy: lora}}\nencoders: {a: {tokens: 1}, b: {start: adapted}}\ntasks: {a: {max_length: 8}}\n"
+    )
     (project / "params.one.yaml").write_text(budgets)
     apply_profile(Path("params.yaml"), "one")
     config = load_config(Path("params.yaml"))
-    assert (list(config.recipes), list(config.encoders)) == (["full", "lora", "b"], ["mlm", "b"])
+    assert (list(config.recipes), list(config.encoders)) == (["full", "lora", "b"], ["adapted", "other", "b"])
     assert "a" not in config.tasks
 
 

@@ -18,7 +18,7 @@ CONFIG = load_config(ROOT / "params.yaml")
 
 
 def finetuning(recipe: str = "full", task: str = "section") -> Any:
-    return select_params(CONFIG, finetune.Params, {"recipe": recipe, "task": task, "encoder_name": "mlm"})
+    return select_params(CONFIG, finetune.Params, {"recipe": recipe, "task": task, "encoder_name": "adapted"})
 
 
 def test_a_stage_has_the_code_of_its_own_recipe_and_task_alone() -> None:
@@ -28,8 +28,8 @@ def test_a_stage_has_the_code_of_its_own_recipe_and_task_alone() -> None:
         "recipes": ["full"],
         "tasks": ["section"],
     }
-    made = code_digests(pretrain.run, select_params(CONFIG, pretrain.Params, {"encoder_name": "mlm"}))
-    assert {section: list(entries) for section, entries in made.items()} == {"stages": ["pretrain"], "encoders": ["mlm"]}
+    made = code_digests(pretrain.run, select_params(CONFIG, pretrain.Params, {"encoder_name": "adapted"}))
+    assert {section: list(entries) for section, entries in made.items()} == {"stages": ["pretrain"], "encoders": ["adapted"]}
 
 
 def test_it_is_what_the_lock_holds() -> None:

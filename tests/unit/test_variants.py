@@ -44,11 +44,14 @@ def test_a_recipe_has_what_is_shared_and_its_own_values_before_it() -> None:
 
 
 def test_a_choice_of_components_takes_the_place_of_the_shared_one_whole() -> None:
-    found = config(encoders__hard={"start": "base", "objectives": {"mlm": {"mask_share": 1.0}}, "retention": {}})
+    found = config(
+        pretrain__objectives={"mlm": {"rate": 0.2}},
+        encoders__hard={"start": "base", "objectives": {"mlm": {"mask_share": 1.0}}, "retention": {}},
+    )
     (objective,) = found.encoder("hard").objectives
     assert objective.component.rate == 0.15, "not the shared 0.2"
     assert found.encoder("hard").retention == ()
-    assert found.encoder("mlm").objectives[0].component.rate == 0.2
+    assert found.encoder("adapted").objectives[0].component.rate == 0.2
 
 
 def test_a_bare_name_chooses_a_component_without_options_and_a_weight_stands_beside_them() -> None:
@@ -62,13 +65,13 @@ def test_a_bare_name_chooses_a_component_without_options_and_a_weight_stands_bes
 def test_what_is_written_is_read_back_the_same() -> None:
     found = config()
     assert Config.model_validate(found.model_dump(by_alias=True)) == found
-    encoder = found.encoder("mlm")
+    encoder = found.encoder("adapted")
     assert EncoderConfig.model_validate(encoder.model_dump(mode="json")) == encoder
 
 
 def test_variants_are_every_encoder_with_every_recipe() -> None:
     runs = config(runs__recipes=["full", "lora"]).runs
-    assert [variant.name for variant in runs.variants] == ["base-full", "base-lora", "mlm-full", "mlm-lora"]
+    assert [variant.name for variant in runs.variants] == ["base-full", "base-lora", "adapted-full", "adapted-lora"]
     assert runs.reference == Variant(encoder="base", recipe="full")
 
 
@@ -82,7 +85,9 @@ def test_an_unknown_encoder_or_recipe_is_named_with_the_nearest() -> None:
 def test_a_problem_of_a_shared_value_is_told_once_and_where_it_stands() -> None:
     assert refused(finetune__epochs=0) == ["finetune.epochs: Input should be greater than 0 (given: 0)"]
     assert refused(recipes__lora__epochs=0) == ["recipes.lora.epochs: Input should be greater than 0 (given: 0)"]
-    assert refused(encoders__mlm__optimizer={"beta2": 2.0}) == ["encoders.mlm.optimizer.beta2: Input should be less than 1 (given: 2.0)"]
+    assert refused(encoders__adapted__optimizer={"beta2": 2.0}) == [
+        "encoders.adapted.optimizer.beta2: Input should be less than 1 (given: 2.0)"
+    ]
     assert refused(pretrain__optimizer__beta2=2.0) == ["pretrain.optimizer.beta2: Input should be less than 1 (given: 2.0)"]
     assert refused(finetune__power=2.0)[0].startswith("finetune.power: not read by schedule `linear`")
 
@@ -108,19 +113,19 @@ REFUSED = {
     "an encoder without a start": ({"encoders__x": {}}, "encoders.x.start: missing; it must be given"),
     "a shared start": ({"pretrain__start": "base"}, "pretrain.start: stands in each of `encoders`"),
     "an unknown start": (
-        {"encoders__x": {"start": "mml"}},
-        "encoders.x.start: 'mml' is not defined under `encoders`; did you mean 'mlm'? (defined: base, scratch, mlm, x)",
+        {"encoders__x": {"start": "adaptd"}},
+        "encoders.x.start: 'adaptd' is not defined under `encoders`; did you mean 'adapted'? (defined: base, scratch, adapted, other, x)",
     ),
     "a circle": (
         {"encoders__a": {"start": "b"}, "encoders__b": {"start": "a"}},
         "encoders: a starts from b starts from a, a circle; one of them must start from `base` or `scratch`",
     ),
     "an encoder that starts from itself": (
-        {"encoders__mlm": {"start": "mlm"}},
-        "encoders: mlm starts from mlm, a circle; one of them must start from `base` or `scratch`",
+        {"encoders__adapted": {"start": "adapted"}},
+        "encoders: adapted starts from adapted, a circle; one of them must start from `base` or `scratch`",
     ),
     "an encoder called base": (
-        {"encoders__base": {"start": "mlm"}},
+        {"encoders__base": {"start": "adapted"}},
         "encoders.base: so the encoder that `model` names is called; give this one another name",
     ),
     "an encoder called scratch": (
@@ -128,8 +133,8 @@ REFUSED = {
         "encoders.scratch: so the encoder with random weights is called; give this one another name",
     ),
     "text that is not there": (
-        {"encoders__x": {"start": "base", "text": "other"}, "ingest__other": []},
-        "encoders.x.text: `other` is the text of ingest.other, which names none; name files there or write `corpus`",
+        {"ingest__other": []},
+        "encoders.other.text: `other` is the text of ingest.other, which names none; name files there or write `corpus`",
     ),
     "shared text that is not there": (
         {"pretrain__text": "other", "encoders__x": {"start": "base"}, "ingest__other": []},
@@ -137,7 +142,7 @@ REFUSED = {
     ),
     "a reference that is not among the variants": (
         {"runs__reference": {"encoder": "base", "recipe": "lora"}},
-        "runs.reference: base-lora is not among the variants of `encoders` and `recipes`: base-full, mlm-full",
+        "runs.reference: base-lora is not among the variants of `encoders` and `recipes`: base-full, adapted-full",
     ),
     "an unknown recipe in runs": (
         {"runs__recipes": ["full", "lorra"]},
@@ -164,7 +169,7 @@ def test_a_name_that_cannot_be_a_part_of_a_file_name_is_refused(section: str, na
 
 
 def test_without_made_encoders_the_base_alone_is_compared_by_recipes() -> None:
-    found = config(encoders={}, runs__encoders=["base"], runs__recipes=["full", "lora"])
+    found = config(encoders={}, probe__controls=[], runs__encoders=["base"], runs__recipes=["full", "lora"])
     assert [variant.name for variant in found.runs.variants] == ["base-full", "base-lora"]
 
 

@@ -55,11 +55,11 @@ class Sides:
     """Encoders that were made by training."""
 
     def pairs(self) -> Iterator[Pair]:
-        """Every encoder against the reference; the others of `runs` also against each trained control."""
-        yield from ((name, self.reference) for name in [*self.encoders, *self.controls] if name != self.reference)
+        """Every encoder against the reference; those of `runs` that are no control also against each trained control."""
+        yield from ((name, self.reference) for name in dict.fromkeys([*self.encoders, *self.controls]) if name != self.reference)
         for control in self.controls:
             if control in self.trained:
-                yield from ((name, control) for name in self.encoders if name != self.reference)
+                yield from ((name, control) for name in self.encoders if name not in (self.reference, *self.controls))
 
 
 def compared(tasks: Mapping[str, TaskLedger], sides: Sides, config: ProbeConfig, *, confidence: float) -> dict[str, Any]:

@@ -76,8 +76,8 @@ class ProbeConfig(Options):
         return self
 
     def encoders(self, of_runs: Sequence[str]) -> list[str]:
-        """Encoders that are judged: those of `runs`, then the controls."""
-        return [*of_runs, *self.controls]
+        """Encoders that are judged: those of `runs`, then the controls; each once."""
+        return list(dict.fromkeys([*of_runs, *self.controls]))
 
     def judged_tasks(self, of_runs: Sequence[str], tasks: Mapping[str, TaskConfig]) -> list[str]:
         """Tasks that encoders are judged on, those of general text last."""

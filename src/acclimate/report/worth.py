@@ -44,8 +44,9 @@ class Part:
 
 
 def answers(facts: Facts) -> list[Answer]:
-    """One for each fine-tuned encoder that is not the reference's; empty without a ledger."""
-    adapted = [name for name in facts.runs.encoders if name != facts.runs.reference.encoder]
+    """One for each fine-tuned encoder that is neither the reference's nor a control; empty without a ledger."""
+    others = (facts.runs.reference.encoder, *facts.ledger.get("controls", []))
+    adapted = [name for name in facts.runs.encoders if name not in others]
     found = [_answer(facts, name) for name in adapted]
     return [answer for answer in found if answer.gains]
 

@@ -208,7 +208,8 @@ def test_a_draw_without_a_score_is_left_out_and_a_comparison_with_too_few_is_mis
     assert [pair["rows"] for pair in found["tasks"]["toy"]["pairs"]] == compared_at
     assert all(np.isfinite(pair["difference"]["standard_error"]) for pair in found["tasks"]["toy"]["pairs"])
     if not compared_at:
-        assert {each["reason"] for each in found["missing"]} == {"spearman is undefined: in 3 of 4 draws; allowed 50%"}
+        why = kinds.why_undefined("regression", task.metric)
+        assert {each["reason"] for each in found["missing"]} == {f"{why}: in 3 of 4 draws; allowed 50%"}
     points = [point for point in ledger_tables.curves(task, {"base": 0, "made": 0})["points"] if point["encoder"] == "made"]
     assert {point["draws"] for point in points} == ({4 - draws} if draws < 3 else set())
     assert len(ledger_tables.ledger_rows({"toy": task})) == (4 + 4 - draws) * 3 * 2 * 2

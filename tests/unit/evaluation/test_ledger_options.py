@@ -28,14 +28,10 @@ def config(**probe: Any) -> Config:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown task": ({"tasks": ["sektion"]}, f"probe.tasks: {UNKNOWN}"),
     "an unknown general task": ({"general_tasks": ["sektion"]}, f"probe.general_tasks: {UNKNOWN}"),
-    "an unknown control": ({"controls": ["mln"]}, "probe.controls: 'mln' is not defined under `encoders`; did you mean 'mlm'?"),
-    "a control that is compared": (
-        {"controls": ["mlm"]},
-        "probe.controls: 'mlm' is already compared, being one of runs.encoders; name it in one of them",
-    ),
+    "an unknown control": ({"controls": ["othr"]}, "probe.controls: 'othr' is not defined under `encoders`; did you mean 'other'?"),
     "the reference as a control": (
         {"controls": ["base"]},
-        "probe.controls: 'base' is already compared as the reference, being one of runs.encoders; name it in one of them",
+        "probe.controls: 'base' is the reference, with which every encoder is compared anyhow; remove it here",
     ),
     "a tagging task": ({"tasks": ["entities"]}, f"probe.tasks: 'entities': {KINDS.format('tagging')}"),
     "a general task that is fine-tuned": (

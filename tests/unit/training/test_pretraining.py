@@ -88,7 +88,8 @@ def test_rows_that_need_each_other_are_not_parted_over_processes(tmp_path: Path)
     from ruamel.yaml import YAML
 
     values = read_yaml(ROOT / "params.yaml")
-    values["encoders"]["halves"] = {"start": "mlm", "objectives": "halves"}
+    values["encoders"]["halves"] = {"start": "adapted", "objectives": "halves"}
+    values["pretrain"]["objectives"] = "mlm"
     for processes in (1, 2):
         values["train"] = {"launch": {"processes": processes}}
         with (tmp_path / "params.yaml").open("w", encoding="utf-8") as file:
