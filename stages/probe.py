@@ -82,7 +82,9 @@ def _judge(
     context: StageContext,
 ) -> TaskLedger:
     """Every encoder on the same draws of one task."""
-    draws, missing = draws_of(chosen.pool_rows, params.probe.rows, params.probe.draws, seed=params.seed, task=task)
+    is_general = task in params.probe.general_tasks
+    sizes = params.probe.declared.rows if is_general else params.probe.rows  # forgetting is judged at the declared points alone
+    draws, missing = draws_of(chosen.pool_rows, sizes, params.probe.draws, seed=params.seed, task=task)
     for size, reason in missing.items():
         logger.warning("%s: no probe at %s rows: %s", task, size, reason)
     ledger = Ledger(schema, params.probe, draws, params.seed)
@@ -94,12 +96,11 @@ def _judge(
         backbone = load_backbone(encoders / name).to(device)
         splits = read_features(backbone, schema, chosen, encoders / name, params.tasks[task], precision)
         extracted = time.perf_counter()
-        found[name] = ledger.of_encoder(*splits)
+        found[name] = ledger.of_encoder(*splits, workers=context.record["threads"])
         num_layers[name] = splits[0].layers
         seconds = {"features": round(extracted - before, 1), "ledger": round(time.perf_counter() - extracted, 1)}
         context.record["seconds"][f"{task}/{name}"] = seconds
         logger.info("%s %s: features of %d rows %.1f s, ledger %.1f s", task, name, chosen.num_rows, *seconds.values())
-    is_general = task in params.probe.general_tasks
     return TaskLedger(schema.kind, schema.metric, is_general, chosen.pool_rows, chosen.judged_rows, num_layers, found, missing)
 
 

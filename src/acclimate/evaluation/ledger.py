@@ -40,6 +40,10 @@ class Split:
         """How many there are, the embeddings included."""
         return len(self.features_LRD)
 
+    def of_layer(self, layer: int) -> Split:
+        """One layer alone."""
+        return Split(self.features_LRD[layer : layer + 1], self.gold)
+
     def at(self, layer: int, rows: Rows | slice = slice(None)) -> kinds.ProbeRows:
         """What a probe reads of a layer."""
         return kinds.ProbeRows(self.features_LRD[layer][rows], self.gold[rows])
@@ -80,31 +84,38 @@ class Ledger:
         declared: list[Size] = [size for size in self.draws if size in self.config.declared.rows]
         return (declared or [*self.draws])[-1]
 
-    def of_encoder(self, pool: Split, judged: Split, dev: Split | None) -> EncoderLedger:
+    def of_encoder(self, pool: Split, judged: Split, dev: Split | None, *, workers: int = 1) -> EncoderLedger:
         """Fit both probes on each layer and each draw.
 
         Args:
             dev: rows that choose a layer for display; None where there are none.
+            workers: processes that share the layers; the result is the same.
         """
+        from joblib import Parallel, delayed
+
+        splits = [[split and split.of_layer(layer) for split in (pool, judged, dev)] for layer in range(pool.layers)]
+        jobs = [delayed(self._of_layer)(*parts, layer, is_last=layer == pool.layers - 1) for layer, parts in enumerate(splits)]
+        of_layers: list[EncoderLedger] = Parallel(n_jobs=workers)(jobs)
+        return EncoderLedger([point for each in of_layers for point in each.points], of_layers[-1].declared)
+
+    def _of_layer(self, pool: Split, judged: Split, dev: Split | None, layer: int, *, is_last: bool) -> EncoderLedger:
+        """The points of one layer, which the splits hold alone; the declared ones are of the last."""
         points, declared = [], dict[Size, Resampled]()
-        for layer in range(pool.layers):
-            nearest = nearest_rows(
-                pool.features_LRD[layer], judged.features_LRD[layer], [rows for each in self.draws.values() for rows in each]
-            )
-            for size, draws in self.draws.items():
-                of_neighbour, nearest = nearest[: len(draws)], nearest[len(draws) :]
-                chosen = dev if size == self.chooses_layer else None
-                linear = [self.linear(pool.at(layer, rows), judged.at(layer), chosen.at(layer) if chosen else None) for rows in draws]
-                by_probe: dict[ProbeName, list[RowStatistics]] = {
-                    "linear": [on_judged for on_judged, _ in linear],
-                    "neighbour": [self._statistics(judged.gold, self._repeated(pool.gold[rows])) for rows in of_neighbour],
-                }
-                on_dev = np.array([self._score(found) for _, found in linear if found is not None])
-                for probe, statistics in by_probe.items():
-                    values_K = np.array([self._score(each) for each in statistics])
-                    points.append(Point(size, layer, probe, values_K, on_dev if probe == "linear" and len(on_dev) else None))
-                if layer == pool.layers - 1 and size in self.config.declared.rows:
-                    declared[size] = self._resampled(by_probe[self.config.declared.probe])
+        nearest = nearest_rows(pool.features_LRD[0], judged.features_LRD[0], [rows for each in self.draws.values() for rows in each])
+        for size, draws in self.draws.items():
+            of_neighbour, nearest = nearest[: len(draws)], nearest[len(draws) :]
+            chosen = dev.at(0) if dev and size == self.chooses_layer else None
+            linear = [self.linear(pool.at(0, rows), judged.at(0), chosen) for rows in draws]
+            by_probe: dict[ProbeName, list[RowStatistics]] = {
+                "linear": [on_judged for on_judged, _ in linear],
+                "neighbour": [self._statistics(judged.gold, self._repeated(pool.gold[rows])) for rows in of_neighbour],
+            }
+            on_dev = np.array([self._score(found) for _, found in linear if found is not None])
+            for probe, statistics in by_probe.items():
+                values_K = np.array([self._score(each) for each in statistics])
+                points.append(Point(size, layer, probe, values_K, on_dev if probe == "linear" and len(on_dev) else None))
+            if is_last and size in self.config.declared.rows:
+                declared[size] = self._resampled(by_probe[self.config.declared.probe])
         return EncoderLedger(points, declared)
 
     def linear(

@@ -229,3 +229,13 @@ def test_the_layer_is_the_best_on_dev_whichever_way_the_metric_goes() -> None:
     assert ledger_tables.layers(task)["base"]["best_layer"] == 1
     lower = TaskLedger(**{**vars(task), "metric": "rmse", "encoders": {"base": EncoderLedger(points, {})}})
     assert ledger_tables.layers(lower)["base"]["best_layer"] == 0  # as if the values were errors
+
+
+def test_several_workers_find_the_same() -> None:
+    schema, config = schema_of("classification"), CONFIG
+    pool, judged = split_of("classification", 60), split_of("classification", 40, seed=1)
+    ledger = Ledger(schema, config, {20: [np.arange(20), np.arange(20, 40)]}, 0)
+    alone, shared = (ledger.of_encoder(pool, judged, judged, workers=workers) for workers in (1, 2))
+    assert [(each.layer, each.probe) for each in alone.points] == [(each.layer, each.probe) for each in shared.points]
+    assert all(np.array_equal(left.values_K, right.values_K) for left, right in zip(alone.points, shared.points, strict=True))
+    assert np.array_equal(alone.declared[20].resamples[schema.metric], shared.declared[20].resamples[schema.metric])
