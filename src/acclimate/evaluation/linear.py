@@ -41,7 +41,8 @@ def logistic_logits(
         for found in logits:
             found[:, present] = 0.0
         return logits
-    model = _fit_logistic(train, gold_R, inverse_penalty, tolerance)
+    with _one_thread():
+        model = _fit_logistic(train, gold_R, inverse_penalty, tolerance)
     for found, features in zip(logits, others, strict=True):
         found[:, present] = np.maximum(np.log(np.maximum(model.predict_proba(features), 1e-30)), _NEVER)
     return logits
@@ -57,15 +58,16 @@ def one_vs_rest_logits(
     """
     gold_RC = np.asarray(gold_RC)
     logits = [np.full((features.shape[0], gold_RC.shape[1]), _NEVER) for features in others]
-    for label, gold_R in enumerate(gold_RC.T):
-        if gold_R.min() == gold_R.max():
-            constant = _NEVER if gold_R[0] == 0 else -_NEVER
-            for found in logits:
-                found[:, label] = constant
-            continue
-        model = _fit_logistic(train, gold_R, inverse_penalty, tolerance)
-        for found, features in zip(logits, others, strict=True):
-            found[:, label] = model.decision_function(features)
+    with _one_thread():
+        for label, gold_R in enumerate(gold_RC.T):
+            if gold_R.min() == gold_R.max():
+                constant = _NEVER if gold_R[0] == 0 else -_NEVER
+                for found in logits:
+                    found[:, label] = constant
+                continue
+            model = _fit_logistic(train, gold_R, inverse_penalty, tolerance)
+            for found, features in zip(logits, others, strict=True):
+                found[:, label] = model.decision_function(features)
     return logits
 
 
@@ -86,13 +88,13 @@ def _fit_logistic(train: Any, gold_R: Any, inverse_penalty: float, tolerance: fl
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    with warnings.catch_warnings(), _one_thread():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the limit keeps its time bounded
         return LogisticRegression(C=inverse_penalty, max_iter=200, tol=tolerance).fit(train, gold_R)
 
 
 def _one_thread() -> contextlib.AbstractContextManager[Any]:
-    """One BLAS thread: on two busy cores the small products of L-BFGS took 8 to 19 times as long with two."""
+    """One BLAS thread: on two busy cores the small products of L-BFGS took 8 to 19 times as long with two. Asking for it takes 3 ms."""
     from threadpoolctl import threadpool_limits
 
     limits: contextlib.AbstractContextManager[Any] = threadpool_limits(1)
