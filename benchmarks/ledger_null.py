@@ -16,6 +16,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ from acclimate.evaluation.significance import compare_resampled, resampled
 from acclimate.evaluation.verdicts import Judged, judge
 from acclimate.training.precision import resolve_precision
 
-CONFIDENCE, PILOT, ROUNDS, BISECTIONS = 0.95, 8, 4, 14
+CONFIDENCE = 0.95
+PILOT, CHOICES, BISECTIONS, MAX_SHARE = 8, 3, 8, 0.15
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Bench:
     config: ProbeConfig
     noise: float
 
-    @property
+    @cached_property
     def right(self) -> RowStatistics:
         outputs = kinds.model(self.schema.kind).num_outputs(self.schema.labels)
         predictions = kinds.sentence_baseline(self.schema.kind).repeated(self.judged.gold, outputs)
@@ -76,27 +78,26 @@ class Bench:
         lower = not kinds.higher_is_better(self.schema.kind, metric)
         return judge({0: found.by_metric[metric]}, confidence=CONFIDENCE, margin=self.config.margin, lower_is_better={0: lower})[0]
 
-    def planted(self, side: Sequence[RowStatistics], effect: float, number: int) -> list[RowStatistics]:
-        """Rows at random made right in all draws; their share is where the mean over such choices gains the effect."""
-        right_RK, before, low, high = self.right.per_row, self.score(side), 0.0, 1.0
-        for _ in range(BISECTIONS):
-            share = (low + high) / 2
-            mixed = [replace(each, per_row=(1 - share) * each.per_row + share * right_RK) for each in side]
-            low, high = (low, share) if self.score(mixed) - before > effect else (share, high)
-        chosen_R = np.random.default_rng([number, 16]).random(len(self.judged.gold)) < low
-        return [replace(each, per_row=np.where(chosen_R[:, None], right_RK, each.per_row)) for each in side]
+    def planted(self, side: Sequence[RowStatistics], share: float, number: int) -> list[RowStatistics]:
+        """Rows at random, this share of all, made right in all draws."""
+        chosen_R = np.random.default_rng([number, 16]).random(len(self.judged.gold)) < share
+        return [replace(each, per_row=np.where(chosen_R[:, None], self.right.per_row, each.per_row)) for each in side]
 
     def score(self, side: Sequence[RowStatistics]) -> float:
         return float(np.mean([plain_scores(each)[self.schema.metric] for each in side]))
 
-    def effect(self, size: Size, pilot: Sequence[Sequence[Sequence[RowStatistics]]]) -> float:
-        """The planted effect for which the test names this effect as detectable."""
-        effect = 0.0
-        for _ in range(ROUNDS):
-            after = [self.planted(side, effect, number) if effect else side for number, (_, side) in enumerate(pilot)]
-            judged = [self.verdict(before, each, size, number) for number, ((before, _), each) in enumerate(zip(pilot, after, strict=True))]
-            effect = float(np.median([each.detectable for each in judged]))
-        return effect
+    def effect(self, size: Size, pilot: list[list[list[RowStatistics]]]) -> tuple[float, float]:
+        """The effect that the test names as detectable on data that hold it, and the share of rows that plants it."""
+        low, high, gain = 0.0, MAX_SHARE, 0.0
+        for _ in range(BISECTIONS):
+            share, gains, named = (low + high) / 2, [], []
+            for number, (before, side) in enumerate(pilot * CHOICES):
+                after = self.planted(side, share, number)
+                gains.append(self.score(after) - self.score(side))
+                named.append(self.verdict(before, after, size, number).detectable)
+            gain = float(np.mean(gains))
+            low, high = (low, share) if gain > np.mean(named) else (share, high)
+        return gain, share
 
 
 def rate(hits: int, total: int) -> str:
@@ -135,15 +136,15 @@ def run(bench: Bench, replicates: int) -> None:
     pilot = [bench.sides(10_000 + number) for number in range(PILOT)]
     effects = {size: bench.effect(size, [each[size] for each in pilot]) for size in bench.config.rows}
     rows = f"{len(bench.pool.gold)} labelled rows, {len(bench.judged.gold)} judged"
-    print(f"{rows}, {bench.config.draws} draws, noise {bench.noise}; detectable", effects, flush=True)
+    print(f"{rows}, {bench.config.draws} draws, noise {bench.noise}; detectable effect and planted share", effects, flush=True)
     wrong, found = dict.fromkeys(effects, 0), dict.fromkeys(effects, 0)
     for number in range(1, replicates + 1):
         for size, (before, after) in bench.sides(number).items():
             wrong[size] += bench.verdict(before, after, size, number).verdict in ("better", "worse")
-            found[size] += bench.verdict(before, bench.planted(after, effects[size], number), size, number).verdict == "better"
+            found[size] += bench.verdict(before, bench.planted(after, effects[size][1], number), size, number).verdict == "better"
         if number % 10 == 0 or number == replicates:
-            for size in effects:
-                print(f"{size} rows: wrong {rate(wrong[size], number)}; found {effects[size]:.4f} {rate(found[size], number)}", flush=True)
+            for size, (effect, _) in effects.items():
+                print(f"{size} rows: wrong {rate(wrong[size], number)}; found {effect:.4f} {rate(found[size], number)}", flush=True)
             print(f"{time.process_time() - started:.0f} s of CPU", flush=True)
 
 
