@@ -145,7 +145,7 @@ class MeanPooled(nn.Module):
 
 def by_trainer(encoder: Path, rows: Rows, settings: Settings, seed: int) -> dict[str, float]:
     """Fine-tune by transformers' Trainer, as its example run_glue calls it, and score its predictions on dev and test."""
-    from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
+    from transformers import AutoTokenizer, DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments, set_seed
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -179,6 +179,7 @@ def by_trainer(encoder: Path, rows: Rows, settings: Settings, seed: int) -> dict
         )
         collator = DataCollatorWithPadding(tokenizer)
         trainer = Trainer(model=model, args=arguments, train_dataset=encoded["train"], data_collator=collator, processing_class=tokenizer)
+        trainer.remove_callback(PrinterCallback)
         steps = trainer.train().global_step
         found = {"steps": float(steps)}
         for split in ("dev", "test"):

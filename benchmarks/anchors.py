@@ -47,12 +47,12 @@ def frozen(
     found: dict[str, Any] = {"published": published, "encoders": {}}
     base = None
     for encoder, directory in encoders.items():
-        start = time.perf_counter()
+        start, processor = time.perf_counter(), time.process_time()
         rows = read(directory)
         scores = [plain_scores(each) for each in rows]
         told: dict[str, Any] = {metric: statistics.mean(each[metric] for each in scores) for metric in published}
         told["draws"] = {metric: [each[metric] for each in scores] for metric in published}
-        told["seconds"] = time.perf_counter() - start
+        told |= {"seconds": time.perf_counter() - start, "processor_s": time.process_time() - processor, "load": os.getloadavg()[0]}
         if base is None:
             base = rows
         else:
@@ -74,7 +74,9 @@ def finetuned(name: str, rows: Any, sides: dict[str, Any], settings: Any, seeds:
             if str(seed) in runs:
                 print(f"{name}, {side}, seed {seed}: taken from {results.path}")
                 continue
-            runs[str(seed)] = {**train(encoder, rows, settings, seed), "load": os.getloadavg()[0]}
+            processor = time.process_time()
+            scores = train(encoder, rows, settings, seed)
+            runs[str(seed)] = {**scores, "processor_s": time.process_time() - processor, "load": os.getloadavg()[0]}
             results.put(name, found)
             told = ", ".join(f"{key} {value:.4f}" for key, value in runs[str(seed)].items() if key.startswith("test"))
             print(f"{name}, {side}, seed {seed}: {told}; {runs[str(seed)]['seconds']:.0f} s", flush=True)

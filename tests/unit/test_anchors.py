@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from acclimate.evaluation.metrics import row_statistics
 from benchmarks import anchor_data
 from benchmarks.anchor_data import DataMissingError, read_banking77, read_mrpc, read_scientific, read_sick
 from benchmarks.anchor_frozen import undersampled
 from benchmarks.anchor_results import Results, equivalence_lines, frozen_lines, table
-from benchmarks.anchors import finetuned, main
+from benchmarks.anchors import finetuned, frozen, main
 from benchmarks.equivalence import welch_equivalence
 
 
@@ -207,16 +208,31 @@ def test_the_peers_model_computes_what_ours_does(tmp_path):
 
 
 def test_a_table_says_whether_each_anchor_is_met():
-    told = {"base": {"accuracy": 0.81, "seconds": 3.0}}
+    told = {"base": {"accuracy": 0.81, "processor_s": 3.0}}
     difference = {"mean": -0.01, "low": -0.02, "high": -0.001, "p": 0.01}
-    told["mlm"] = {"accuracy": 0.80, "seconds": 2.0, "after_minus_base": {"accuracy": difference}}
+    told["mlm"] = {"accuracy": 0.80, "processor_s": 2.0, "after_minus_base": {"accuracy": difference}}
     lines = frozen_lines("Banking77", {"published": {"accuracy": (0.8004, 0.006)}, "encoders": told})
     assert [(line.published, line.met) for line in lines] == [("0.8004 (MTEB, the same weights)", "no"), ("base", "")]
     assert "mlm: 0.8000, -0.0100 (95% interval -0.0200 to -0.0010)" in table(lines)
 
 
+def test_an_encoder_is_compared_with_the_base_over_the_same_pairs(tmp_path):
+    gold = np.arange(60.0)
+    noise = {tmp_path / "base": 5.0, tmp_path / "mlm": 40.0}
+
+    def read(encoder):
+        predicted = gold + noise[encoder] * np.random.RandomState(0).normal(size=60)
+        return [row_statistics("regression", gold, predicted[:, None], labels=None)]
+
+    found = frozen("SICK-R", read, {"spearman": (0.7758, 0.0005)}, {"base": tmp_path / "base", "mlm": tmp_path / "mlm"})
+    base, other = (found["encoders"][name] for name in ("base", "mlm"))
+    difference = other["after_minus_base"]["spearman"]
+    assert difference["mean"] == pytest.approx(other["spearman"] - base["spearman"])
+    assert difference["low"] < difference["mean"] < difference["high"] < 0
+
+
 def test_equivalence_is_told_for_seeds_in_their_order():
-    runs = {str(seed): {"test_accuracy": 0.7 + seed / 1000, "test_f1": 0.8 + seed / 1000, "seconds": 1.0} for seed in (10, 2, 1)}
+    runs = {str(seed): {"test_accuracy": 0.7 + seed / 1000, "test_f1": 0.8 + seed / 1000, "processor_s": 1.0} for seed in (10, 2, 1)}
     lines = equivalence_lines("MRPC", {"runs": {"ours": runs, "trainer": runs}})
     assert [line.met for line in lines] == ["yes", "yes"]
     assert lines[0].anchor == "MRPC, test accuracy, 3 seeds"
