@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,13 @@ def _judge(
     context: StageContext,
 ) -> TaskLedger:
     """Every encoder on the same draws of one task."""
-    is_general = task in params.probe.general_tasks
-    sizes = params.probe.declared.rows if is_general else params.probe.rows  # forgetting is judged at the declared points alone
+    is_general, declared = task in params.probe.general_tasks, params.probe.declared.rows
+    sizes = declared if is_general else params.probe.rows
     draws, missing = draws_of(chosen.pool_rows, sizes, params.probe.draws, seed=params.seed, task=task)
     for size, reason in missing.items():
         logger.warning("%s: no probe at %s rows: %s", task, size, reason)
-    ledger = Ledger(schema, params.probe, draws, params.seed)
+    whole = Ledger(schema, params.probe, draws, params.seed)
+    points = replace(whole, draws={size: each for size, each in draws.items() if size in declared})
     found: dict[str, EncoderLedger] = {}
     num_layers: dict[str, int] = {}
     for name in params.probe.encoders(params.runs.encoders):
@@ -96,6 +98,7 @@ def _judge(
         backbone = load_backbone(encoders / name).to(device)
         splits = read_features(backbone, schema, chosen, encoders / name, params.tasks[task], precision)
         extracted = time.perf_counter()
+        ledger = whole if name in params.runs.encoders else points  # controls serve the declared comparisons alone
         found[name] = ledger.of_encoder(*splits, workers=context.record["threads"])
         num_layers[name] = splits[0].layers
         seconds = {"features": round(extracted - before, 1), "ledger": round(time.perf_counter() - extracted, 1)}

@@ -93,30 +93,35 @@ class Ledger:
         """
         from joblib import Parallel, delayed
 
-        splits = [[split and split.of_layer(layer) for split in (pool, judged, dev)] for layer in range(pool.layers)]
-        jobs = [delayed(self._of_layer)(*parts, layer, is_last=layer == pool.layers - 1) for layer, parts in enumerate(splits)]
-        of_layers: list[EncoderLedger] = Parallel(n_jobs=workers)(jobs)
-        return EncoderLedger([point for each in of_layers for point in each.points], of_layers[-1].declared)
+        last = pool.layers - 1
+        jobs = [
+            delayed(self._points)(*(split and split.of_layer(layer) for split in (pool, judged, dev)), layer, size, is_last=layer == last)
+            for size in reversed(self.draws)  # those that take long first
+            for layer in range(pool.layers)
+        ]
+        done: list[EncoderLedger] = Parallel(n_jobs=workers)(jobs)
+        points = [point for each in done for point in each.points]
+        return EncoderLedger(sorted(points, key=self._order), {size: side for each in done for size, side in each.declared.items()})
 
-    def _of_layer(self, pool: Split, judged: Split, dev: Split | None, layer: int, *, is_last: bool) -> EncoderLedger:
-        """The points of one layer, which the splits hold alone; the declared ones are of the last."""
-        points, declared = [], dict[Size, Resampled]()
-        nearest = nearest_rows(pool.features_LRD[0], judged.features_LRD[0], [rows for each in self.draws.values() for rows in each])
-        for size, draws in self.draws.items():
-            of_neighbour, nearest = nearest[: len(draws)], nearest[len(draws) :]
-            chosen = dev.at(0) if dev and size == self.chooses_layer else None
-            linear = [self.linear(pool.at(0, rows), judged.at(0), chosen) for rows in draws]
-            by_probe: dict[ProbeName, list[RowStatistics]] = {
-                "linear": [on_judged for on_judged, _ in linear],
-                "neighbour": [self._statistics(judged.gold, self._repeated(pool.gold[rows])) for rows in of_neighbour],
-            }
-            on_dev = np.array([self._score(found) for _, found in linear if found is not None])
-            for probe, statistics in by_probe.items():
-                values_K = np.array([self._score(each) for each in statistics])
-                points.append(Point(size, layer, probe, values_K, on_dev if probe == "linear" and len(on_dev) else None))
-            if is_last and size in self.config.declared.rows:
-                declared[size] = self._resampled(by_probe[self.config.declared.probe])
-        return EncoderLedger(points, declared)
+    def _order(self, point: Point) -> tuple[int, int, int]:
+        return point.layer, [*self.draws].index(point.rows), PROBES.index(point.probe)
+
+    def _points(self, pool: Split, judged: Split, dev: Split | None, layer: int, size: Size, *, is_last: bool) -> EncoderLedger:
+        """The points of one layer, which the splits hold alone, and size; those of the last layer are declared."""
+        draws = self.draws[size]
+        chosen = dev.at(0) if dev and size == self.chooses_layer else None
+        linear = [self.linear(pool.at(0, rows), judged.at(0), chosen) for rows in draws]
+        nearest = nearest_rows(pool.features_LRD[0], judged.features_LRD[0], draws)
+        by_probe: dict[ProbeName, list[RowStatistics]] = {
+            "linear": [on_judged for on_judged, _ in linear],
+            "neighbour": [self._statistics(judged.gold, self._repeated(pool.gold[rows])) for rows in nearest],
+        }
+        values = {probe: np.array([self._score(each) for each in statistics]) for probe, statistics in by_probe.items()}
+        on_dev = np.array([self._score(found) for _, found in linear if found is not None])
+        dev_of = {"linear": on_dev if len(on_dev) else None}
+        points = [Point(size, layer, probe, values_K, dev_of.get(probe)) for probe, values_K in values.items()]
+        is_declared = is_last and size in self.config.declared.rows
+        return EncoderLedger(points, {size: self._resampled(by_probe[self.config.declared.probe])} if is_declared else {})
 
     def linear(
         self, train: kinds.ProbeRows, judged: kinds.ProbeRows, dev: kinds.ProbeRows | None
