@@ -43,7 +43,7 @@ from acclimate.training.task_model import TaskModel, save_task_model
 from stages.command import Out, StageContext, main
 
 _LOGS_PER_RUN = 40
-_DEV_ROWS = 256
+_DEV_ROWS = 128
 """Rows whose loss is measured after each epoch: enough to see it rise, few enough to cost little."""
 logger = logging.getLogger("stages.finetune")
 

@@ -93,6 +93,8 @@ def _judge(
     found: dict[str, EncoderLedger] = {}
     num_layers: dict[str, int] = {}
     for name in params.probe.encoders(params.runs.encoders):
+        if is_general and name not in params.runs.encoders and not (encoders / name / CARD).exists():
+            continue  # a control that was not trained has forgotten nothing
         require_lengths(encoders / name, {f"tasks.{task}.max_length": params.tasks[task].max_length})
         before = time.perf_counter()
         backbone = load_backbone(encoders / name).to(device)

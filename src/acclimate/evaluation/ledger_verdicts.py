@@ -67,7 +67,7 @@ def compared(tasks: Mapping[str, TaskLedger], sides: Sides, config: ProbeConfig,
     found, missing = dict[Key, Comparison](), list[dict[str, Any]]()
     for task, each in tasks.items():
         for encoder, against in sides.pairs():
-            for size in config.declared.rows:
+            for size in config.declared.rows if {encoder, against} <= set(each.encoders) else []:
                 comparison = each.missing.get(size) or _comparison(each, (encoder, against), size, confidence)
                 if isinstance(comparison, str):
                     missing.append({"task": task, "encoder": encoder, "against": against, "rows": size, "reason": comparison})

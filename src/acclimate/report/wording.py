@@ -44,7 +44,8 @@ def cell(value: Any) -> Any:
 
 def signed(value: float, digits: int = 3) -> str:
     """A difference: always with its sign."""
-    return f"{value:+.{digits}f}".replace("-", "\u2212")
+    shown = round(value, digits) + 0.0  # no minus before a zero
+    return f"{shown:+.{digits}f}".replace("-", "\u2212")
 
 
 def count(value: float) -> str:
