@@ -142,7 +142,7 @@ def disagreements(config: Config) -> list[str]:
         *((where, "tasks", names, tasks) for where, names in _tasks_named(config).items()),
         ("runs.encoders", "encoders", runs.encoders, encoders),
         ("runs.recipes", "recipes", runs.recipes, config.recipes),
-        ("probe.controls", "encoders", config.probe.controls, [*encoders, "scratch"]),
+        ("probe.controls", "encoders", config.probe.controls, encoders),
         *((f"encoders.{name}.start", "encoders", [each.start], encoders) for name, each in config.encoders.items()),
     ]
     problems = [
@@ -189,7 +189,7 @@ def _what_the_ledger_cannot_judge(config: Config) -> Iterator[str]:
         if task in runs.all_tasks:
             yield f"probe.general_tasks: {task!r} is fine-tuned (runs); what is lost on a task is measured where nothing is trained on it"
     if runs.reference.encoder in probe.controls:
-        yield f"probe.controls: {runs.reference.encoder!r} is the reference, with which every encoder is compared anyhow; remove it here"
+        yield f"probe.controls: {runs.reference.encoder!r} is the reference, with which every encoder is compared anyway; remove it here"
 
 
 def _retention_that_recipes_cannot_use(config: Config) -> Iterator[str]:

@@ -5,6 +5,7 @@ Shapes: L layers, R rows, D width, K draws.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -116,12 +117,20 @@ class Ledger:
             "linear": [on_judged for on_judged, _ in linear],
             "neighbour": [self._statistics(judged.gold, self._repeated(pool.gold[rows])) for rows in nearest],
         }
-        values = {probe: np.array([self._score(each) for each in statistics]) for probe, statistics in by_probe.items()}
+        no_choice_K = np.array([len(np.unique(pool.gold[rows], axis=0)) < 2 for rows in draws])  # one label alone teaches no probe anything
+        values = {
+            probe: np.where(no_choice_K, np.nan, [self._score(each) for each in statistics]) for probe, statistics in by_probe.items()
+        }
         on_dev = np.array([self._score(found) for _, found in linear if found is not None])
         dev_of = {"linear": on_dev if len(on_dev) else None}
         points = [Point(size, layer, probe, values_K, dev_of.get(probe)) for probe, values_K in values.items()]
         is_declared = is_last and size in self.config.declared.rows
-        return EncoderLedger(points, {size: self._resampled(by_probe[self.config.declared.probe])} if is_declared else {})
+        if not is_declared:
+            return EncoderLedger(points, {})
+        declared, metric = self._resampled(by_probe[self.config.declared.probe]), self.schema.metric
+        declared.observed[metric][no_choice_K] = np.nan
+        declared.resamples[metric][:, no_choice_K] = np.nan
+        return EncoderLedger(points, {size: declared})
 
     def linear(
         self, train: kinds.ProbeRows, judged: kinds.ProbeRows, dev: kinds.ProbeRows | None
@@ -141,7 +150,7 @@ class Ledger:
         return row_statistics(self.schema.kind, gold, predictions, labels=self.schema.labels)
 
     def _score(self, statistics: RowStatistics) -> float:
-        return plain_scores(statistics)[self.schema.metric]
+        return plain_scores(statistics).get(self.schema.metric, math.nan)
 
     def _resampled(self, statistics: Sequence[RowStatistics]) -> Resampled:
         return resampled(statistics, samples=self.config.bootstrap_samples, seed=self.seed, metrics=[self.schema.metric])

@@ -106,7 +106,7 @@ def _comparison(task: TaskLedger, pair: Pair, size: Size, confidence: float) -> 
     defined_K = np.isfinite(after.observed[task.metric]) & np.isfinite(before.observed[task.metric])
     if defined_K.sum() < max(2, MIN_DRAWS * len(defined_K)):
         undefined = f"in {int((~defined_K).sum())} of {len(defined_K)} draws; allowed {MIN_DRAWS:.0%}"
-        return f"{kinds.why_undefined(task.kind, task.metric)}: {undefined}"
+        return f"the drawn rows have one label alone, or {kinds.why_undefined(task.kind, task.metric)}: {undefined}"
     sides = [_of_draws(each, defined_K) for each in (before, after)]
     found = compare_resampled(*sides, confidence=confidence, pool_variance=pool_variance(size, task.pool_rows))
     return found.by_metric.get(task.metric) or found.missing[task.metric]

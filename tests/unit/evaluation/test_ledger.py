@@ -180,14 +180,18 @@ def test_a_size_that_is_missing_has_a_reason_and_no_comparison() -> None:
     assert [each["rows"] for each in ledger_tables.curves(task, {"base": 0, "made": 5})["missing"]] == [100]
 
 
-def test_labels_of_one_class_are_predicted_and_scored() -> None:
-    """Accuracy and macro-F1 of the only class are defined; nothing crashes and nothing is NaN."""
+def test_draws_of_one_label_have_no_score_and_no_verdict() -> None:
+    """A probe that can learn nothing would make every two encoders equal."""
     schema = schema_of("classification")
     pool, judged = split_of("classification", 30), split_of("classification", 20, seed=1)
     alone = Split(pool.features_LRD, np.zeros(30, dtype=int))
-    ledger = Ledger(schema, CONFIG, {20: [np.arange(20)] * 2}, 0)
-    points = ledger.of_encoder(alone, judged, None).points
-    assert all(np.isfinite(point.values_K).all() and point.dev_K is None for point in points)
+    found = Ledger(schema, CONFIG, {20: [np.arange(20)] * 2}, 0).of_encoder(alone, judged, None)
+    assert all(np.isnan(point.values_K).all() for point in found.points)
+    task = TaskLedger("classification", schema.metric, False, 30, 20, {"base": 2, "made": 2}, {"base": found, "made": found}, {})
+    config = ProbeConfig(rows=[20], draws=2, declared=DeclaredConfig(rows=[20]), bootstrap_samples=20)
+    compared_ = compared({"toy": task}, Sides(["base", "made"], "base", [], []), config, confidence=0.95)
+    assert compared_["tasks"]["toy"]["pairs"] == []
+    assert "one label alone" in compared_["missing"][0]["reason"]
 
 
 def undefined(task: TaskLedger, draws: int) -> TaskLedger:
@@ -209,7 +213,9 @@ def test_a_draw_without_a_score_is_left_out_and_a_comparison_with_too_few_is_mis
     assert all(np.isfinite(pair["difference"]["standard_error"]) for pair in found["tasks"]["toy"]["pairs"])
     if not compared_at:
         why = kinds.why_undefined("regression", task.metric)
-        assert {each["reason"] for each in found["missing"]} == {f"{why}: in 3 of 4 draws; allowed 50%"}
+        assert {each["reason"] for each in found["missing"]} == {
+            f"the drawn rows have one label alone, or {why}: in 3 of 4 draws; allowed 50%"
+        }
     points = [point for point in ledger_tables.curves(task, {"base": 0, "made": 0})["points"] if point["encoder"] == "made"]
     assert {point["draws"] for point in points} == ({4 - draws} if draws < 3 else set())
     assert len(ledger_tables.ledger_rows({"toy": task})) == (4 + 4 - draws) * 3 * 2 * 2

@@ -31,7 +31,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown control": ({"controls": ["othr"]}, "probe.controls: 'othr' is not defined under `encoders`; did you mean 'other'?"),
     "the reference as a control": (
         {"controls": ["base"]},
-        "probe.controls: 'base' is the reference, with which every encoder is compared anyhow; remove it here",
+        "probe.controls: 'base' is the reference, with which every encoder is compared anyway; remove it here",
     ),
     "a tagging task": ({"tasks": ["entities"]}, f"probe.tasks: 'entities': {KINDS.format('tagging')}"),
     "a general task that is fine-tuned": (
