@@ -71,7 +71,9 @@ def run(params: Params, *, finetune: Path, ingest_tables: Path, verdict: Path, o
             artifacts.write_csv(out / f"calibration_{task}.csv", list(rows[0]), rows)
     confusions = [each.confusion for each in judged.values() if each.confusion is not None]
     artifacts.write_csv(out / "confusion.csv", ["actual", "predicted"], confusions[0] if confusions else [])
-    headline: dict[str, Any] = {task: {each.metric: _headline(each)} for task, each in judged.items()}
+    headline: dict[str, Any] = {
+        task: {each.metric: _headline(each, comparisons["tasks"][task]["variants"])} for task, each in judged.items()
+    }
     if comparisons["mean_over_tasks"]:
         headline["mean over tasks"] = _headline_of_means(comparisons["mean_over_tasks"])
     artifacts.write_json(out / "headline.json", headline)
@@ -107,21 +109,21 @@ def _rename(bin_: dict[str, Any]) -> dict[str, Any]:
     return {"bin_lower": bin_.pop("lower"), "bin_upper": bin_.pop("upper"), **bin_}
 
 
-def _headline(judged: TaskJudgement) -> dict[str, float]:
+def _headline(judged: TaskJudgement, compared: dict[str, Any]) -> dict[str, float]:
     """The deciding metric on test, few enough numbers for a line of `dvc metrics show`."""
     scores = {"baseline": judged.baseline.scores["test"].get(judged.metric)}
     scores |= {variant.name: judged.summary(variant).get(judged.metric, {}).get("mean") for variant in judged.variants}
     found = {name: value for name, value in scores.items() if value is not None}
     for variant, each in judged.differences.items():
         if difference := each.by_metric.get(judged.metric):
-            found |= {f"{variant.name} difference": difference.mean, f"{variant.name} p": difference.p}
+            found |= {f"{variant.name} difference": difference.mean, f"{variant.name} p": compared[variant.name]["p_holm"]}
     return found
 
 
 def _headline_of_means(means: list[dict[str, Any]]) -> dict[str, float]:
     found: dict[str, float] = {}
     for each in means:
-        found |= {f"{each['variant']} difference": each["difference"]["mean"], f"{each['variant']} p": each["difference"]["p"]}
+        found |= {f"{each['variant']} difference": each["difference"]["mean"], f"{each['variant']} p": each["p_holm"]}
     return found
 
 

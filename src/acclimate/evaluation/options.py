@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from acclimate.data.options import TaskConfig
 
 ALL: Literal["all"] = "all"
-Size = Count | Literal["all"]
+
+
+def _is_size(value: Any) -> Any:
+    if value != ALL and not (type(value) is int and value > 0):
+        raise ValueError("must be a whole number above 0, or `all`")
+    return value
+
+
+Size = Annotated[int | Literal["all"], BeforeValidator(_is_size)]
 """How many labelled rows a probe is fitted on."""
 ProbeName = Literal["linear", "neighbour"]
 
@@ -69,6 +77,8 @@ class ProbeConfig(Options):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise located(f"names a value twice: {values}", name, value={})
+        if len(set(self.declared.rows)) < len(self.declared.rows):
+            raise located(f"names a value twice: {self.declared.rows}", "declared", "rows", value={})
         if absent := [size for size in self.declared.rows if size not in self.rows]:
             raise located(f"{absent[0]} is not among probe.rows: {', '.join(map(str, self.rows))}", "declared", "rows", value={})
         if both := set(self.tasks) & set(self.general_tasks):

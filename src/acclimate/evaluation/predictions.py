@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from acclimate.errors import DataError
 
 PREDICTIONS = "predictions.parquet"
+_COLUMNS = ["split", "id", "gold", "prediction"]
 _IDS_SHOWN = 5
 
 
@@ -25,15 +28,21 @@ def read_predictions(directory: Path) -> dict[str, Predictions]:
     """Read the predictions of a fine-tuned run, by split.
 
     Raises:
-        DataError: the run is missing, or a split has no rows.
+        DataError: the run is missing or damaged, or a split has no rows.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     path = directory / PREDICTIONS
     if not path.is_file():
         raise DataError(f"{path}: no such file; params.yaml (runs) names this run, but it was not fine-tuned")
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path, columns=_COLUMNS)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path}: {str(error).splitlines()[0]}; fine-tune this run again") from None
+    if missing := [name for name in _COLUMNS if name not in table.column_names or table[name].null_count]:
+        raise DataError(f"{path}: no value in each row of {' and '.join(missing)}; fine-tune this run again")
     splits = {}
     for split in ("dev", "test"):
         rows = table.filter(pc.equal(table["split"], split))
@@ -58,6 +67,11 @@ def require_same_rows(predictions: dict[str, Predictions]) -> None:
             raise DataError(
                 f"{name} and {first_name} predict different test rows: {_difference(other.ids, first.ids)}; fine-tune both on one table"
             )
+        for row_id, gold, first_gold in zip(other.ids, other.gold, first.gold, strict=True):
+            if not np.array_equal(gold, first_gold):
+                raise DataError(
+                    f"{name} and {first_name} have different gold labels of the test row {row_id!r}; fine-tune both on one table"
+                )
 
 
 def _difference(left: list[str], right: list[str]) -> str:

@@ -43,6 +43,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "probe.general_tasks: ['related'] stand both in `tasks` and in `general_tasks`; keep one",
     ),
     "declared rows that are not measured": ({"rows": [100, "all"]}, "probe.declared.rows: 500 is not among probe.rows: 100, all"),
+    "no rows": ({"rows": [0, 100, 500]}, "probe.rows.0: must be a whole number above 0, or `all` (given: 0)"),
+    "a declared size twice": ({"declared": {"rows": [100, 100]}}, "probe.declared.rows: names a value twice: [100, 100]"),
     "a size twice": ({"rows": [100, 500, 100]}, "probe.rows: names a value twice: [100, 500, 100]"),
     "no declared size": ({"declared": {"rows": []}}, "probe.declared.rows: List should have at least 1 item after validation, not 0"),
     "an unknown probe": ({"declared": {"probe": "tree"}}, "probe.declared.probe: Input should be 'linear' or 'neighbour' (given: 'tree')"),

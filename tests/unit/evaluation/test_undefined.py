@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +23,7 @@ from acclimate.evaluation.baselines import Baseline
 from acclimate.evaluation.judgement import compare_tasks, judge_task
 from acclimate.evaluation.metrics import goodness, row_statistics, score
 from acclimate.evaluation.options import EvaluateConfig
-from acclimate.evaluation.predictions import Predictions
+from acclimate.evaluation.predictions import Predictions, read_predictions, require_same_rows
 from acclimate.evaluation.significance import compare
 from acclimate.training.options import Variant
 
@@ -159,3 +162,17 @@ def test_predictions_of_another_test_set_are_refused_with_the_ids_that_differ(id
     with pytest.raises(DataError) as caught:
         judge_task(schema, runs, baseline, EvaluateConfig(), reference=BASE, seed=0)
     assert str(caught.value) == f"toy/other-full-0 and toy/base-full-0 predict different test rows: {told}; fine-tune both on one table"
+
+
+def test_damaged_predictions_and_other_gold_labels_are_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.parquet"
+    rows = {"split": ["dev", "test"], "id": ["a", "b"], "gold": [0, 1], "prediction": [[1.0, 0.0], [0.0, 1.0]]}
+    pq.write_table(pa.table(rows), path)
+    whole = read_predictions(tmp_path)
+    pq.write_table(pa.table({**rows, "gold": [0, 0]}), path)
+    with pytest.raises(DataError, match=r"^two and one have different gold labels of the test row 'b'"):
+        require_same_rows({"one": whole["test"], "two": read_predictions(tmp_path)["test"]})
+    for damaged in (pa.table({**rows, "prediction": [[1.0], None]}), pa.table({"split": ["dev"], "id": ["a"]}), None):
+        path.write_text("hello") if damaged is None else pq.write_table(damaged, path)
+        with pytest.raises(DataError, match=r"predictions.parquet: .*; fine-tune this run again$"):
+            read_predictions(tmp_path)
