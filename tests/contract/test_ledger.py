@@ -71,14 +71,15 @@ def test_a_kind_with_one_answer_is_judged(kind: str, pair: bool, encoders: Path,
     found = curves[task]
     assert (found["pool_rows"], found["judged_rows"], found["general"]) == (24, 16, False)
     assert found["tokens"] == {"base": 0, "mlm": 500, "other": 1000}
-    assert len(found["points"]) == 3 * 2 * 3 * 2  # encoders, sizes that there are, layers, probes
+    points = (2 * 2 + 1) * 3 * 2  # encoders of runs at two sizes, the control at the declared one; layers, probes
+    assert len(found["points"]) == points
     assert [(each["rows"], each["reason"].split(" ")[:3]) for each in found["missing"]] == [(90, ["90", "of", "24"])]
     pairs = comparisons["tasks"][task]["pairs"]
     assert [(each["encoder"], each["against"]) for each in pairs] == [("mlm", "base"), ("other", "base"), ("mlm", "other")]
     assert {(each["difference"]["mean"], each["layer"], each["verdict"]) for each in pairs} == {(0.0, 2, "equivalent")}  # the same weights
     assert {each["rows"] for each in comparisons["missing"]} == {90}
     rows = [*csv.DictReader((out / "ledger.csv").read_text(encoding="utf-8").splitlines())]
-    assert len(rows) == 3 * 2 * 3 * 2 * 3 and {row["draw"] for row in rows} == {"0", "1", "2"}
+    assert len(rows) == points * 3 and {row["draw"] for row in rows} == {"0", "1", "2"}
     metrics = read_json(out / "metrics.json")[task]
     assert list(metrics["encoders"]["base"]["last"]) == [metrics["metric"]]
     for name in ("by_layer.csv", "by_rows.csv", "layers.csv"):

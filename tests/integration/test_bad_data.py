@@ -147,7 +147,8 @@ def test_every_row_read_is_kept_or_quarantined_or_not_sampled(ingested: Path) ->
     assert set(metrics) == {"corpus", "heldout", *(f"tables/{name}" for name in TASKS)}
     for name, counts in metrics.items():
         assert counts["read"] == counts["kept"] + counts["quarantined"] + counts["not_sampled"], name
-        files = sorted((ingested / name).glob("*.parquet")) if name.startswith("tables/") else [ingested / f"{name}.parquet"]
+        splits = [ingested / name / f"{split}.parquet" for split in ("train", "dev", "test")]
+        files = splits if name.startswith("tables/") else [ingested / f"{name}.parquet"]
         assert counts["kept"] == sum(pq.read_metadata(file).num_rows for file in files), name
     assert metrics["corpus"]["rules"] == {"too_short": 1, "duplicate": 1, "contaminated": 1}
     assert pq.read_metadata(ingested / "quarantine.parquet").num_rows == sum(counts["quarantined"] for counts in metrics.values())
@@ -265,7 +266,7 @@ def test_without_decontamination_the_data_pass_and_scores_are_given_only_where_t
     runs = {"seeds": [0]}
     with pytest.raises(DataError, match="no score is given"):
         evaluate.run(params_of(evaluate, only_topic, runs=runs), **paths, context=context(tmp_path))
-    allowed = params_of(evaluate, only_topic, runs=runs, evaluate={"allow_unchecked_corpus": True, "bootstrap_samples": 20})
+    allowed = params_of(evaluate, only_topic, runs=runs, evaluate={"allow_unchecked_corpus": True, "bootstrap_samples": 100})
     evaluate.run(allowed, **paths, context=context(tmp_path))
     assert set(read_json(tmp_path / "evaluate" / "metrics.json")) == {"topic"}
 

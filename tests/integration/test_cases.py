@@ -31,7 +31,7 @@ def config_of(case: dict[str, Any]) -> Config:
     """The project's params.yaml with the case's sections, as a user would edit it."""
     raw = copy.deepcopy(read_yaml(ROOT / "params.yaml"))
     tasks = list(case["sections"]["tasks"])
-    raw |= {"probe": {}, "export": {"tasks": tasks}}
+    raw |= {"probe": {}, "export": {"tasks": tasks}, "encoders": {"adapted": raw["encoders"]["adapted"]}}
     raw["runs"] |= {"tasks": tasks, "single_seed_tasks": [], "seeds": [0]}
     return parse_config({**raw, **case["sections"]}, file=Path("params.yaml"))
 

@@ -61,13 +61,13 @@ def configured(store: str) -> Config:
     """The project's own params with one small task."""
     raw = read_yaml(ROOT / "params.yaml")
     corpus = [{"data": "corpus.parquet", "text": "text", "id": "id"}]
-    raw["ingest"] |= {"corpus": corpus, "heldout": [], "general": [], "workers": 1, "heldout_share": 0.2}
+    raw["ingest"] |= {"corpus": corpus, "heldout": [], "general": [], "other": [], "workers": 1, "heldout_share": 0.2}
     raw["tasks"] = {NAME: TASK}
     raw["runs"] |= {"tasks": [NAME], "single_seed_tasks": [], "encoders": ["base"], "seeds": [0]}
     raw["finetune"] |= {"epochs": 1, "precision": "fp32"}
-    raw["probe"] = {}
+    raw |= {"probe": {}, "encoders": {}}
     raw["export"] |= {"tasks": [NAME], "latency_rounds": 2}
-    raw["evaluate"] |= {"bootstrap_samples": 50}
+    raw["evaluate"] |= {"bootstrap_samples": 100}
     raw["tracking"] |= {"uri": store}
     return parse_config(raw, file=Path("params.yaml"))
 

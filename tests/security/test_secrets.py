@@ -88,7 +88,7 @@ WAYS: dict[str, tuple[str, Any]] = {
     "a password that is a number": ("tracking", {"password": 8_403_927_515}),
     "a password where a section belongs": ("tasks.password", VALUE),
     "a list of passwords": ("tracking", {"passwords": [VALUE]}),
-    "an option of an objective": ("pretrain.objectives.mlm", {"api_key": VALUE}),
+    "an option of an objective": ("pretrain.objectives", {"mlm": {"api_key": VALUE}}),
     "a secret among labels": ("tasks.section.label_map", {"games": GITHUB}),
     "a secret as a label": ("tasks.section.label_map", {GITHUB: "games"}),
     "JSON in a string": ("report.title", f'{{"password": "{VALUE}"}}'),
@@ -304,8 +304,10 @@ def test_a_file_named_after_a_signed_url_leaves_no_signature_in_ids_and_provenan
     rows = "text,label\n" + "".join(f"row {n} of the labelled table number {n},{'ab'[n % 2]}\n" for n in range(60))
     (data / f"t?sig={VALUE}.csv").write_text(rows, encoding="utf-8")
     params = params_with("ingest.corpus", [{"kind": "documents", "data": "site"}, {"data": "rows*.jsonl"}])
-    params["ingest"] |= {"heldout": [], "general": [], "quality": {"preset": "off"}}
+    params["ingest"] |= {"heldout": [], "general": [], "other": [], "quality": {"preset": "off"}}
     params["tasks"]["section"] = {"kind": "classification", "data": "t*.csv"}
+    params |= {"encoders": {}, "probe": {}}
+    params["runs"]["encoders"] = ["base"]
     config = load_config(written(tmp_path / "params.yaml", params))
     config = config.model_copy(update={"tasks": {"section": config.tasks["section"]}})
     context = StageContext("ingest", MemorySink(), out / ".state", lambda: None)

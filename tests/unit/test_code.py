@@ -27,7 +27,7 @@ FILES = {
     "if TYPE_CHECKING:\n    from acclimate.data import unused\nimport acclimate.settings",
     "lib/training/options.py": "import acclimate.data.unused",
     "lib/objectives/__init__.py": "",
-    "lib/objectives/mlm.py": "def build():\n    from acclimate.training import masks",
+    "lib/objectives/topics.py": "def build():\n    from acclimate.training import masks",
     "lib/training/masks.py": "",
     "lib/retention/__init__.py": "",
     "lib/retention/weight_average.py": "",
@@ -111,12 +111,12 @@ def test_files_that_are_named_and_templates_that_are_rendered_count(root: Path) 
 
 
 CHANGES: dict[str, set[str]] = {
-    "lib/objectives/mlm.py": {"encoders.mlm"},
-    "lib/training/masks.py": {"encoders.mlm", "recipes.lora"},
-    "lib/retention/weight_average.py": {"encoders.mlm"},
+    "lib/objectives/topics.py": {"encoders.adapted", "encoders.other"},
+    "lib/training/masks.py": {"encoders.adapted", "encoders.other", "recipes.lora"},
+    "lib/retention/weight_average.py": {"encoders.adapted", "encoders.other"},
     "lib/strategies/lora.py": {"recipes.lora"},
     "lib/strategies/full.py": {"recipes.full", "runs.recipes"},
-    "lib/tasks/classification/model.py": {"tasks.section", "tasks.related", "runs.tasks"},
+    "lib/tasks/classification/model.py": {"tasks.section", "tasks.related", "tasks.supersense", "runs.tasks"},
     "lib/tasks/tagging/model.py": {"tasks.entities", "runs.tasks"},
     "lib/training/loop.py": {"stages.pretrain"},
     "lib/data/sources/files.py": {"stages.ingest"},

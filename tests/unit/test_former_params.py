@@ -77,7 +77,7 @@ def test_what_the_lines_say_is_valid() -> None:
         "batch_size": 32,
         "optimizer": {"learning_rate": 3e-4},
     }
-    new["encoders"] = {"mlm": {"start": "base"}}
+    new |= {"encoders": {"mlm": {"start": "base"}}, "probe": {}}
     new["finetune"] = {"strategy": {"lora": {"rank": 8}}, "batch_size": 32, "learning_rate": 2e-4, "head_learning_rate": 5e-3}
     new["recipes"] = {"lora": {}}
     new["runs"] |= {"encoders": ["base", "mlm"], "recipes": ["lora"], "reference": {"encoder": "base", "recipe": "lora"}}

@@ -38,7 +38,7 @@ def load_with(directory: Path, section: str, options: dict[str, Any]) -> Any:
     with (directory / "params.yaml").open("w", encoding="utf-8") as file:
         YAML().dump(values, file)
     config = load_config(directory / "params.yaml")
-    return config.recipe("full") if section == "finetune" else config.encoder("mlm").optimizer
+    return config.recipe("full") if section == "finetune" else config.encoder("adapted").optimizer
 
 
 @pytest.fixture(params=["finetune", "pretrain.optimizer"])

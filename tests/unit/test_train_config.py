@@ -21,7 +21,9 @@ def load_with(directory: Path, **train: Any) -> Config:
 
     values = read_yaml(ROOT / "params.yaml")
     values["pretrain"]["batch_size"], values["finetune"]["batch_size"] = 32, 16
-    values["train"] = train
+    values["pretrain"]["objectives"] = "mlm"  # its rows can be shared out
+    values |= {"encoders": {"mlm": {"start": "base"}}, "probe": {}, "train": train}
+    values["runs"]["encoders"] = ["base", "mlm"]
     with (directory / "params.yaml").open("w", encoding="utf-8") as file:
         YAML().dump(values, file)
     return load_config(directory / "params.yaml")
