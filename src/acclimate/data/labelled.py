@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from acclimate import artifacts, kinds
 from acclimate.data.tokens.encoding import Encoded, load_tokenizer, require_content
+from acclimate.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,26 @@ def read_schema(table: Path) -> TableSchema:
     return TableSchema(**{name: raw[name] for name in TableSchema.__dataclass_fields__ if name in raw})
 
 
+def read_rows(path: Path) -> pa.Table:
+    """Read the rows of an ingested split.
+
+    Raises:
+        DataError: the file is missing, damaged, or has rows without a label.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; has ingest run?")
+    try:
+        rows = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path}: {str(error).splitlines()[0]}; run ingest again") from None
+    if rows.num_rows and ("label" not in rows.column_names or rows["label"].null_count):
+        raise DataError(f"{path}: a label is missing in some of {rows.num_rows} rows; run ingest again")
+    return rows
+
+
 def read_split(table: Path, split: str, *, encoder: Path, max_length: int, limit: int | None = None) -> LabelledSplit:
     """Read and encode the first `limit` rows of a split.
 
@@ -48,9 +72,7 @@ def read_split(table: Path, split: str, *, encoder: Path, max_length: int, limit
         encoder: directory with tokenizer.json.
         max_length: rows are cut there; special tokens count.
     """
-    import pyarrow.parquet as pq
-
-    rows = pq.read_table(table / f"{split}.parquet").slice(0, limit)
+    rows = read_rows(table / f"{split}.parquet").slice(0, limit)
     schema = read_schema(table)
     encoded = kinds.model(schema.kind).encode(rows.to_pylist(), load_tokenizer(encoder), max_length=max_length, options=schema.options)
     ids = rows["id"].to_pylist()

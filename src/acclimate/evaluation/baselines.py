@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from acclimate import kinds
+from acclimate.data.labelled import read_rows
 from acclimate.errors import DataError
 from acclimate.evaluation.metrics import goodness, score
 
@@ -52,11 +53,7 @@ def fit_baseline(table: Path, kind: str, labels: Sequence[str] | None, *, metric
 
 
 def _read(path: Path) -> dict[str, list[Any]]:
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; has ingest run?")
-    columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
+    columns: dict[str, list[Any]] = read_rows(path).to_pydict()
     if not columns["id"]:
         raise DataError(f"{path}: no rows; a baseline needs train, dev and test rows")
     return columns

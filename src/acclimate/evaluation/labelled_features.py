@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from acclimate import kinds
-from acclimate.data.labelled import TableSchema
+from acclimate.data.labelled import TableSchema, read_rows
 from acclimate.data.tokens.encoding import load_tokenizer, require_content
 from acclimate.evaluation.draws import sampled_rows
 from acclimate.evaluation.features import layer_features
@@ -53,9 +52,15 @@ class Chosen:
 
 
 def choose_rows(table: Path, config: ProbeConfig, *, seed: int) -> Chosen | str:
-    """At most as many labelled and test rows of a table as are asked for; why there is nothing to judge, where there is not."""
-    pool = pa.concat_tables([_read(table, split) for split in POOL if (table / f"{split}.parquet").exists()], promote_options="default")
-    judged, dev = (_read(table, split) if (table / f"{split}.parquet").exists() else pool.slice(0, 0) for split in ("test", "dev"))
+    """At most as many labelled and test rows of a table as are asked for; why there is nothing to judge, where there is not.
+
+    Raises:
+        DataError: a split is damaged, or train is missing.
+    """
+    parts = {split: table / f"{split}.parquet" for split in (*POOL, "test", "dev")}
+    rows = {split: read_rows(path) for split, path in parts.items() if split == "train" or path.exists()}
+    pool = pa.concat_tables([rows[split] for split in POOL if split in rows], promote_options="default")
+    judged, dev = (rows.get(split, pool.slice(0, 0)) for split in ("test", "dev"))
     if not judged.num_rows:
         return f"{table.name}: no test rows, so there is nothing to judge the probes on"
     if pool.num_rows < 2:
@@ -66,10 +71,6 @@ def choose_rows(table: Path, config: ProbeConfig, *, seed: int) -> Chosen | str:
         judged.take(sampled_rows(judged.num_rows, config.max_judged_rows, seed=seed, task=table.name)),
         dev,
     )
-
-
-def _read(table: Path, split: str) -> pa.Table:
-    return pq.read_table(table / f"{split}.parquet")
 
 
 def read_features(

@@ -17,7 +17,7 @@ from scipy import stats
 from sklearn.metrics import precision_recall_fscore_support
 
 from acclimate import kinds
-from acclimate.data.labelled import TableSchema
+from acclimate.data.labelled import TableSchema, read_rows
 from acclimate.errors import DataError
 from acclimate.evaluation.baselines import Baseline
 from acclimate.evaluation.judgement import compare_tasks, judge_task
@@ -176,3 +176,13 @@ def test_damaged_predictions_and_other_gold_labels_are_refused_in_one_line(tmp_p
         path.write_text("hello") if damaged is None else pq.write_table(damaged, path)
         with pytest.raises(DataError, match=r"predictions.parquet: .*; fine-tune this run again$"):
             read_predictions(tmp_path)
+
+
+def test_damaged_splits_are_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "test.parquet"
+    with pytest.raises(DataError, match=r"test.parquet: no such file; has ingest run\?$"):
+        read_rows(path)
+    for damaged in (pa.table({"id": ["a"], "label": [None]}), pa.table({"id": ["a"]}), None):
+        path.write_text("hello") if damaged is None else pq.write_table(damaged, path)
+        with pytest.raises(DataError, match=r"test.parquet: .*; run ingest again$"):
+            read_rows(path)
