@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from acclimate import kinds
 from acclimate.data.labelled import TableSchema
+from acclimate.errors import DataError, ModelError
 from acclimate.evaluation.baselines import Baseline
 from acclimate.evaluation.calibration import CalibrationBin, calibration_bins, expected_calibration_error
 from acclimate.evaluation.metrics import RowStatistics, goodness, row_statistics, score
@@ -135,7 +136,7 @@ def judge_task(
     """
     tests = {run: splits["test"] for run, splits in runs.items()}
     require_same_rows({f"{schema.name}/{variant.name}-{number}": each for (variant, number), each in tests.items()})
-    statistics = {run: row_statistics(schema.kind, each.gold, each.predictions, labels=schema.labels) for run, each in tests.items()}
+    statistics = {run: _statistics(schema, run, each) for run, each in tests.items()}
     scores = {
         run: {split: score(schema.kind, each.gold, each.predictions, labels=schema.labels) for split, each in splits.items()}
         for run, splits in runs.items()
@@ -155,6 +156,14 @@ def judge_task(
         confusion_of=f"{best[0].name}-{best[1]}" if confusion is not None else None,
         confusion=confusion,
     )
+
+
+def _statistics(schema: TableSchema, run: Run, found: Predictions) -> RowStatistics:
+    """What the metrics sum over; an error names the run."""
+    try:
+        return row_statistics(schema.kind, found.gold, found.predictions, labels=schema.labels)
+    except (DataError, ModelError) as error:
+        raise type(error)(f"{schema.name}/{run[0].name}-{run[1]}: {error}") from None
 
 
 def _best_on_dev(scores: Mapping[Run, Mapping[str, Mapping[str, float]]], schema: TableSchema, reference: Variant) -> Run:

@@ -18,7 +18,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from acclimate import kinds
 from acclimate.data.labelled import TableSchema, read_rows
-from acclimate.errors import DataError
+from acclimate.errors import DataError, ModelError
 from acclimate.evaluation.baselines import Baseline
 from acclimate.evaluation.judgement import compare_tasks, judge_task
 from acclimate.evaluation.metrics import goodness, row_statistics, score
@@ -186,3 +186,8 @@ def test_damaged_splits_are_refused_in_one_line(tmp_path: Path) -> None:
         path.write_text("hello") if damaged is None else pq.write_table(damaged, path)
         with pytest.raises(DataError, match=r"test.parquet: .*; run ingest again$"):
             read_rows(path)
+
+
+def test_a_prediction_that_is_not_finite_names_its_run() -> None:
+    with pytest.raises(ModelError, match=r"^toy/other-full-0: a logit is not finite"):
+        judged({BASE: list(map(float, range(30))), OTHER: [math.nan] * 30})
