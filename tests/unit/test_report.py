@@ -305,3 +305,19 @@ def test_spikes_and_an_early_end_are_reported(copy: Path) -> None:
     assert "Loss spikes: 1, at step 17." in page
     assert "Updates undone: 3." in page
     assert "Stopped early after step 40" in page
+
+
+def test_without_general_tasks_the_page_says_that_forgetting_was_not_measured_on_one(copy: Path) -> None:
+    for name in ("comparisons.json", "curves.json"):
+        found = json.loads((copy / "probe" / name).read_text(encoding="utf-8"))
+        del found.get("tasks", found)["supersense"]
+        write_json(copy / "probe" / name, found)
+    page = _page(report_artifacts.write_report(copy))
+    assert "No general task was given" in page and "Forgotten" not in page
+
+
+def test_why_the_probe_has_no_figure_reaches_the_page(copy: Path) -> None:
+    found = json.loads((copy / "probe/comparisons.json").read_text(encoding="utf-8"))
+    found |= {"tasks": {}, "missing": [{"task": "section", "reason": "section: no test rows"}]}
+    write_json(copy / "probe/comparisons.json", found)
+    assert "no test rows" in _page(report_artifacts.write_report(copy))
