@@ -111,6 +111,7 @@ def params(directory: Path, **sections: dict[str, Any]) -> None:
     raw["tasks"] = {name: task for name, task in raw["tasks"].items() if name == "section"}
     raw["tasks"]["section"] |= {"max_train_rows": 96, "max_dev_rows": 64, "max_test_rows": 64, "max_length": 32}
     raw["runs"] |= {"single_seed_tasks": []}
+    raw["probe"] = {}
     for name, values in sections.items():
         raw[name] = {**raw[name], **values}
     (directory / "params.yaml").write_text(json.dumps(raw), encoding="utf-8")  # JSON is YAML
