@@ -68,7 +68,7 @@ def read_sick(root: Path) -> list[Row]:
 
 
 def read_mrpc(root: Path) -> dict[str, list[Row]]:
-    """Pairs of sentences, told paraphrases (1) or not (0); dev is the last 500 pairs of the published training rows."""
+    """Pairs of sentences, labelled as paraphrases (1) or not (0); dev is the last 500 pairs of the published training rows."""
     found = {
         split: [{"text": row["#1 String"], "text_pair": row["#2 String"], "label": row["Quality"]} for row in _unquoted(path)]
         for split, path in zip(SPLITS, MRPC.paths(root), strict=True)

@@ -54,15 +54,17 @@ def frozen_lines(name: str, found: dict[str, Any]) -> list[Line]:
     """Base beside what is published; each other encoder beside the base."""
     lines = []
     for metric, (published, allowed) in found["published"].items():
-        for encoder, told in found["encoders"].items():
-            if "after_minus_base" not in told:
-                met = "yes" if abs(told[metric] - published) <= allowed else "no"
+        for encoder, measured in found["encoders"].items():
+            if "after_minus_base" not in measured:
+                met = "yes" if abs(measured[metric] - published) <= allowed else "no"
                 shown = f"{published:.4f} ({MTEB})"
-                lines.append(Line(f"{name}, {metric}", shown, f"{told[metric]:.4f}", f"{allowed:g}", met, told["processor_s"]))
+                lines.append(Line(f"{name}, {metric}", shown, f"{measured[metric]:.4f}", f"{allowed:g}", met, measured["processor_s"]))
                 continue
-            difference = told["after_minus_base"][metric]
+            difference = measured["after_minus_base"][metric]
             interval = f"{difference['mean']:+.4f} ({CONFIDENCE:.0%} interval {difference['low']:+.4f} to {difference['high']:+.4f})"
-            lines.append(Line(f"{name}, {metric}", "base", f"{encoder}: {told[metric]:.4f}, {interval}", "", "", told["processor_s"]))
+            lines.append(
+                Line(f"{name}, {metric}", "base", f"{encoder}: {measured[metric]:.4f}, {interval}", "", "", measured["processor_s"])
+            )
     return lines
 
 

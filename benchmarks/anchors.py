@@ -50,16 +50,16 @@ def frozen(
         start, processor = time.perf_counter(), time.process_time()
         rows = read(directory)
         scores = [plain_scores(each) for each in rows]
-        told: dict[str, Any] = {metric: statistics.mean(each[metric] for each in scores) for metric in published}
-        told["draws"] = {metric: [each[metric] for each in scores] for metric in published}
-        told |= {"seconds": time.perf_counter() - start, "processor_s": time.process_time() - processor, "load": os.getloadavg()[0]}
+        measured: dict[str, Any] = {metric: statistics.mean(each[metric] for each in scores) for metric in published}
+        measured["draws"] = {metric: [each[metric] for each in scores] for metric in published}
+        measured |= {"seconds": time.perf_counter() - start, "processor_s": time.process_time() - processor, "load": os.getloadavg()[0]}
         if base is None:
             base = rows
         else:
             differences = compare(base, rows, samples=SAMPLES, confidence=CONFIDENCE, seed=0).by_metric
-            told["after_minus_base"] = {metric: asdict(differences[metric]) for metric in published}
-        found["encoders"][encoder] = told
-        print(f"{name}, {encoder}: " + ", ".join(f"{metric} {told[metric]:.4f}" for metric in published), flush=True)
+            measured["after_minus_base"] = {metric: asdict(differences[metric]) for metric in published}
+        found["encoders"][encoder] = measured
+        print(f"{name}, {encoder}: " + ", ".join(f"{metric} {measured[metric]:.4f}" for metric in published), flush=True)
     return found
 
 
@@ -78,8 +78,8 @@ def finetuned(name: str, rows: Any, sides: dict[str, Any], settings: Any, seeds:
             scores = train(encoder, rows, settings, seed)
             runs[str(seed)] = {**scores, "processor_s": time.process_time() - processor, "load": os.getloadavg()[0]}
             results.put(name, found)
-            told = ", ".join(f"{key} {value:.4f}" for key, value in runs[str(seed)].items() if key.startswith("test"))
-            print(f"{name}, {side}, seed {seed}: {told}; {runs[str(seed)]['seconds']:.0f} s", flush=True)
+            measured = ", ".join(f"{key} {value:.4f}" for key, value in runs[str(seed)].items() if key.startswith("test"))
+            print(f"{name}, {side}, seed {seed}: {measured}; {runs[str(seed)]['seconds']:.0f} s", flush=True)
     return found
 
 

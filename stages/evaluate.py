@@ -89,8 +89,8 @@ def _say(comparisons: dict[str, Any]) -> None:
         logger.info("%s", mean["sentence"])
     for each in comparisons["missing"]:
         logger.warning("%s: %s of %s is missing: %s", each["task"], each["metric"], each["variant"], each["reason"])
-    for told in comparisons["overfitting"]:
-        logger.warning("%s", told)
+    for line in comparisons["overfitting"]:
+        logger.warning("%s", line)
 
 
 def _require_decontaminated(verdict: Path, config: EvaluateConfig) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,19 +12,32 @@ Counter = Callable[[], float]
 """Joules used since the last call, or since the counter was made."""
 
 
+_READ_EVERY_S = 300.0
+"""A package's counter wraps round after 262 kJ, which is 11 minutes at 400 W."""
+
+
 class Energy:
     """Joules since it was made; shared machines count what others use, too."""
 
-    def __init__(self, powercap: Path = _POWERCAP) -> None:
+    def __init__(self, powercap: Path = _POWERCAP, *, read_every_s: float = _READ_EVERY_S) -> None:
         self._counters = [*_processors(powercap), *_gpus()]
-        self._joules = 0.0
+        self._joules, self._lock, self._read_every_s = 0.0, threading.Lock(), read_every_s
+        if self._counters:
+            threading.Thread(target=self._read_on, name="energy", daemon=True).start()
 
     def joules(self) -> float | None:
-        """Since it was made; None where no counter can be read. A counter that has wrapped round is read right once an hour or so."""
+        """Since it was made; None where no counter can be read."""
         if not self._counters:
             return None
-        self._joules += sum(counter() for counter in self._counters)
-        return self._joules
+        with self._lock:
+            self._joules += sum(counter() for counter in self._counters)
+            return self._joules
+
+    def _read_on(self) -> None:
+        """Read before a counter can wrap round twice."""
+        while True:
+            time.sleep(self._read_every_s)
+            self.joules()
 
 
 def _processors(powercap: Path) -> list[Counter]:

@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 from acclimate.energy import Energy
@@ -30,3 +31,15 @@ def test_a_counter_that_wraps_round_is_read_right(tmp_path):
 
 def test_without_a_counter_there_is_no_figure(tmp_path):
     assert Energy(tmp_path).joules() is None
+
+
+def test_a_counter_that_wraps_round_between_two_questions_is_read_in_between(tmp_path):
+    """Start, one lap and 10 J more: without a reading in between the lap would be lost."""
+    _package(tmp_path, "intel-rapl:0", 100.0)
+    energy = Energy(tmp_path, read_every_s=0.01)
+    _package(tmp_path, "intel-rapl:0", 250_000.0)
+    until = time.monotonic() + 10
+    while energy._joules < 249_900 and time.monotonic() < until:
+        time.sleep(0.01)
+    _package(tmp_path, "intel-rapl:0", 110.0)
+    assert round(energy.joules() or 0.0) == 249_900 + 12_143 + 110

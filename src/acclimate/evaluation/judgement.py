@@ -30,7 +30,7 @@ METHOD = (
     "comparisons by Holm 1979"
 )
 Missing = dict[str, str]
-"""What has no figure, and why: variant, metric, reason; `task` is added where all tasks are told of together."""
+"""A figure that is missing: variant, metric, reason. comparisons.json adds the task."""
 
 
 @dataclass(frozen=True)
@@ -247,11 +247,16 @@ def compare_tasks(judged: Mapping[str, TaskJudgement], config: EvaluateConfig) -
     verdicts = judge(
         everything, confidence=config.confidence, margin=config.margin, lower_is_better=dict.fromkeys(everything, False) | lower
     )
-    told = {"samples": config.bootstrap_samples, "confidence": config.confidence, "margin": config.margin, "comparisons": len(everything)}
+    settings = {
+        "samples": config.bootstrap_samples,
+        "confidence": config.confidence,
+        "margin": config.margin,
+        "comparisons": len(everything),
+    }
     return {
         "method": METHOD,
         "reference": reference,
-        **told,
+        **settings,
         "tasks": {task: _of_task(task, each, verdicts, config) for task, each in judged.items()},
         "mean_over_tasks": [
             _of_mean(name, tasks, verdicts[_MEAN, name], reference, [judged[task] for task in tasks], config)
@@ -301,5 +306,5 @@ def _of_mean(
     """The mean over tasks of a variant minus the reference."""
     rows = sum(len(each.baseline.test_gold) for each in judgements)
     names = {"name": name, "against": reference, "task": f"the mean over {len(tasks)} tasks", "metric": "deciding metric"}
-    told = sentence(judged, **names, confidence=config.confidence, scope=f"{rows:,} test rows of {', '.join(tasks)}")
-    return {"variant": name, "against": reference, "tasks": tasks, **judged.record(told)}
+    text = sentence(judged, **names, confidence=config.confidence, scope=f"{rows:,} test rows of {', '.join(tasks)}")
+    return {"variant": name, "against": reference, "tasks": tasks, **judged.record(text)}
